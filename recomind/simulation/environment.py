@@ -1,0 +1,195 @@
+"""The batched session environment: everything that worlds and learned simulators share.
+
+Sessions run in lock-step on tensors. A subclass says how users begin, how they respond and what
+changes in them; history, horizon, reward, endings and auto-reset are kept here, once.
+
+Auto-reset is Gymnasium's NEXT_STEP mode: the step that ends a session returns its true last
+state, and the step after it ignores the action (`valid` is False) and returns a fresh session.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from recomind.errors import ConfigError
+from recomind.streams import SessionStreams, draw_seeds, hash_int64
+from recomind.types import Catalogue, Response, SessionState, Step
+
+LANE_WORLD, LANE_POOL, LANE_ACT, LANE_BEGIN = 0, 1, 2, 3  # independent random lanes of a session
+
+Hidden = dict[str, Tensor]  # what a user carries and nobody sees, each [B, ...]
+
+
+class BatchedSessions(ABC):
+    """Base of every `SessionEnvironment`.
+
+    Args:
+        catalogue: the items that can be shown.
+        tasks: names of the feedback tasks, in the order of `Response.feedback`.
+        reward_weights: task -> weight; the reward is the weighted sum of the feedback. It is the
+            same sum of the same tasks that defines the ranker's utility.
+        horizon: steps after which a session is truncated.
+        history_length: `L` of the states.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        tasks: tuple[str, ...],
+        reward_weights: Mapping[str, float],
+        horizon: int,
+        history_length: int,
+    ) -> None:
+        if horizon < 1:
+            raise ConfigError("a session needs at least one step", got=horizon, expected=">= 1")
+        self.catalogue, self.tasks = catalogue, tasks
+        self.horizon, self.history_length = horizon, history_length
+        self.reward_weights_H = task_weights(tasks, reward_weights)
+        self.streams = SessionStreams(torch.zeros(0, dtype=torch.int64))
+        self._auto_reset = False
+        self._ended = torch.zeros(0, dtype=torch.bool)
+
+    @abstractmethod
+    def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
+        """States [B] at step 0 and what is hidden, as functions of the sessions' seeds alone."""
+
+    @abstractmethod
+    def _respond(
+        self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
+    ) -> tuple[Response, Hidden]:
+        """What the users do with `item_id` [B], and what is hidden afterwards."""
+
+    def reset(
+        self, num_sessions: int, generator: torch.Generator, *, auto_reset: bool = False
+    ) -> SessionState:
+        """Start `num_sessions` sessions whose seeds come from `generator`."""
+        if num_sessions < 1:
+            raise ConfigError("no sessions to run", got=num_sessions, expected=">= 1")
+        self.streams = SessionStreams(draw_seeds(num_sessions, generator))
+        self._auto_reset = auto_reset
+        self._ended = torch.zeros(num_sessions, dtype=torch.bool)
+        self._state, self._hidden = self._begin(self.streams)
+        return self._state
+
+    def reset_to(self, seeds: Tensor) -> SessionState:
+        """Start one session for each of the given seeds [B] int64."""
+        self.streams, self._auto_reset = SessionStreams(seeds), False
+        self._ended = torch.zeros(len(seeds), dtype=torch.bool)
+        self._state, self._hidden = self._begin(self.streams)
+        return self._state
+
+    def step(self, item_id: Tensor) -> Step:
+        """Show `item_id` [B] int64 and return what happened."""
+        valid = ~self._ended
+        response, hidden = self._respond(self._state, self._hidden, item_id, self.streams)
+        state = append_event(self._state, item_id, response)
+        self._hidden = _where(valid, hidden, self._hidden)
+        self._state = where_state(valid, state, self._state)
+        terminated = response.left & valid
+        truncated = valid & ~terminated & (self._state.step >= self.horizon)
+        reward = (response.feedback.float() @ self.reward_weights_H) * valid
+        if self._auto_reset and not bool(valid.all()):
+            self._restart(~valid)
+        self._ended = terminated | truncated | (self._ended & (not self._auto_reset))
+        return Step(
+            state=self._state,
+            response=response,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+            batch_size=[len(item_id)],
+        )
+
+    def _restart(self, where: Tensor) -> None:
+        seeds = torch.where(where, hash_int64(self.streams.seeds, 99), self.streams.seeds)
+        index = where.nonzero()[:, 0]
+        fresh, hidden = self._begin(SessionStreams(seeds[index]))
+        state = self._state.clone()
+        state[index] = fresh
+        self._state = state
+        merged = {}
+        for name, value in self._hidden.items():
+            merged[name] = value.clone()
+            merged[name][index] = hidden[name]
+        self._hidden, self.streams = merged, SessionStreams(seeds)
+
+    @property
+    def hidden(self) -> Hidden:
+        """What nobody may see; for oracles and tests of a world only."""
+        return self._hidden
+
+    # The whole state of a run, so that training resumes bit for bit after a stop.
+    def get_state(self) -> dict[str, Tensor]:
+        """Tensors from which `set_state` continues exactly."""
+        tensors = {f"state.{k}": v for k, v in self._state.to_tensordict().items()}
+        tensors |= {f"hidden.{k}": v for k, v in self._hidden.items()}
+        return tensors | {"seeds": self.streams.seeds, "ended": self._ended}
+
+    def set_state(self, tensors: Mapping[str, Tensor], *, auto_reset: bool = True) -> SessionState:
+        """Continue where `get_state` was taken."""
+        self.streams, self._auto_reset = SessionStreams(tensors["seeds"]), auto_reset
+        self._ended = tensors["ended"]
+        self._hidden = {k[7:]: v for k, v in tensors.items() if k.startswith("hidden.")}
+        fields = {k[6:]: v for k, v in tensors.items() if k.startswith("state.")}
+        self._state = SessionState(**fields, batch_size=[len(self._ended)])
+        return self._state
+
+
+def task_weights(tasks: tuple[str, ...], weights: Mapping[str, float]) -> Tensor:
+    """[H] float32 weights in the order of `tasks`; absent tasks weigh 0.
+
+    Raises:
+        ConfigError: a weight for a task that does not exist, or no weight other than 0.
+    """
+    unknown = sorted(set(weights) - set(tasks))
+    if unknown:
+        raise ConfigError("weight for an unknown task", got=unknown, expected=list(tasks))
+    vector = torch.tensor([float(weights.get(task, 0.0)) for task in tasks])
+    if not bool(vector.any()):
+        raise ConfigError("every task weighs 0, so nothing is to be gained", got=dict(weights))
+    return vector
+
+
+def append_event(state: SessionState, item_id: Tensor, response: Response) -> SessionState:
+    """`state` [B] after the event (`item_id` [B], `response` [B]); the oldest event drops out."""
+    seen = torch.ones_like(item_id, dtype=torch.bool)
+    return SessionState(
+        user_id=state.user_id,
+        user_features=state.user_features,
+        history_item_id=_push(state.history_item_id, item_id),
+        history_feedback=_push(state.history_feedback, response.feedback),
+        history_dwell_s=_push(state.history_dwell_s, response.dwell_s),
+        history_mask=_push(state.history_mask, seen),
+        step=state.step + 1,
+        batch_size=state.batch_size,
+    )
+
+
+def _push(history: Tensor, latest: Tensor) -> Tensor:
+    return torch.cat([history[:, 1:], latest[:, None].to(history.dtype)], dim=1)
+
+
+def where_state(mask: Tensor, ours: SessionState, other: SessionState) -> SessionState:
+    """`ours` [B] where `mask` [B], else `other` [B]."""
+    if bool(mask.all()):
+        return ours
+    fields = {}
+    for name, value in ours.to_tensordict().items():
+        fields[name] = torch.where(_expand(mask, value), value, getattr(other, name))
+    return SessionState(**fields, batch_size=ours.batch_size)
+
+
+def _where(mask: Tensor, ours: Hidden, other: Hidden) -> Hidden:
+    if bool(mask.all()):
+        return ours
+    return {k: torch.where(_expand(mask, v), v, other[k]) for k, v in ours.items()}
+
+
+def _expand(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.reshape(mask.shape + (1,) * (like.dim() - 1))

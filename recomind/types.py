@@ -1,0 +1,166 @@
+"""The batches that cross rooms.
+
+Symbols: `B` sessions, `L` history length, `K` candidates, `H` feedback tasks, `U` user features.
+
+A state with L = 4 of a session in its third step (two events in this session, one before it):
+
+    history_item_id   [ 0, 17,  4,  9]     oldest first; the last column is the latest event
+    history_mask      [ F,  T,  T,  T]     padding is on the left, its ids are 0
+    step              2                    columns L-2 and L-1 belong to this session
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from tensordict import TensorClass
+from torch import Tensor
+
+from recomind.streams import SessionStreams
+
+
+class SessionState(TensorClass["nocast"]):
+    """What is known of `B` sessions before their next recommendation.
+
+    The history holds the last `L` events of the user, earlier sessions included.
+    """
+
+    user_id: Tensor  # [B] int64
+    user_features: Tensor  # [B, U] float32: user and context at this step, standardised
+    history_item_id: Tensor  # [B, L] int64, oldest first; 0 where the mask is False
+    history_feedback: Tensor  # [B, L, H] bool, tasks in the environment's order
+    history_dwell_s: Tensor  # [B, L] float32, seconds; 0.0 where the mask is False
+    history_mask: Tensor  # [B, L] bool
+    step: Tensor  # [B] int64, events of this session so far
+
+    @property
+    def in_session(self) -> Tensor:
+        """[B, L] bool: which history events belong to the present session."""
+        length = self.history_mask.shape[-1]
+        age = torch.arange(length, 0, -1, device=self.step.device)
+        return self.history_mask & (age <= self.step[..., None])
+
+
+class Candidates(TensorClass["nocast"]):
+    """A pool of `K` candidates for each of `B` decisions."""
+
+    item_id: Tensor  # [B, K] int64
+    mask: Tensor  # [B, K] bool, False where the slot is padding
+    log_propensity: Tensor  # [B, K] float32, log-probability of being in the pool
+
+
+class Decision(TensorClass["nocast"]):
+    """What a policy chose for each of `B` sessions."""
+
+    slot: Tensor  # [B] int64, index into the candidates
+    item_id: Tensor  # [B] int64
+    log_propensity: Tensor  # [B] float32, exact log-probability of this choice given the pool
+
+
+class Response(TensorClass["nocast"]):
+    """What the users did with one item each."""
+
+    feedback: Tensor  # [B, H] bool
+    dwell_s: Tensor  # [B] float32, seconds
+    left: Tensor  # [B] bool: the user left after this event
+
+
+class Step(TensorClass["nocast"]):
+    """What an environment returns for one step of `B` sessions."""
+
+    state: SessionState  # [B] after the event
+    response: Response  # [B]
+    reward: Tensor  # [B] float32, weighted sum of the feedback; 0.0 where not valid
+    terminated: Tensor  # [B] bool: the user left
+    truncated: Tensor  # [B] bool: cut by the horizon, the user had not left
+    valid: Tensor  # [B] bool: False where the session had ended before this step
+
+
+class Transition(TensorClass["nocast"]):
+    """One learning sample; `next_*` are `n` steps later (n-step return)."""
+
+    state: SessionState  # [B]
+    item_id: Tensor  # [B] int64, the item shown
+    log_propensity: Tensor  # [B] float32, of choosing it from the pool
+    reward: Tensor  # [B] float32, discounted sum over the n steps
+    discount: Tensor  # [B] float32, gamma^n, 0.0 where the session terminated within
+    next_state: SessionState  # [B]
+    next_candidates: Candidates  # [B, K]
+
+
+@dataclass(kw_only=True, slots=True)
+class ItemFeatures:
+    """Content of items, gathered for any leading shape `[...]`."""
+
+    dense: Tensor  # [..., F] float32, standardised
+    categorical: Tensor  # [..., C] int64, each in [0, vocab_sizes[c])
+
+
+@runtime_checkable
+class Catalogue(Protocol):
+    """Items known by content. Ids are 0 .. num_items - 1."""
+
+    num_items: int
+    dense_names: tuple[str, ...]
+    categorical_names: tuple[str, ...]
+    vocab_sizes: tuple[int, ...]  # per categorical feature
+
+    def features(self, item_id: Tensor, snapshot: Tensor | None = None) -> ItemFeatures:
+        """Content of `item_id` [...] as of `snapshot` [...] (the latest where None)."""
+        ...
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """A supervised model of the next response. `StateEncoding` is whatever the ranker likes."""
+
+    tasks: tuple[str, ...]
+
+    def encode_state(self, state: SessionState) -> object:
+        """Everything of `state` [B] that scoring needs; computed once per state."""
+        ...
+
+    def score(self, encoding: object, item_id: Tensor) -> Tensor:
+        """Logits [B, K, H] for `item_id` [B, K]; never encodes the state again."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Chooses one item a session from its candidates."""
+
+    def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
+        """One candidate a session; `uniforms` [B, 4] is all the randomness it may use."""
+        ...
+
+
+@runtime_checkable
+class CandidateSource(Protocol):
+    """Finds the pool of candidates for a decision."""
+
+    def candidates(self, state: SessionState, streams: SessionStreams) -> Candidates:
+        """Pools [B, K]; all randomness is drawn from the sessions' streams at `state.step`."""
+        ...
+
+
+@runtime_checkable
+class SessionEnvironment(Protocol):
+    """A world (the truth) or a simulator (learned); nobody downstream can tell them apart."""
+
+    tasks: tuple[str, ...]
+    catalogue: Catalogue
+    horizon: int
+    history_length: int
+    streams: SessionStreams  # of the sessions that are running
+
+    def reset(
+        self, num_sessions: int, generator: torch.Generator, *, auto_reset: bool = False
+    ) -> SessionState:
+        """Start sessions; with `auto_reset` an ended one begins anew at its next step."""
+        ...
+
+    def step(self, item_id: Tensor) -> Step:
+        """Show `item_id` [B]; sessions that have ended ignore theirs (`valid` is False)."""
+        ...
