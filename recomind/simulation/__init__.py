@@ -1,0 +1,42 @@
+"""Whole sessions: the batched environment, response and leave models, simulators."""
+
+from recomind.simulation.collect import collect_sessions
+from recomind.simulation.config import Pessimism, SimulatorConfig
+from recomind.simulation.environment import (
+    LANE_ACT,
+    LANE_BEGIN,
+    LANE_POOL,
+    LANE_WORLD,
+    BatchedSessions,
+    World,
+    append_event,
+    task_weights,
+)
+from recomind.simulation.simulator import FittedSessions, LearnedSimulator, TreeSimulator
+from recomind.simulation.store import (
+    fit_holdout,
+    fit_simulator,
+    load_holdout,
+    load_simulator,
+)
+
+__all__ = [
+    "LANE_ACT",
+    "LANE_BEGIN",
+    "LANE_POOL",
+    "LANE_WORLD",
+    "BatchedSessions",
+    "FittedSessions",
+    "LearnedSimulator",
+    "Pessimism",
+    "SimulatorConfig",
+    "TreeSimulator",
+    "World",
+    "append_event",
+    "collect_sessions",
+    "fit_holdout",
+    "fit_simulator",
+    "load_holdout",
+    "load_simulator",
+    "task_weights",
+]

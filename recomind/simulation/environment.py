@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError
 from recomind.streams import SessionStreams, draw_seeds, hash_int64
-from recomind.types import Catalogue, Response, SessionState, Step
+from recomind.types import Catalogue, Policy, Response, SessionState, Step
 
 LANE_WORLD, LANE_POOL, LANE_ACT, LANE_BEGIN = 0, 1, 2, 3  # independent random lanes of a session
 
@@ -127,7 +128,7 @@ class BatchedSessions(ABC):
     # The whole state of a run, so that training resumes bit for bit after a stop.
     def get_state(self) -> dict[str, Tensor]:
         """Tensors from which `set_state` continues exactly."""
-        tensors = {f"state.{k}": v for k, v in self._state.to_tensordict().items()}
+        tensors = {f"state.{k}": v for k, v in state_tensors(self._state).items()}
         tensors |= {f"hidden.{k}": v for k, v in self._hidden.items()}
         return tensors | {"seeds": self.streams.seeds, "ended": self._ended}
 
@@ -137,8 +138,21 @@ class BatchedSessions(ABC):
         self._ended = tensors["ended"]
         self._hidden = {k[7:]: v for k, v in tensors.items() if k.startswith("hidden.")}
         fields = {k[6:]: v for k, v in tensors.items() if k.startswith("state.")}
-        self._state = SessionState(**fields, batch_size=[len(self._ended)])
+        self._state = state_from(fields)
         return self._state
+
+
+class World(BatchedSessions):
+    """An environment that can stand for the truth: logs can be collected in it.
+
+    Subclass this to bring a world of your own, and name it in `world._target_`.
+    """
+
+    user_feature_names: list[str]  # of `SessionState.user_features`, in order
+
+    @abstractmethod
+    def logging_policy(self) -> Policy:
+        """What served before: the policy that the first round of logs is collected with."""
 
 
 def task_weights(tasks: tuple[str, ...], weights: Mapping[str, float]) -> Tensor:
@@ -175,14 +189,24 @@ def _push(history: Tensor, latest: Tensor) -> Tensor:
     return torch.cat([history[:, 1:], latest[:, None].to(history.dtype)], dim=1)
 
 
+def state_tensors(state: SessionState) -> dict[str, Tensor]:
+    """The fields of `state` [B] by name."""
+    return cast(dict[str, Tensor], dict(state.to_tensordict().items()))
+
+
+def state_from(tensors: Mapping[str, Any]) -> SessionState:
+    """The state [B] whose fields `state_tensors` returned."""
+    return SessionState(**tensors, batch_size=[len(tensors["step"])])
+
+
 def where_state(mask: Tensor, ours: SessionState, other: SessionState) -> SessionState:
     """`ours` [B] where `mask` [B], else `other` [B]."""
     if bool(mask.all()):
         return ours
     fields = {}
-    for name, value in ours.to_tensordict().items():
+    for name, value in state_tensors(ours).items():
         fields[name] = torch.where(_expand(mask, value), value, getattr(other, name))
-    return SessionState(**fields, batch_size=ours.batch_size)
+    return state_from(fields)
 
 
 def _where(mask: Tensor, ours: Hidden, other: Hidden) -> Hidden:

@@ -34,14 +34,14 @@ class Items:
 class HashedCatalogue:
     """A `Catalogue` of `num_items` videos that exist only as hashes of their ids."""
 
-    dense_names = ("quality_signal", "log_duration", "age")
-    categorical_names = ("topic", "author")
+    dense_names: tuple[str, ...] = ("quality_signal", "log_duration", "age")
+    categorical_names: tuple[str, ...] = ("topic", "author")
 
     def __init__(self, num_items: int, parameters: WorldParameters, seed: int = 0) -> None:
         if num_items < 1:
             raise SchemaError("an empty catalogue", got=num_items, expected=">= 1 item")
         self.num_items, self.parameters, self.seed = num_items, parameters, seed
-        self.vocab_sizes = (parameters.num_topics, _NUM_AUTHORS_MODULUS)
+        self.vocab_sizes: tuple[int, ...] = (parameters.num_topics, _NUM_AUTHORS_MODULUS)
 
     def items(self, item_id: Tensor) -> Items:
         """Attributes of `item_id` [...], the hidden quality included."""

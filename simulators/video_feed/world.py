@@ -17,11 +17,11 @@ from torch import Tensor
 from recomind.simulation.environment import (
     LANE_BEGIN,
     LANE_WORLD,
-    BatchedSessions,
     Hidden,
+    World,
 )
 from recomind.streams import SessionStreams, hash_uniform
-from recomind.types import Response, SessionState
+from recomind.types import Policy, Response, SessionState
 from simulators.video_feed.catalogue import HashedCatalogue, HashedUsers, Items
 from simulators.video_feed.presets import WorldParameters, preset
 
@@ -30,7 +30,7 @@ _NUM_USERS = 2**40  # so large that every session has a user of its own
 _WATCH_S, _LONG_VIEW_S = 10.0, 18.0
 
 
-class VideoFeed(BatchedSessions):
+class VideoFeed(World):
     """The embedded world.
 
     Args:
@@ -56,6 +56,7 @@ class VideoFeed(BatchedSessions):
         self.preset_name, self.warm_events = preset_name, min(warm_events, history_length)
         self.items = HashedCatalogue(num_items, self.parameters, world_seed)
         self.users = HashedUsers(self.parameters, world_seed)
+        self.user_feature_names = self.users.feature_names
         super().__init__(
             catalogue=self.items,
             tasks=TASKS,
@@ -64,10 +65,11 @@ class VideoFeed(BatchedSessions):
             history_length=history_length,
         )
 
-    @property
-    def user_feature_names(self) -> list[str]:
-        """Names of `SessionState.user_features`."""
-        return self.users.feature_names
+    def logging_policy(self) -> Policy:
+        """Visible quality and the cohort's taste; see `simulators.video_feed.policies`."""
+        from simulators.video_feed.policies import LoggingPolicy  # it is written against a world
+
+        return LoggingPolicy(self)
 
     @property
     def present_users(self) -> Tensor:
@@ -88,9 +90,7 @@ class VideoFeed(BatchedSessions):
         }
         return self._warm_state(user_id, hidden, streams), hidden
 
-    def _warm_state(
-        self, user_id: Tensor, hidden: Hidden, streams: SessionStreams
-    ) -> SessionState:
+    def _warm_state(self, user_id: Tensor, hidden: Hidden, streams: SessionStreams) -> SessionState:
         """The state at step 0, with `warm_events` events of earlier days."""
         num, length, warm = len(user_id), self.history_length, self.warm_events
         state = SessionState(

@@ -1,0 +1,53 @@
+# make demo | test | check | clean
+PYTHON ?= python3
+PIP_FLAGS ?=
+# Where a CPU build of torch comes from if the usual index gave one that cannot be imported here.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-from-lock
+TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
+
+# Threads are explicit: two OpenMP threads on shared cores were slower than one.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
+export OPENBLAS_NUM_THREADS ?= $(OMP_NUM_THREADS)
+export POLARS_MAX_THREADS ?= 2
+export OMP_WAIT_POLICY ?= passive
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: demo test check format install clean
+
+demo: $(STAMP)
+	$(BIN)/recomind run experiment=demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps -r requirements.lock
+	$(BIN)/python -c "import torch" || $(BIN)/python -m pip install --quiet --no-deps \
+		--force-reinstall --index-url $(TORCH_INDEX) $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -W ignore -c "import torch, torchrec" || \
+		{ echo "torch and torchrec do not fit each other: see docs/install.md" >&2; exit 1; }
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find recomind simulators tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""Draws of items and what they are made of: fine uniforms, first occurrences, miss rates."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from recomind.types import SessionState
+
+_COARSE = 2.0**-23  # spacing of the streams' float32 uniforms, (k + 1/2) / 2^23
+
+
+def fine_uniforms(uniforms: Tensor) -> Tensor:
+    """Float64 uniforms [..., n] of 46 bits from neighbouring pairs of `uniforms` [..., 2 n].
+
+    23 bits reach 8.4 million items and no more, and are too coarse for the tail of a large pool.
+    """
+    pairs = uniforms.double().unflatten(-1, (-1, 2))
+    fine = pairs[..., 0] + (pairs[..., 1] - 0.5) * _COARSE
+    return fine.clamp(_COARSE**2 / 2, 1.0 - _COARSE**2 / 2)
+
+
+def uniform_items(uniforms: Tensor, num_items: int) -> Tensor:
+    """Ids [...] int64 in 0 .. num_items - 1 from float64 `uniforms` [...] in (0, 1).
+
+    `num_items` is far below 2^46, so that the product never rounds up to `num_items`.
+    """
+    return (uniforms * num_items).long()
+
+
+def first_occurrence(item_id_BK: Tensor) -> Tensor:
+    """[B, K] bool: True at the first slot of its row that holds this id."""
+    ordered_BK, slot_BK = item_id_BK.sort(dim=1, stable=True)
+    new_BK = torch.ones_like(ordered_BK, dtype=torch.bool)
+    new_BK[:, 1:] = ordered_BK[:, 1:] != ordered_BK[:, :-1]
+    return torch.zeros_like(new_BK).scatter(1, slot_BK, new_BK)
+
+
+def recent_items(state: SessionState, num: int) -> Tensor:
+    """Ids [B, min(num, L)] int64 of the latest `num` events; -1 where there was none."""
+    begin = max(0, state.history_item_id.shape[1] - num)
+    mask = state.history_mask[:, begin:]
+    return state.history_item_id[:, begin:].masked_fill(~mask, -1)
+
+
+def log_miss(num_items: int, num_draws: int) -> float:
+    """Log-probability that `num_draws` uniform draws of `num_items` all miss a given item."""
+    if num_draws == 0:
+        return 0.0
+    return num_draws * math.log1p(-1.0 / num_items) if num_items > 1 else -math.inf

@@ -1,0 +1,72 @@
+"""The command line: `recomind <stage> [key=value ...]`, every stage a Hydra application."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+USAGE = """usage: recomind <command> [key=value ...]
+
+stages, in the order of the flow (each takes Hydra overrides; --help shows its settings)
+  collect-logs    a world, a logging policy -> sessions with propensities
+  prepare-data    raw logs                  -> sessions, catalogue
+  train-ranker    sessions                  -> ranker ensemble, calibrated
+  build-index     sessions, catalogue       -> item vectors, nearest-neighbour index
+  fit-simulator   rankers, sessions         -> training and hold-out simulator
+  train-policy    ranker, simulator         -> policy, checkpoints
+  evaluate        policy, ranker, simulators, world -> report.json, report.html
+  export          policy                    -> scorer folder, parity report
+  run             all of it, in rounds; the same command goes on after a stop
+
+other commands
+  serve           scorer folder, index      -> HTTP service
+  results [dir]   one table over the reports below a folder (default: runs)
+  doctor          look over the installation
+
+examples
+  recomind run experiment=demo
+  recomind run experiment=kuairand data.root=/path/to/KuaiRand-Pure/data
+  recomind run -m hydra/launcher=ray experiment=tiny seed=0,1
+
+exit status: 0 done; 1 internal error; 2 bad input; 3 done, the gate did not release"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    # One thread a process unless told otherwise: two on shared cores were slower than one.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    return _dispatch(arguments[0], arguments[1:])
+
+
+def _dispatch(command: str, rest: list[str]) -> int:
+    if command == "doctor":
+        from recomind.cli import doctor
+
+        return doctor.main()
+    if command == "results":
+        from recomind.cli import results
+
+        return results.main(rest)
+    from recomind.config import STAGES
+    from recomind.errors import did_you_mean
+
+    if command == "serve":
+        from recomind.cli import serve
+
+        return serve.main(rest)
+    if command not in STAGES:
+        known = [*STAGES, "serve", "results", "doctor"]
+        print(f"error: unknown command {command!r}: {did_you_mean(command, known)}",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    from recomind.cli.application import run_stage
+
+    return run_stage(command, rest)

@@ -1,0 +1,102 @@
+"""Runs a stage as a Hydra application, and turns what goes wrong into one line and a status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+import torch
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recomind.cli import stages
+from recomind.cli.context import Run
+from recomind.config import conf_dir, register, resolve
+from recomind.errors import RecomindError, did_you_mean
+
+BAD_INPUT, INTERNAL_ERROR = 2, 1
+
+
+def run_stage(stage: str, arguments: Sequence[str]) -> int:
+    """Compose the stage's config from `arguments`, run it, and return the exit status."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of ending the process
+    register()
+    statuses: list[int] = []
+    process = os.getpid()
+
+    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=stage)
+    def application(config: DictConfig) -> None:
+        try:
+            statuses.append(execute(stage, config))
+        except RecomindError as error:
+            if os.getpid() != process:  # a launcher's worker: its caller must hear of it
+                raise
+            statuses.append(_say(str(error)))  # the other jobs of a sweep go on
+
+    sys.argv = [f"recomind {stage}", *arguments]
+    try:
+        application()
+    except RecomindError as error:
+        return _say(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _say(config_message(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return INTERNAL_ERROR
+    return max(statuses, default=0)
+
+
+def execute(stage: str, config: DictConfig) -> int:
+    """Run one job; returns 0, or `exit_unreleased` where the gate stayed shut."""
+    resolved = resolve(config)
+    torch.set_num_threads(resolved.training.num_threads)
+    released = _function(stage)(Run(resolved), resolved.round)
+    in_sweep = _in_sweep()
+    return 0 if released is not False or in_sweep else resolved.exit_unreleased
+
+
+def _in_sweep() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _function(stage: str) -> Callable[[Run, int], Any]:
+    return stages.FUNCTIONS[stage]
+
+
+def _say(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def config_message(error: BaseException) -> str:
+    """One line for an error of Hydra or OmegaConf, with the closest known name."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    root = chain[-1]
+    key = getattr(root, "key", None) or getattr(error, "key", None)
+    parent = getattr(root, "parent_node", None)
+    text = " ".join(str(error).split("\n")[0].split())
+    if key is not None and parent is not None and "not in" in str(root):
+        known = [str(k) for k in (parent or {})]
+        where = getattr(root, "full_key", key)
+        return f"unknown setting {where!r}: {did_you_mean(str(key), known)}"
+    full = getattr(root, "full_key", None)
+    detail = str(root).split("\n")[0]
+    if full and full not in detail:
+        return f"{full}: {detail}"
+    return text if detail in text else f"{text}: {detail}"
+
+
+__all__ = ["OmegaConf", "config_message", "execute", "run_stage"]

@@ -1,0 +1,75 @@
+"""`recomind collect-logs`: sessions out of a world, by a logging policy, with propensities."""
+
+from __future__ import annotations
+
+from recomind.candidates import CandidatePool, SubsetExploration
+from recomind.cli.context import Run, is_current
+from recomind.data import TableCatalogue, materialise, write_sessions
+from recomind.errors import ConfigError
+from recomind.policy import MixedExploration, QNetwork, QPolicy
+from recomind.simulation import World, collect_sessions
+from recomind.training.factories import NetworkFactory, fresh_items
+from recomind.artifacts import load_tensors
+from recomind.types import CandidateSource, Policy
+
+
+def run(run: Run, round_index: int) -> None:
+    """Collect a round: the first by the world's logging policy, later ones by the last policy."""
+    config, world, folder = run.config, run.world, run.path("sessions", round_index)
+    if world is None:
+        raise ConfigError("collect-logs needs a world", mend="choose one with world=...")
+    last = [run.path(n, round_index - 1) for n in ("policy", "index")] if round_index else []
+    manifest = run.manifest(
+        "sessions", "collect-logs", round_index, ["world", "collect", "candidates"], last
+    )
+    line = run.line("collect-logs", round_index)
+    if is_current(folder, manifest):
+        return line.skipped()
+    catalogue = materialise(world.catalogue, config.collect.max_catalogue_items)
+    policy, pool = _logger(run, world, catalogue, round_index)
+    frame = collect_sessions(
+        world,
+        policy,
+        pool,
+        num_sessions=config.collect.fresh_sessions if round_index else config.collect.num_sessions,
+        generator=run.generator("collect-logs", round_index),
+        user_feature_names=world.user_feature_names,
+        holdout_share=config.data.holdout_share,
+        progress=line,
+    )
+    write_sessions(folder, frame, catalogue, tasks=world.tasks, manifest=manifest)
+    line.done(f"({frame.filter(frame['position'] >= 0).height} events)")
+
+
+def _logger(
+    run: Run, world: World, catalogue: TableCatalogue, round_index: int
+) -> tuple[Policy, CandidateSource]:
+    if round_index == 0:
+        pool = CandidatePool(
+            run.config.candidates, catalogue.num_items, None, fresh_items(catalogue)
+        )
+        return world.logging_policy(), pool
+    network = load_policy(run, round_index - 1)
+    more, less = (
+        QPolicy(network, SubsetExploration(epsilon=e, subset_size=run.config.collect.subset_size))
+        for e in (run.config.collect.explore_more, run.config.collect.explore_less)
+    )
+    return MixedExploration(more, less), run.pool_factory(round_index - 1)()
+
+
+def network_factory(run: Run, round_index: int) -> NetworkFactory:
+    """Builds the round's network at step 0."""
+    return NetworkFactory(
+        ranker_folder=run.path("ranker", round_index),
+        reward_weights=run.weights,
+        config=run.config.policy,
+        seed=run.seed("network", round_index),
+    )
+
+
+def load_policy(run: Run, round_index: int) -> QNetwork:
+    """The round's trained network."""
+    network = network_factory(run, round_index)()
+    path = run.path("policy", round_index) / "policy.safetensors"
+    network.load_trainable_state(load_tensors(path))
+    return network.eval()

@@ -1,0 +1,127 @@
+"""`recomind evaluate`: every arm in every environment, the gate, and the report."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from recomind.artifacts import read_manifest
+from recomind.cli.collect_logs import load_policy, network_factory
+from recomind.cli.context import Run, is_current
+from recomind.cli.train_policy import CURVE
+from recomind.evaluation.calibration import calibration_curve
+from recomind.evaluation.html import write_html
+from recomind.evaluation.parity import step0_parity
+from recomind.evaluation.report import build_report, environment_entry, read_report, write_report
+from recomind.evaluation.rollout import rollout
+from recomind.evaluation.table import print_report
+from recomind.artifacts import write_artifact
+from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
+from recomind.ranker import SessionRanker, load_rankers, predict
+from recomind.simulation import BatchedSessions, load_holdout, load_simulator
+from recomind.streams import SessionStreams, draw_seeds
+from recomind.types import CandidateSource, Policy
+
+
+def run(run: Run, round_index: int) -> bool:
+    """Write `report/` and print it; returns whether the policy is released."""
+    names = ["policy", "ranker", "simulator", "holdout_simulator", "index"]
+    inputs = [run.path(name, round_index) for name in names]
+    groups = ["evaluation", "gate", "world", "candidates"]
+    manifest = run.manifest("report", "evaluate", round_index, groups, inputs)
+    line, folder = run.line("evaluate", round_index), run.folder / "report"
+    if is_current(folder, manifest):
+        line.skipped()
+        report = read_report(folder)
+    else:
+        report = _report(run, round_index, line)
+        with write_artifact(folder, manifest) as staging:
+            write_report(staging, report)
+            write_html(staging, report)
+        line.done()
+    print_report(report)
+    print(f"report: {folder / 'report.html'}")
+    return bool(report["gate"]["released"])
+
+
+def _report(run: Run, round_index: int, line) -> dict[str, Any]:
+    config = run.config
+    rankers = load_rankers(run.path("ranker", round_index))
+    pool = run.pool_factory(round_index)()
+    policy = QPolicy(load_policy(run, round_index))
+    arms: dict[str, Policy] = {
+        "random": RandomPolicy(),
+        "ranker": RankerPolicy(rankers[:1], run.weights),
+        "ranker_ensemble": RankerPolicy(rankers, run.weights),
+        "policy": policy,
+    }
+    environments = _environments(run, round_index)
+    seeds = draw_seeds(
+        config.evaluation.num_sessions, run.generator(f"evaluate-{config.evaluation.seed}")
+    )
+    entries, total = [], len(environments) * len(arms)
+    for name, kind, environment in environments:
+        outcomes = {}
+        for arm, acting in arms.items():
+            batch = config.evaluation.batch_size
+            outcomes[arm] = rollout(environment, acting, pool, seeds, batch)
+            line(len(entries) * len(arms) + len(outcomes), total, f"({name}, {arm})")
+        entries.append(environment_entry(name, kind, outcomes, config.evaluation))
+    dataset = run.dataset(round_index)
+    curves = [json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)]
+    return build_report(
+        seed=config.seed,
+        environments=entries,
+        evaluation=config.evaluation,
+        gate=config.gate,
+        step0_parity=_parity(run, round_index, rankers[0], environments[0][2], pool),
+        learning_curve=[point for curve in curves for point in curve],
+        calibration=_calibration(rankers[0], dataset, config.evaluation.calibration_bins),
+        ranker=read_manifest(run.path("ranker", round_index)).metrics,
+        fidelity={
+            name: read_manifest(run.path(name, round_index)).metrics
+            for name in ("simulator", "holdout_simulator")
+        },
+    )
+
+
+def _environments(run: Run, round_index: int) -> list[tuple[str, str, BatchedSessions]]:
+    """Name, kind and environment: where it trained, where it did not, and the truth."""
+    simulator = load_simulator(
+        run.path("simulator", round_index), run.path("ranker", round_index), run.weights
+    )
+    holdout = load_holdout(run.path("holdout_simulator", round_index), run.weights)
+    found = [
+        ("training simulator", "simulator", simulator),
+        ("hold-out simulator", "holdout_simulator", holdout),
+    ]
+    return found if run.world is None else [*found, ("world", "world", run.world)]
+
+
+@torch.no_grad()
+def _parity(
+    run: Run, round_index: int, ranker: SessionRanker, simulator: BatchedSessions,
+    pool: CandidateSource,
+) -> dict[str, float | int]:  # fmt: skip
+    """The untrained network against the ranker, on states that the simulator begins from."""
+    num = run.config.evaluation.num_parity_states
+    seeds = draw_seeds(num, run.generator("parity", round_index))
+    state = simulator.reset_to(seeds)
+    candidates = pool.candidates(state, SessionStreams(seeds))
+    q_BK, _ = network_factory(run, round_index)().q_values(state, candidates.item_id)
+    scores = RankerPolicy([ranker], run.weights).scores(state, candidates.item_id)
+    return step0_parity(scores, q_BK, candidates.mask)
+
+
+def _calibration(ranker: SessionRanker, dataset, num_bins: int) -> dict[str, Any]:
+    """Calibration of the ranker on the test days, per task."""
+    rows = dataset.rows("test")
+    if len(rows) == 0:
+        return {}
+    logits, labels = predict(ranker, dataset, rows)
+    return {
+        task: calibration_curve(logits[:, h].sigmoid(), labels[:, h].bool(), num_bins)
+        for h, task in enumerate(dataset.tasks)
+    }

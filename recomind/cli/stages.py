@@ -1,0 +1,27 @@
+"""The stages by name."""
+
+from __future__ import annotations
+
+from recomind.cli import (
+    build_index,
+    collect_logs,
+    evaluate,
+    export,
+    fit_simulator,
+    prepare_data,
+    run,
+    train_policy,
+    train_ranker,
+)
+
+FUNCTIONS = {
+    "collect-logs": collect_logs.run,
+    "prepare-data": prepare_data.run,
+    "train-ranker": train_ranker.run,
+    "build-index": build_index.run,
+    "fit-simulator": fit_simulator.run,
+    "train-policy": train_policy.run,
+    "evaluate": evaluate.run,
+    "export": export.run,
+    "run": run.run,
+}

@@ -1,0 +1,209 @@
+"""The whole configuration, registered with Hydra.
+
+Every room owns its `Config`; this file puts them side by side. YAML in `conf/` only picks values.
+Beyond the command line nobody sees a DictConfig: `resolve` turns it into these dataclasses once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+import recomind
+from recomind.candidates import CandidatesConfig
+from recomind.data import DataConfig, DataSource
+from recomind.errors import ConfigError, did_you_mean
+from recomind.evaluation.config import EvaluationConfig, GateConfig
+from recomind.policy import PolicyConfig
+from recomind.ranker import RankerConfig
+from recomind.retrieval import RetrievalConfig
+from recomind.simulation import SimulatorConfig, World
+from recomind.training.config import TrainingConfig
+
+STAGES = (
+    "collect-logs", "prepare-data", "train-ranker", "build-index", "fit-simulator",
+    "train-policy", "evaluate", "export", "run",
+)  # fmt: skip
+_ALLOWED_PREFIXES = ("recomind.", "simulators.")
+
+
+@dataclass(kw_only=True)
+class CollectConfig:
+    """What is logged in a world before, and between, trainings."""
+
+    num_sessions: int = 8000  # of the first round, by the world's logging policy
+    fresh_sessions: int = 8000  # of every later round, by the policy of the round before
+    explore_more: float = 0.3  # exploration rate of half of the sessions of a later round
+    explore_less: float = 0.1  # and of the other half
+    subset_size: int = 20  # candidates of an exploring decision
+    max_catalogue_items: int = 5_000_000  # a larger one is not copied into the artifact
+
+    def __post_init__(self) -> None:
+        for name in ("num_sessions", "fresh_sessions", "subset_size", "max_catalogue_items"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"collect.{name}", got=getattr(self, name), expected=">= 1")
+        for name in ("explore_more", "explore_less"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"collect.{name}", got=getattr(self, name), expected="in [0, 1]")
+
+
+@dataclass(kw_only=True)
+class RecomindConfig:
+    """Everything a stage may ask for; a run is this, its seed and its inputs."""
+
+    name: str = "run"  # of the run; also of its folder below `runs/`
+    output: str = "runs/${name}"  # folder of the run
+    seed: int = 0  # all randomness follows from it
+    rounds: int = 1  # of collect -> refit -> retrain; more than one needs a world
+    round: int = 0  # the round that a stage run alone works on
+    world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none
+    allowed_targets: list[str] = field(default_factory=list)  # further prefixes of `_target_`
+    exit_unreleased: int = 3  # exit status of `run` and `evaluate` when the gate stays shut
+    curve_sessions: int = 500  # sessions per point of the learning curve in the world
+    data: DataConfig = field(default_factory=DataConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    candidates: CandidatesConfig = field(default_factory=CandidatesConfig)
+    simulation: SimulatorConfig = field(default_factory=SimulatorConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.round < 0:
+            raise ConfigError(
+                "rounds", got=f"rounds={self.rounds}, round={self.round}", expected=">= 1, >= 0"
+            )
+        if self.data.source is DataSource.world and not self.world:
+            raise ConfigError(
+                "data.source=world without a world",
+                mend="choose one, such as world=fatigue, or data=kuairand with data.root=...",
+            )
+        if self.data.source is not DataSource.world and self.rounds > 1:
+            raise ConfigError(
+                "rounds of fresh logs need a world to collect from",
+                got=f"rounds={self.rounds}, data.source={self.data.source.value}",
+                expected="rounds=1",
+            )
+        if self.training.support_ratio != self.policy.support_ratio:
+            raise ConfigError(
+                "training and policy act under different support constraints",
+                got=(self.training.support_ratio, self.policy.support_ratio),
+                mend="set policy.support_ratio; training follows it",
+            )
+
+
+_GROUPS: dict[str, type] = {
+    "data": DataConfig,
+    "collect": CollectConfig,
+    "ranker": RankerConfig,
+    "retrieval": RetrievalConfig,
+    "candidates": CandidatesConfig,
+    "simulation": SimulatorConfig,
+    "policy": PolicyConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+    "gate": GateConfig,
+}
+
+
+def conf_dir() -> Path:
+    """The folder of YAML configs: inside the installed package, else beside the checkout's."""
+    package = Path(recomind.__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError("the configuration folder is absent", got=package / "conf")
+
+
+def register() -> None:
+    """Register the schema with Hydra's ConfigStore; may be called again."""
+    store = ConfigStore.instance()
+    store.store(name="recomind_schema", node=RecomindConfig)
+    for group, schema in _GROUPS.items():
+        store.store(group=group, name="schema", node=schema)
+
+
+def resolve(config: DictConfig) -> RecomindConfig:
+    """The dataclasses behind a composed config, validated.
+
+    Raises:
+        ConfigError: a value that is missing or out of range.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(
+            "settings without a value", got=missing, mend=f"give them, such as {missing[0]}=..."
+        )
+    resolved = OmegaConf.to_object(config)
+    if not isinstance(resolved, RecomindConfig):
+        raise ConfigError("not a recomind config", got=type(resolved).__name__)
+    return resolved
+
+
+def make_world(config: RecomindConfig) -> World | None:
+    """The world that `config.world` names, or None.
+
+    Raises:
+        ConfigError: a `_target_` outside the allowed prefixes, or one that is no environment.
+    """
+    if not config.world:
+        return None
+    arguments = dict(config.world)
+    target = str(arguments.pop("_target_", ""))
+    prefixes = (*_ALLOWED_PREFIXES, *config.allowed_targets)
+    if not target.startswith(prefixes):
+        raise ConfigError(
+            "world._target_ is outside the allowed prefixes",
+            got=target,
+            expected=list(prefixes),
+            mend="add your package to allowed_targets",
+        )
+    cls = _class_at(target)
+    known = inspect.signature(cls.__init__).parameters
+    for name in arguments:
+        if name not in known:
+            raise ConfigError("unknown setting of the world", got=name, mend=did_you_mean(
+                name, [k for k in known if k != "self"]))  # fmt: skip
+    return cls(**arguments, reward_weights=dict(config.ranker.utility_weights))
+
+
+def _class_at(target: str) -> type[World]:
+    """The class that a dotted path names; checked on the resolved object, not on the string."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError("world._target_ cannot be imported", got=f"{target}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, World)):
+        raise ConfigError(
+            "world._target_ is no world", got=target, expected="a subclass of recomind.simulation.World"
+        )
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses and enums as JSON-able values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+__all__ = ["MISSING", "STAGES", "CollectConfig", "RecomindConfig", "conf_dir", "make_world",
+           "plain", "register", "resolve"]  # fmt: skip

@@ -1,0 +1,17 @@
+"""Logs to sessions: schema, validation, sessionisation, time splits, batches."""
+
+from recomind.data.catalogue import TableCatalogue, materialise
+from recomind.data.config import DataConfig, DataSource
+from recomind.data.dataset import SessionDataset
+from recomind.data.kuairand import read_kuairand
+from recomind.data.sessions import write_sessions
+
+__all__ = [
+    "DataConfig",
+    "DataSource",
+    "SessionDataset",
+    "TableCatalogue",
+    "materialise",
+    "read_kuairand",
+    "write_sessions",
+]

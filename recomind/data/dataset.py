@@ -1,0 +1,233 @@
+"""Sessions as tensors: states, responses and outcomes gathered for any rows.
+
+Symbols: `E` events in memory, `B` rows asked for, `L` history length, `H` tasks, `U` user features.
+A row is an index into the events, which stand timeline after timeline, oldest first:
+
+    row           0   1   2 | 3   4          timeline a | timeline b
+    begin         0   0   0 | 3   3          first row of the row's timeline
+    history of 2  with L = 3:  [pad, row 0, row 1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from recomind.artifacts import read_manifest
+from recomind.data.catalogue import TableCatalogue, check_range
+from recomind.data.sessions import EVENTS, KIND, SPLITS
+from recomind.errors import ArtifactError, ConfigError, did_you_mean
+from recomind.types import SessionState
+
+
+class SessionDataset:
+    """Events of one or more rounds of sessions; build it with `load`.
+
+    Args:
+        frame: events sorted as `recomind.data.sessions.ORDER` says, rounds one after another,
+            `history_id` and `session_id` unique across rounds, with a column `round_index`.
+        catalogue: the items.
+        tasks: names of the task columns, in order.
+        user_feature_names: names of the `u_*` columns without the prefix, in order.
+        history_length: `L` of the states.
+    """
+
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        catalogue: TableCatalogue,
+        *,
+        tasks: Sequence[str],
+        user_feature_names: Sequence[str],
+        history_length: int,
+    ) -> None:
+        if history_length < 1:
+            raise ConfigError("history_length is out of range", got=history_length, expected=">= 1")
+        self.catalogue, self.history_length = catalogue, history_length
+        self.tasks, self.user_feature_names = tuple(tasks), tuple(user_feature_names)
+        self.num_user_features = len(self.user_feature_names)
+        self._int = {name: _tensor(frame, name, np.int64) for name in _INTEGERS}
+        self._flag = {name: _tensor(frame, name, np.bool_) for name in ("left", "left_known")}
+        self._holdout = _tensor(frame, "holdout", np.bool_)
+        self._dwell_s = _tensor(frame, "dwell_s", np.float32)
+        self._propensity = _tensor(frame, "propensity", np.float64)
+        self._labels_EH = _matrix(frame, list(self.tasks), np.uint8).bool()
+        self._user_EU = _matrix(frame, [f"u_{n}" for n in self.user_feature_names], np.float32)
+        self._split = torch.from_numpy(
+            frame["split"]
+            .replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int64)
+            .to_numpy()
+            .copy()
+        )
+        self._begin = _first_rows(self._int["history_id"])
+        _, self._session = torch.unique_consecutive(self._int["session_id"], return_inverse=True)
+
+    @classmethod
+    def load(cls, folders: Sequence[Path], history_length: int) -> SessionDataset:
+        """Read sessions artifacts, in the order of their rounds; the last brings the catalogue.
+
+        Raises:
+            ArtifactError: an artifact is absent or damaged, or tasks, features or the number of
+                items differ between the folders.
+            ConfigError: no folder, or a history length below 1.
+        """
+        if not folders:
+            raise ConfigError("no sessions to load", got="no folder", expected="at least one")
+        extras = [read_manifest(Path(folder), KIND).extra for folder in folders]
+        for name in ("tasks", "user_feature_names", "num_items"):
+            _require_equal(name, [extra[name] for extra in extras], folders)
+        frames = [pl.read_parquet(Path(folder) / EVENTS) for folder in folders]
+        return cls(
+            _concatenated(frames),
+            TableCatalogue.load(Path(folders[-1])),
+            tasks=extras[0]["tasks"],
+            user_feature_names=extras[0]["user_feature_names"],
+            history_length=history_length,
+        )
+
+    def __len__(self) -> int:
+        """Number of events, history-only ones included."""
+        return len(self._begin)
+
+    def rows(self, *splits: str, holdout: bool | None = None) -> Tensor:
+        """Rows [B] int64 of the given splits (all where none is given), in the events' order.
+
+        Events from before the log (position -1) are never among them.
+
+        Args:
+            splits: of "history", "train", "calibration", "test".
+            holdout: True for hold-out users only, False for the others, None for all.
+
+        Raises:
+            ConfigError: an unknown split.
+        """
+        chosen = self._int["position"] >= 0
+        if splits:
+            chosen &= torch.isin(self._split, torch.tensor([_split_code(s) for s in splits]))
+        if holdout is not None:
+            chosen &= self._holdout == holdout
+        return chosen.nonzero()[:, 0]
+
+    def session_starts(self, *splits: str, holdout: bool | None = None) -> Tensor:
+        """Rows [B] int64 that open a session; the arguments are those of `rows`."""
+        rows = self.rows(*splits, holdout=holdout)
+        return rows[self._int["position"][rows] == 0]
+
+    def state(self, rows: Tensor) -> SessionState:
+        """What was known before the events `rows` [B]."""
+        return self._state(rows, rows, self._int["position"][rows])
+
+    def next_state(self, rows: Tensor) -> SessionState:
+        """What was known after the events `rows` [B]; user features stay those before them."""
+        return self._state(rows, rows + 1, self._int["position"][rows] + 1)
+
+    def _state(self, rows: Tensor, until: Tensor, step: Tensor) -> SessionState:
+        """History [B, L] = the rows [until - L, until) that are of the row's timeline."""
+        check_range(rows, len(self), "row")
+        source_BL = until[:, None] + torch.arange(-self.history_length, 0)
+        mask_BL = source_BL >= self._begin[rows][:, None]
+        source_BL = source_BL.clamp(min=0)
+        return SessionState(
+            user_id=self._int["user_id"][rows],
+            user_features=self._user_EU[rows],
+            history_item_id=self._int["item_id"][source_BL] * mask_BL,
+            history_feedback=self._labels_EH[source_BL] & mask_BL[..., None],
+            history_dwell_s=self._dwell_s[source_BL] * mask_BL,
+            history_mask=mask_BL,
+            step=step,
+            batch_size=[len(rows)],
+        )
+
+    def item_id(self, rows: Tensor) -> Tensor:
+        """[B] int64: the item shown."""
+        return self._int["item_id"][rows]
+
+    def labels(self, rows: Tensor) -> Tensor:
+        """[B, H] float32 in {0, 1}: the response, tasks in order."""
+        return self._labels_EH[rows].float()
+
+    def dwell_s(self, rows: Tensor) -> Tensor:
+        """[B] float32, seconds."""
+        return self._dwell_s[rows]
+
+    def left(self, rows: Tensor) -> Tensor:
+        """[B] bool: the user left after the event; read it only where `left_known`."""
+        return self._flag["left"][rows]
+
+    def left_known(self, rows: Tensor) -> Tensor:
+        """[B] bool: False where the end of the session is censored."""
+        return self._flag["left_known"][rows]
+
+    def snapshot(self, rows: Tensor) -> Tensor:
+        """[B] int64: the catalogue snapshot that was current."""
+        return self._int["snapshot"][rows]
+
+    def propensity(self, rows: Tensor) -> Tensor:
+        """[B] float64: probability of the item given its pool; NaN where unknown."""
+        return self._propensity[rows]
+
+    def round_index(self, rows: Tensor) -> Tensor:
+        """[B] int64: which of the loaded folders the event came from."""
+        return self._int["round_index"][rows]
+
+    def session_index(self, rows: Tensor) -> Tensor:
+        """[B] int64: equal for events of one session, different across sessions and rounds."""
+        return self._session[rows]
+
+
+_INTEGERS = (
+    "history_id", "session_id", "position", "user_id", "item_id", "snapshot", "round_index",
+)  # fmt: skip
+
+
+def _tensor(frame: pl.DataFrame, name: str, dtype: type[np.generic]) -> Tensor:
+    column = frame[name]
+    if dtype is np.float64:
+        column = column.fill_null(float("nan"))
+    return torch.from_numpy(column.to_numpy().astype(dtype, copy=True))
+
+
+def _matrix(frame: pl.DataFrame, names: list[str], dtype: type[np.generic]) -> Tensor:
+    """Columns `names` as [E, len(names)]; no columns give [E, 0]."""
+    if not names:
+        return torch.zeros(frame.height, 0, dtype=torch.float32)
+    return torch.from_numpy(np.ascontiguousarray(frame.select(names).to_numpy(), dtype=dtype))
+
+
+def _first_rows(history_id: Tensor) -> Tensor:
+    """[E] int64: the first row of each row's timeline, for ids [E] in unbroken runs."""
+    _, counts = torch.unique_consecutive(history_id, return_counts=True)
+    return torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+
+
+def _split_code(split: str) -> int:
+    if split not in SPLITS:
+        raise ConfigError("unknown split", got=split, mend=did_you_mean(split, SPLITS))
+    return SPLITS.index(split)
+
+
+def _concatenated(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Rounds one after another; ids are offset so that they stay unique across rounds."""
+    parts, offset = [], {"history_id": 0, "session_id": 0}
+    for index, frame in enumerate(frames):
+        shifted = [pl.col(n) - frame[n].min() + first for n, first in offset.items()]  # pyright: ignore
+        parts.append(
+            frame.with_columns(*shifted, pl.lit(index, dtype=pl.Int64).alias("round_index"))
+        )
+        offset = {n: int(parts[-1][n].max()) + 1 for n in offset}  # pyright: ignore
+    return pl.concat(parts)
+
+
+def _require_equal(name: str, values: list[object], folders: Sequence[Path]) -> None:
+    for value, folder in zip(values, folders, strict=True):
+        if value != values[0]:
+            raise ArtifactError(
+                f"rounds of sessions differ in {name}",
+                got=f"{value} in {folder}",
+                expected=f"{values[0]} as in {folders[0]}",
+            )

@@ -1,0 +1,172 @@
+"""The "sessions" artifact: events in order, and the catalogue they refer to.
+
+A user with one event before the log and a session of two, tasks `click` and `hide`:
+
+    history_id session_id position item_id click hide dwell_s left  left_known split
+             7          0       -1      31     1    0     9.5 False False      history
+             7          1        0      17     0    0     1.0 False True       train
+             7          1        1       4     1    0    12.0 True  True       train
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recomind.artifacts import Manifest, write_artifact
+from recomind.data.catalogue import TableCatalogue
+from recomind.data.validate import (
+    require_all,
+    require_columns,
+    require_present,
+    require_rows,
+    require_schema,
+)
+from recomind.errors import SchemaError
+
+KIND, EVENTS = "sessions", "sessions.parquet"
+SPLITS = ("history", "train", "calibration", "test")
+ORDER = ("history_id", "time_ms", "position")
+SCHEMA: dict[str, pl.DataType] = {
+    "history_id": pl.Int64(),  # equal for the events of one timeline
+    "session_id": pl.Int64(),
+    "position": pl.Int32(),  # 0-based in the session; -1: before the log, history only
+    "user_id": pl.Int64(),
+    "time_ms": pl.Int64(),  # Unix milliseconds, or any clock that orders a timeline
+    "item_id": pl.Int64(),
+    "dwell_s": pl.Float32(),  # seconds
+    "left": pl.Boolean(),  # the user left after this event
+    "left_known": pl.Boolean(),  # False where the end of the session is censored
+    "propensity": pl.Float64(),  # of the item given its pool; null where unknown
+    "split": pl.String(),
+    "holdout": pl.Boolean(),  # user reserved for hold-out simulators
+    "snapshot": pl.Int32(),  # of the catalogue, holding nothing of this event's day or later
+}
+_WHERE = "the sessions"
+
+
+def write_sessions(
+    folder: Path,
+    frame: pl.DataFrame,
+    catalogue: TableCatalogue,
+    *,
+    tasks: Sequence[str],
+    manifest: Manifest,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Check events and write them with their catalogue, whole or not at all.
+
+    Args:
+        folder: where the artifact goes.
+        frame: one row an event: the columns of `SCHEMA`, one UInt8 column 0/1 a task, and
+            float32 columns `u_<name>`, standardised. Sorted here by `ORDER`.
+        catalogue: the items.
+        tasks: names of the task columns, in order.
+        manifest: of kind "sessions"; `extra` and the facts a reader needs are added to it.
+        extra: more to keep in `manifest.extra`, such as counts.
+
+    Raises:
+        SchemaError: an empty frame, or a column or value that may not be.
+    """
+    names = user_feature_columns(frame)
+    frame = checked_events(frame, catalogue, tasks=tasks)
+    manifest.kind = KIND
+    manifest.extra |= dict(extra or {})
+    manifest.extra |= {
+        "tasks": list(tasks),
+        "user_feature_names": [name[2:] for name in names],
+        "num_events": frame.height,
+        "num_sessions": frame.filter(pl.col("position") == 0).height,
+        "num_users": frame["user_id"].n_unique(),
+        "num_items": catalogue.num_items,
+    }
+    with write_artifact(folder, manifest) as staging:
+        frame.write_parquet(staging / EVENTS)
+        catalogue.save(staging)
+
+
+def user_feature_columns(frame: pl.DataFrame) -> list[str]:
+    """Names of the `u_*` columns in the frame's order."""
+    return [name for name in frame.columns if name.startswith("u_")]
+
+
+def checked_events(
+    frame: pl.DataFrame, catalogue: TableCatalogue, *, tasks: Sequence[str]
+) -> pl.DataFrame:
+    """The events sorted by `ORDER`, in the artifact's column order.
+
+    Raises:
+        SchemaError: an empty frame, or a column or value that may not be.
+    """
+    if not tasks:
+        raise SchemaError("sessions without a task", expected="at least one task column")
+    features = user_feature_columns(frame)
+    schema = dict(SCHEMA)
+    schema |= {task: pl.UInt8() for task in tasks} | {name: pl.Float32() for name in features}
+    require_columns(frame.columns, list(schema), _WHERE)
+    require_rows(frame, _WHERE)
+    require_schema(frame, schema, _WHERE)
+    require_present(frame, [name for name in schema if name != "propensity"], _WHERE)
+    _check_values(frame, catalogue, tasks, features)
+    frame = frame.select(list(schema)).sort(*ORDER, maintain_order=True)
+    _check_order(frame)
+    return frame
+
+
+def _check_values(
+    frame: pl.DataFrame, catalogue: TableCatalogue, tasks: Sequence[str], features: list[str]
+) -> None:
+    rules: list[tuple[str, pl.Expr, str]] = [
+        ("item_id", _within("item_id", catalogue.num_items), f"in [0, {catalogue.num_items})"),
+        ("snapshot", _within("snapshot", catalogue.num_snapshots), "a snapshot of the catalogue"),
+        ("position", pl.col("position") >= -1, ">= -1"),
+        ("split", pl.col("split").is_in(SPLITS), f"one of {', '.join(SPLITS)}"),
+        (
+            "split",
+            (pl.col("position") >= 0) | (pl.col("split") == "history"),
+            "'history' where position is -1",
+        ),
+        ("dwell_s", _finite("dwell_s") & (pl.col("dwell_s") >= 0), "finite seconds >= 0"),
+        (
+            "propensity",
+            pl.col("propensity").is_null() | pl.col("propensity").is_between(0, 1, closed="right"),
+            "in (0, 1], or null where unknown",
+        ),
+        ("left", pl.col("left_known") | ~pl.col("left"), "False where left_known is False"),
+    ]
+    rules += [(task, pl.col(task) <= 1, "0 or 1") for task in tasks]
+    rules += [(name, _finite(name), "a finite number") for name in features]
+    for column, holds, expected in rules:
+        require_all(frame, column, holds, expected=expected, where=_WHERE)
+
+
+def _within(column: str, size: int) -> pl.Expr:
+    return pl.col(column).is_between(0, size, closed="left")
+
+
+def _finite(column: str) -> pl.Expr:
+    return pl.col(column).is_finite()
+
+
+def _check_order(frame: pl.DataFrame) -> None:
+    """Sessions are unbroken runs 0, 1, 2, ... of one timeline: `SessionState.step` counts on it."""
+    previous = [pl.col(name).shift(1) for name in ("history_id", "session_id", "position")]
+    follows = (
+        (previous[0] == pl.col("history_id"))
+        & (previous[1] == pl.col("session_id"))
+        & (previous[2] == pl.col("position") - 1)
+    )
+    require_all(
+        frame,
+        "position",
+        (pl.col("position") <= 0) | follows,
+        expected="positions 0, 1, 2, ... without a gap, in the order of time, in one timeline",
+        where=f"{_WHERE} sorted by {', '.join(ORDER)}",
+    )
+    starts = frame.filter(pl.col("position") == 0)
+    require_all(
+        starts, "session_id", pl.col("session_id").is_unique(), expected="one start", where=_WHERE
+    )

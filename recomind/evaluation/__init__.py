@@ -1,0 +1,1 @@
+"""The proof: paired rollouts, intervals, the release gate and the report."""

@@ -1,0 +1,68 @@
+"""Settings of the evaluation stage and of the release gate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from recomind.errors import ConfigError, did_you_mean
+
+# Metrics that every environment has; `<task>_per_session` exists where the task does.
+ALWAYS_MEASURED = ("coverage", "repeat_share", "session_depth", "session_depth_10plus")
+
+
+@dataclass(kw_only=True, slots=True)
+class GateConfig:
+    """What must be proven before a policy is released."""
+
+    target_metric: str = "watch_10s_per_session"  # its lift must be shown to be above min_lift
+    min_lift: float = 0.0  # ratio: 0.02 asks for more than 2 %
+    # metrics that may not fall significantly
+    must_not_fall: list[str] = field(default_factory=lambda: ["session_depth"])
+    # metrics that may not rise significantly; one that an environment lacks is named as unmeasured
+    must_not_rise: list[str] = field(default_factory=lambda: ["hide_per_session"])
+    tolerance: float = 0.0  # ratio by which a guardrail may move the wrong way
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.min_lift) or self.min_lift <= -1.0:
+            raise ConfigError("gate.min_lift is a ratio", got=self.min_lift, expected="> -1")
+        if not 0.0 <= self.tolerance < 1.0:
+            raise ConfigError("gate.tolerance is a ratio", got=self.tolerance, expected="[0, 1)")
+        both = sorted(set(self.must_not_fall) & set(self.must_not_rise))
+        if both:
+            raise ConfigError("a guardrail that may neither fall nor rise", got=both)
+        for metric in (self.target_metric, *self.must_not_fall, *self.must_not_rise):
+            if metric not in ALWAYS_MEASURED and not metric.endswith("_per_session"):
+                raise ConfigError(
+                    "unknown metric in the gate",
+                    got=metric,
+                    expected="<task>_per_session, or one that every environment has",
+                    mend=did_you_mean(metric, ALWAYS_MEASURED),
+                )
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluationConfig:
+    """How the arms are compared."""
+
+    num_sessions: int = 2000  # sessions per arm and environment, the same ones for every arm
+    batch_size: int = 512  # sessions that run in lock-step; changes memory, not what is measured
+    seed: int = 20_000  # draws the sessions; keep it apart from the seed of training
+    policy_arm: str = "policy"  # the arm on trial
+    baseline_arm: str = "ranker"  # what it must beat
+    confidence: float = 0.95  # of every interval
+    num_parity_states: int = 256  # states on which step-0 parity is measured
+    calibration_bins: int = 10  # bins of equal count in a calibration curve
+
+    def __post_init__(self) -> None:
+        for name in ("num_sessions", "batch_size", "num_parity_states", "calibration_bins"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"evaluation.{name}", got=getattr(self, name), expected=">= 1")
+        if self.num_sessions < 2:
+            raise ConfigError("an interval needs at least two sessions", got=self.num_sessions)
+        if not 0.0 < self.confidence < 1.0:
+            raise ConfigError("evaluation.confidence", got=self.confidence, expected="(0, 1)")
+        if self.policy_arm == self.baseline_arm:
+            raise ConfigError(
+                "the policy arm and the baseline arm are the same", got=self.policy_arm
+            )

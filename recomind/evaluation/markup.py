@@ -1,0 +1,40 @@
+"""Pieces of markup that the sections of the page share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+
+from recomind.evaluation.presentation import figure
+from recomind.evaluation.svg import Series
+
+
+def table(head: Sequence[str], rows: Sequence[tuple[str, list[str], str]]) -> str:
+    """Rows are (name, cells that are markup already, class of the row)."""
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        f'<tr class="{style}"><td>{escape(name)}</td>'
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+        for name, cells, style in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def fact(value: object) -> str:
+    """Anything that JSON can hold, as one cell."""
+    if isinstance(value, bool | str):
+        return escape(str(value))
+    if value is None or isinstance(value, int | float):
+        return figure(value)
+    return escape(json.dumps(value, sort_keys=True)[:80])
+
+
+def legend(series: Sequence[Series]) -> str:
+    """A swatch and a name for each line of a chart."""
+    items = "".join(f'<span><i class="{s.style}"></i>{escape(s.name)}</span>' for s in series)
+    return f'<div class="legend">{items}</div>'

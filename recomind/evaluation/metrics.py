@@ -1,0 +1,120 @@
+"""Metrics of a rollout, each as a ratio of two per-session sums.
+
+A mean per session has denominator 1; the others (`session_depth_10plus`, `repeat_share`) are ratios
+of sums over sessions. One form for all of them means one estimator and one interval for all.
+`coverage` belongs to the sessions as a set, has no value per session and hence no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recomind.errors import SchemaError
+from recomind.evaluation.rollout import SessionOutcomes
+
+COVERAGE = "coverage"
+LONG_WATCH_TASK = "watch_10s"
+DEEP_SESSION = 10  # interactions from which a session counts for `session_depth_10plus`
+
+
+@dataclass(kw_only=True, slots=True)
+class SessionRatio:
+    """A metric that is sum(numerator) / sum(denominator) over `S` sessions."""
+
+    numerator: Tensor  # [S] float64
+    denominator: Tensor  # [S] float64, >= 0
+
+    @property
+    def n(self) -> int:
+        """Sessions that count for the metric."""
+        return int((self.denominator > 0).sum())
+
+    @property
+    def value(self) -> float | None:
+        """The metric, None where no session counts for it."""
+        total = float(self.denominator.sum())
+        return float(self.numerator.sum()) / total if total > 0 else None
+
+    def influence(self) -> Tensor:
+        """[S] float64: first-order effect of each session on the metric, times `S`.
+
+        The linearisation of a ratio of sums (Cochran, "Sampling Techniques", chapter 6); the
+        variance of the metric is the variance of this over `S`.
+        """
+        value = self.value or 0.0
+        return (self.numerator - value * self.denominator) / self.denominator.mean()
+
+    def standard_error(self) -> float | None:
+        """Of the metric, by the delta method; None with fewer than two sessions that count."""
+        if self.n < 2:
+            return None
+        return float(self.influence().std()) / math.sqrt(len(self.numerator))
+
+
+def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
+    """Every metric of `outcomes` that has a value per session, by name.
+
+    `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
+    events with a dwell of more than 10 s.
+    """
+    ratios = {
+        f"{task}_per_session": _per_session(outcomes.task_counts[:, index])
+        for index, task in enumerate(outcomes.tasks)
+    }
+    ratios.setdefault(f"{LONG_WATCH_TASK}_per_session", _per_session(outcomes.num_long_watches))
+    deep = (outcomes.depth >= DEEP_SESSION).double()
+    depth = outcomes.depth.double()
+    ratios["session_depth"] = _per_session(depth)
+    ratios["session_depth_10plus"] = SessionRatio(numerator=depth * deep, denominator=deep)
+    ratios["reward_per_session"] = _per_session(outcomes.reward)
+    ratios["repeat_share"] = SessionRatio(
+        numerator=outcomes.num_repeats.double(), denominator=depth
+    )
+    return ratios
+
+
+def coverage(outcomes: SessionOutcomes) -> float:
+    """Share of the catalogue that was shown at least once, to anybody."""
+    return len(outcomes.shown_item_id) / outcomes.num_items
+
+
+def summarise(outcomes: SessionOutcomes) -> dict[str, dict[str, float | int | None]]:
+    """`{metric: {mean, standard_error, n}}` of one arm.
+
+    Raises:
+        SchemaError: a session's outcome is not a finite number.
+    """
+    summary: dict[str, dict[str, float | int | None]] = {}
+    for name, ratio in session_ratios(outcomes).items():
+        require_finite(name, ratio)
+        summary[name] = {
+            "mean": ratio.value,
+            "standard_error": ratio.standard_error(),
+            "n": ratio.n,
+        }
+    summary[COVERAGE] = {
+        "mean": coverage(outcomes),
+        "standard_error": None,
+        "n": len(outcomes.depth),
+    }
+    return summary
+
+
+def require_finite(name: str, ratio: SessionRatio) -> None:
+    """Raise SchemaError where a session's outcome is not a finite number."""
+    finite = torch.isfinite(ratio.numerator) & torch.isfinite(ratio.denominator)
+    if not bool(finite.all()):
+        raise SchemaError(
+            f"{name} has sessions whose outcome is not a finite number",
+            got=f"{int((~finite).sum())} of {len(finite)} sessions",
+            mend="look at the rewards and weights of the environment",
+        )
+
+
+def _per_session(values: Tensor) -> SessionRatio:
+    numerator = values.double()
+    return SessionRatio(numerator=numerator, denominator=torch.ones_like(numerator))

@@ -1,0 +1,133 @@
+"""`report.json`: what was measured, as a public interface (see docs/formats.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recomind.artifacts import write_json
+from recomind.errors import ArtifactError, SchemaError
+from recomind.evaluation.config import EvaluationConfig, GateConfig
+from recomind.evaluation.gate import decide
+from recomind.evaluation.metrics import summarise
+from recomind.evaluation.rollout import SessionOutcomes
+from recomind.evaluation.schema import KINDS, REPORT_FORMAT_VERSION, validate_report
+from recomind.evaluation.statistics import lifts
+
+REPORT = "report.json"
+
+
+def environment_entry(
+    name: str, kind: str, outcomes: Mapping[str, SessionOutcomes], config: EvaluationConfig
+) -> dict[str, Any]:
+    """One entry of `environments`.
+
+    Args:
+        name: of the environment, as a person would call it.
+        kind: simulator (the policy trained in it), world, holdout_simulator or logs.
+        outcomes: arm -> its rollout, all on the same seeds.
+        config: which arm is on trial, which is the baseline, and the confidence.
+
+    Raises:
+        SchemaError: an unknown kind, no arms, or arms that are not paired.
+    """
+    if kind not in KINDS:
+        raise SchemaError("kind of an environment", got=kind, expected=list(KINDS))
+    if not outcomes:
+        raise SchemaError(f"environment {name} has no arms", expected="at least one rollout")
+    policy, baseline = outcomes.get(config.policy_arm), outcomes.get(config.baseline_arm)
+    table = lifts(policy, baseline, config.confidence) if policy and baseline else {}
+    return {
+        "name": name,
+        "kind": kind,
+        "num_sessions": len(next(iter(outcomes.values())).depth),
+        "arms": {arm: summarise(outcome) for arm, outcome in outcomes.items()},
+        "lift": {metric: lift.to_dict() for metric, lift in table.items()},
+        "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
+    }
+
+
+def build_report(
+    *,
+    seed: int,
+    environments: Sequence[Mapping[str, Any]],
+    evaluation: EvaluationConfig,
+    gate: GateConfig,
+    step0_parity: Mapping[str, float | int] | None = None,
+    learning_curve: Sequence[Mapping[str, Any]] = (),
+    calibration: Mapping[str, Mapping[str, Any]] | None = None,
+    ranker: Mapping[str, Any] | None = None,
+    fidelity: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report, with the gate's verdict, validated.
+
+    Args:
+        seed: of the training that is reported.
+        environments: from `environment_entry`.
+        evaluation: names of the arms that are compared.
+        gate: what a release asks for.
+        step0_parity: from `step0_parity`; None where it was not measured.
+        learning_curve: `{env_steps, round, simulator_return, world_return}` in order; a return
+            that was not measured is None.
+        calibration: task -> `calibration_curve`.
+        ranker: quality of the ranker, such as `{task: {auc, log_loss}}`.
+        fidelity: how close the simulator is to what it stands for.
+
+    Raises:
+        SchemaError: something in it is not as `report.json` must be.
+    """
+    verdict = decide(
+        environments,
+        gate,
+        policy_arm=evaluation.policy_arm,
+        baseline_arm=evaluation.baseline_arm,
+    )
+    report = {
+        "format_version": REPORT_FORMAT_VERSION,
+        "seed": seed,
+        "arms": _arm_names(environments),
+        "policy_arm": evaluation.policy_arm,
+        "baseline_arm": evaluation.baseline_arm,
+        "confidence": evaluation.confidence,
+        "environments": [dict(environment) for environment in environments],
+        "step0_parity": None if step0_parity is None else dict(step0_parity),
+        "gate": verdict,
+        "learning_curve": [dict(point) for point in learning_curve],
+        "calibration": {task: dict(curve) for task, curve in (calibration or {}).items()},
+        "ranker": dict(ranker or {}),
+        "fidelity": dict(fidelity or {}),
+    }
+    return validate_report(report)
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
+    """Write `report.json` into `folder` and return its path."""
+    path = Path(folder) / REPORT
+    write_json(path, validate_report(dict(report)))
+    return path
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read and check a report; `path` is the file or the folder that holds it.
+
+    Raises:
+        ArtifactError: it is absent or is not JSON.
+        SchemaError: it is not a report.
+    """
+    path = Path(path) / REPORT if Path(path).is_dir() else Path(path)
+    if not path.is_file():
+        raise ArtifactError(
+            "no report here", got=path, expected=REPORT, mend="run `recomind evaluate` first"
+        )
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError("unreadable report", got=f"{path}: {error}") from error
+    return validate_report(content)
+
+
+def _arm_names(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Arms in the order in which they first appear."""
+    return list(dict.fromkeys(arm for environment in environments for arm in environment["arms"]))

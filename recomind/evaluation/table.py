@@ -1,0 +1,74 @@
+"""The report at the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from recomind.evaluation.presentation import (
+    KIND_TITLES,
+    figure,
+    interval,
+    ordered_metrics,
+    verdict,
+)
+
+_NAME_WIDTH = 21  # of "watch_10s_per_session": names stay whole on a terminal of ...
+_WIDE = 76  # ... this many columns
+
+
+def print_report(report: Mapping[str, Any], console: Console | None = None) -> None:
+    """Arms, metrics and lifts of each environment, then the verdict and its reasons."""
+    console = console or Console()
+    for environment in report["environments"]:
+        console.print(_environment_table(environment, report, console.width))
+    gate = report["gate"]
+    colour = "green" if gate["released"] else "red"
+    console.print(f"[bold {colour}]{verdict(gate)}[/]")
+    for reason in gate["reasons"]:
+        console.print(f"  - {escape(reason)}", highlight=False)
+
+
+def _environment_table(
+    environment: Mapping[str, Any], report: Mapping[str, Any], width: int
+) -> Table:
+    """Metrics down, arms and the lift across; long cells fold, so any width will do."""
+    kind = KIND_TITLES[environment["kind"]]
+    title = f"{escape(environment['name'])} ({kind}, {environment['num_sessions']:,} sessions)"
+    never = environment["kind"] == "simulator"
+    caption = "the simulated return is never evidence" if never else None
+    table = Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    whole = _NAME_WIDTH if width >= _WIDE else None
+    table.add_column("mean of", overflow="fold", min_width=whole)
+    arms = [arm for arm in report["arms"] if arm in environment["arms"]]
+    for arm in arms:
+        table.add_column(escape(arm), justify="right", overflow="fold")
+    table.add_column("lift", justify="right", overflow="fold")
+    target = report["gate"].get("target_metric")
+    for metric in ordered_metrics(m for arm in arms for m in environment["arms"][arm]):
+        cells = [_mean(environment["arms"][arm].get(metric)) for arm in arms]
+        lift = environment["lift"].get(metric)
+        table.add_row(
+            escape(metric),
+            *cells,
+            interval(lift) if lift else "-",
+            style="bold" if metric == target else None,
+        )
+    return table
+
+
+def _mean(entry: Mapping[str, Any] | None) -> str:
+    """Without its standard error: the interval of the lift says more, in less room."""
+    return figure(entry["mean"]) if entry else "-"

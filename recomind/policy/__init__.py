@@ -1,0 +1,22 @@
+"""The policy: Q network, bootstrap from the ranker, support constraint, acting."""
+
+from recomind.policy.acting import (
+    MixedExploration,
+    QPolicy,
+    RandomPolicy,
+    RankerPolicy,
+    decide,
+)
+from recomind.policy.config import PolicyConfig
+from recomind.policy.network import QNetwork, support_mask
+
+__all__ = [
+    "MixedExploration",
+    "PolicyConfig",
+    "QNetwork",
+    "QPolicy",
+    "RandomPolicy",
+    "RankerPolicy",
+    "decide",
+    "support_mask",
+]

@@ -1,0 +1,160 @@
+"""Two towers over content: a user and an item are near where the user would respond.
+
+Symbols: `B` states, `L` latest events looked at, `D` length of a vector, `F` dense and `C`
+categorical features of an item, `U` user features, `H` feedback tasks.
+
+    item tower   [F] ++ C embeddings                     -> hidden -> [D], unit length
+    user tower   [U] ++ mean [D] ++ recent mean [D]      -> hidden -> [D], unit length
+
+The two means run over the item vectors of the history's positive events (first task), the second
+with weights that halve every `half_life` events. Items are known by content alone, so a new item
+has a vector at once. The shape of model and loss follows Yi et al., "Sampling-bias-corrected
+neural modeling for large corpus item recommendations" (RecSys 2019); the user tower is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recomind.errors import SchemaError
+from recomind.retrieval.config import RetrievalConfig
+from recomind.types import Catalogue, ItemFeatures, SessionState
+
+
+@dataclass(kw_only=True)
+class TowerShape:
+    """All that fixes the parameters; kept in the artifact's manifest."""
+
+    dense_names: tuple[str, ...]
+    categorical_names: tuple[str, ...]
+    vocab_sizes: tuple[int, ...]
+    num_user_features: int
+    dim: int
+    hidden: int
+    categorical_dim: int
+    history_length: int
+    half_life: float
+
+    def __post_init__(self) -> None:
+        self.dense_names = tuple(self.dense_names)  # JSON knows lists only
+        self.categorical_names = tuple(self.categorical_names)
+        self.vocab_sizes = tuple(self.vocab_sizes)
+
+    def check_catalogue(self, catalogue: Catalogue) -> None:
+        """Raise a SchemaError unless the items have the features the towers were made for."""
+        for name in ("dense_names", "categorical_names", "vocab_sizes"):
+            got, expected = tuple(getattr(catalogue, name)), getattr(self, name)
+            if got != expected:
+                raise SchemaError(f"catalogue with other {name}", got=got, expected=expected)
+
+
+def tower_shape(
+    catalogue: Catalogue, num_user_features: int, config: RetrievalConfig
+) -> TowerShape:
+    """The shape for a catalogue's features and a config."""
+    return TowerShape(
+        dense_names=tuple(catalogue.dense_names),
+        categorical_names=tuple(catalogue.categorical_names),
+        vocab_sizes=tuple(catalogue.vocab_sizes),
+        num_user_features=num_user_features,
+        dim=config.dim,
+        hidden=config.hidden,
+        categorical_dim=config.categorical_dim,
+        history_length=config.history_length,
+        half_life=config.half_life,
+    )
+
+
+def _mlp(num_in: int, hidden: int, num_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(num_in, hidden), nn.ReLU(), nn.Linear(hidden, num_out))
+
+
+class TwoTower(nn.Module):
+    """Both towers; weights are drawn from `generator`."""
+
+    def __init__(self, shape: TowerShape, generator: torch.Generator) -> None:
+        super().__init__()
+        self.shape = shape
+        tables = (nn.Embedding(size, shape.categorical_dim) for size in shape.vocab_sizes)
+        self.embeddings = nn.ModuleList(tables)
+        num_item = len(shape.dense_names) + len(shape.vocab_sizes) * shape.categorical_dim
+        num_user = shape.num_user_features + 2 * shape.dim
+        self.item_tower = _mlp(num_item, shape.hidden, shape.dim)
+        self.user_tower = _mlp(num_user, shape.hidden, shape.dim)
+        for module in self.modules():
+            _initialise(module, generator)
+
+    def items(self, features: ItemFeatures) -> Tensor:
+        """Unit vectors [..., D] of items."""
+        columns = [table(features.categorical[..., c]) for c, table in enumerate(self.embeddings)]
+        inputs = torch.cat([features.dense, *columns], dim=-1)
+        return functional.normalize(self.item_tower(inputs), dim=-1)
+
+    def users(self, state: SessionState, history_BLD: Tensor) -> Tensor:
+        """Unit vectors [B, D] of states, given the vectors of their latest `L` events."""
+        length = history_BLD.shape[1]
+        begin = state.history_mask.shape[1] - length
+        liked_BL = (state.history_mask & state.history_feedback[..., 0])[:, begin:].float()
+        age_L = torch.arange(length - 1, -1, -1, device=liked_BL.device)
+        recent_BL = liked_BL * 0.5 ** (age_L / self.shape.half_life)
+        means = [_weighted_mean(history_BLD, w_BL) for w_BL in (liked_BL, recent_BL)]
+        inputs = torch.cat([state.user_features, *means], dim=-1)
+        return functional.normalize(self.user_tower(inputs), dim=-1)
+
+
+def _weighted_mean(vectors_BLD: Tensor, weight_BL: Tensor) -> Tensor:
+    total_BD = torch.einsum("bl,bld->bd", weight_BL, vectors_BLD)
+    return total_BD / weight_BL.sum(1, keepdim=True).clamp(min=1e-6)
+
+
+def _initialise(module: nn.Module, generator: torch.Generator) -> None:
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.1, generator=generator)
+    elif isinstance(module, nn.Linear):
+        bound = 1.0 / math.sqrt(max(1, module.in_features))
+        nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+
+
+def item_vectors(
+    model: TwoTower, catalogue: Catalogue, item_id: Tensor, snapshot: Tensor | None = None
+) -> Tensor:
+    """Unit vectors [..., D] of `item_id` [...] as of `snapshot` [...] (the latest where None).
+
+    A batch's histories repeat items, so each (item, snapshot) passes the tower once.
+    """
+    key = (
+        item_id if snapshot is None else snapshot.expand_as(item_id) * catalogue.num_items + item_id
+    )
+    unique, inverse = key.unique(return_inverse=True)
+    if snapshot is None:
+        features = catalogue.features(unique)
+    else:
+        features = catalogue.features(
+            unique % catalogue.num_items, unique.div(catalogue.num_items, rounding_mode="floor")
+        )
+    # index_select has a deterministic, fast backward; advanced indexing sorts again.
+    vectors = model.items(features).index_select(0, inverse.flatten())
+    return vectors.unflatten(0, inverse.shape)
+
+
+def user_vectors(
+    model: TwoTower, catalogue: Catalogue, state: SessionState, snapshot: Tensor | None = None
+) -> Tensor:
+    """Unit vectors [B, D] of `state` [B], its items seen as of `snapshot` [B]."""
+    check_user_features(model, state)
+    recent_BL = state.history_item_id[:, -model.shape.history_length :]
+    column = None if snapshot is None else snapshot[:, None]
+    return model.users(state, item_vectors(model, catalogue, recent_BL, column))
+
+
+def check_user_features(model: TwoTower, state: SessionState) -> None:
+    """Raise a SchemaError unless the states have as many user features as the model."""
+    got, expected = state.user_features.shape[-1], model.shape.num_user_features
+    if got != expected:
+        raise SchemaError("states with another number of user features", got=got, expected=expected)

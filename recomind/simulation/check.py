@@ -1,0 +1,185 @@
+"""The contract of an environment, for whoever writes one: run it and hear what is wrong.
+
+    check_environment(MyWorld())    # silent, or a SchemaError that names the broken promise
+
+Sessions are run with items that are drawn from the whole catalogue, without a policy. What is
+checked: fields, shapes and types; histories; endings; the reward; that the same seeds give the
+same sessions, whatever else is in the batch; and auto-reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recomind.errors import SchemaError
+from recomind.simulation.environment import LANE_ACT, BatchedSessions, state_tensors
+from recomind.simulation.shapes import check_history, check_state, check_step, require
+from recomind.streams import SessionStreams, make_generator
+from recomind.types import SessionState, Step
+
+_NUM_SESSIONS = 13
+_PARTS = (slice(0, 1), slice(3, 8))  # batches that sessions are run in once more
+_SECONDS_TOLERANCE = 1e-3  # a network's sums depend a little on the size of the batch
+_NEEDED = (
+    *("tasks", "catalogue", "horizon", "history_length", "reward_weights_H", "streams"),
+    *("reset", "reset_to", "step"),
+)
+
+
+@dataclass(slots=True)
+class _Event:
+    """One step of a run."""
+
+    before: SessionState
+    item_id: Tensor
+    step: Step
+
+
+def check_environment(env: BatchedSessions, seed: int = 0) -> None:
+    """Run sessions of `env` and check everything that other rooms count on.
+
+    Args:
+        env: the world or simulator; it is reset, and left at some step.
+        seed: selects the sessions.
+
+    Raises:
+        SchemaError: a promise is broken; it says which, what was seen and what was expected.
+    """
+    missing = [name for name in _NEEDED if not hasattr(env, name)]
+    require(not missing, "not a session environment, it lacks", missing, mend="see BatchedSessions")
+    sessions = torch.arange(_NUM_SESSIONS)
+    run = list(_run(env, env.reset(_NUM_SESSIONS, make_generator(seed)), sessions))
+    seeds = env.streams.seeds
+    require(
+        seeds.dtype == torch.int64 and len(seeds) == _NUM_SESSIONS and len(seeds.unique()) > 1,
+        "streams.seeds must hold a seed a session", seeds.tolist(),
+    )  # fmt: skip
+    _check_ends(env, run)
+    again = _run(env, env.reset(_NUM_SESSIONS, make_generator(seed)), sessions)
+    _check_same(env, run, again, slice(None), "the same generator gives other sessions")
+    for part in _PARTS:
+        other = _run(env, env.reset_to(seeds[part]), sessions[part])
+        _check_same(env, run, other, part, "a session depends on the others of its batch")
+    _check_auto_reset(env, seed)
+
+
+def _run(env: BatchedSessions, state: SessionState, sessions: Tensor) -> Iterator[_Event]:
+    """Step until the horizon and once more, checking each step; `sessions` [B] picks the items."""
+    streams, num = SessionStreams(sessions), len(sessions)
+    check_state(env, state, num)
+    require(bool((state.step == 0).all()), "a session begins at step 0", state.step.tolist())
+    valid = torch.ones(num, dtype=torch.bool)
+    for index in range(env.horizon + 1):
+        draw = streams.uniform(torch.full((num,), index), 1, LANE_ACT)[:, 0]
+        item_id = (draw.double() * env.catalogue.num_items).long()
+        before = state.clone()
+        step = env.step(item_id)
+        _check_unchanged(before, state)
+        check_step(env, step, num)
+        _check_outcome(env, step, valid)
+        check_history(before, item_id, step)
+        yield _Event(before, item_id, step)
+        state, valid = step.state, valid & ~(step.terminated | step.truncated)
+
+
+def _check_unchanged(before: SessionState, after: SessionState) -> None:
+    now = state_tensors(after)
+    for name, value in state_tensors(before).items():
+        if value.is_floating_point():
+            same = torch.equal(value.nan_to_num(), now[name].nan_to_num())
+        else:
+            same = torch.equal(value, now[name])
+        require(
+            same, f"step() changed state.{name} of a state it had returned earlier",
+            mend="write into a copy: a replay buffer may hold that state",
+        )  # fmt: skip
+
+
+def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor) -> None:
+    """Endings and reward of a step, given which sessions had not ended before it."""
+    require(
+        torch.equal(step.valid, valid), "valid must be False exactly where a session had ended",
+        step.valid.tolist(), valid.tolist(),
+    )  # fmt: skip
+    ended = step.terminated | step.truncated
+    require(not bool((step.terminated & step.truncated).any()), "terminated and truncated at once")
+    require(not bool((ended & ~valid).any()), "a session ends a second time")
+    require(
+        torch.equal(step.terminated, step.response.left & valid),
+        "terminated must say where the user left", step.terminated.tolist(),
+        step.response.left.tolist(),
+    )  # fmt: skip
+    require(
+        torch.equal(step.truncated, valid & ~step.terminated & (step.state.step >= env.horizon)),
+        "truncated must say where the horizon cut a session", step.truncated.tolist(),
+    )  # fmt: skip
+    expected = (step.response.feedback.float() @ env.reward_weights_H) * valid
+    require(
+        torch.allclose(step.reward, expected, atol=1e-5),
+        "reward is not the weighted sum of the feedback (0 where not valid)",
+        step.reward.tolist(), expected.tolist(),
+    )  # fmt: skip
+
+
+def _check_ends(env: BatchedSessions, run: list[_Event]) -> None:
+    ends = torch.stack([event.step.terminated | event.step.truncated for event in run])
+    open_B = ~ends.any(0)
+    require(
+        not bool(open_B.any()), "sessions do not end", f"{int(open_B.sum())} still run",
+        f"an end after at most {env.horizon} steps",
+    )  # fmt: skip
+
+
+def _check_same(
+    env: BatchedSessions, run: list[_Event], other: Iterator[_Event], part: slice, what: str
+) -> None:
+    """The sessions `part` of `run` went as those of `other` do, up to their ends."""
+    for index, (one, two) in enumerate(zip(run, other, strict=True)):
+        valid = one.step.valid[part]
+        for name, ours in _outcome(one).items():
+            a, b = ours[part][valid], _outcome(two)[name][valid]
+            equal = (
+                torch.allclose(a, b, rtol=_SECONDS_TOLERANCE, atol=_SECONDS_TOLERANCE)
+                if a.is_floating_point()
+                else torch.equal(a, b)
+            )
+            if not equal:
+                raise SchemaError(
+                    f"{what}: {name} differs at step {index}",
+                    got=b.tolist(),
+                    expected=a.tolist(),
+                    mend="draw all randomness from `streams` at `state.step`",
+                )
+
+
+def _outcome(event: _Event) -> dict[str, Tensor]:
+    response = event.step.response
+    before = {f"state.{name}": value for name, value in state_tensors(event.before).items()}
+    return before | {
+        "feedback": response.feedback, "dwell_s": response.dwell_s, "left": response.left,
+    }  # fmt: skip
+
+
+def _check_auto_reset(env: BatchedSessions, seed: int) -> None:
+    """After its end a session skips one step, which begins the next session."""
+    state = env.reset(_NUM_SESSIONS, make_generator(seed), auto_reset=True)
+    ended = torch.zeros(_NUM_SESSIONS, dtype=torch.bool)
+    for _ in range(2 * env.horizon + 2):
+        step = env.step(torch.zeros(_NUM_SESSIONS, dtype=torch.int64))
+        check_state(env, step.state, _NUM_SESSIONS)
+        require(
+            torch.equal(step.valid, ~ended) and not bool(step.reward[ended].any()),
+            "with auto_reset, the step after an end must be skipped: valid False, reward 0",
+            step.valid.tolist(), (~ended).tolist(),
+        )  # fmt: skip
+        expected = torch.where(ended, 0, state.step + 1)
+        require(
+            torch.equal(step.state.step, expected),
+            "with auto_reset, the step after an end must return a new session at step 0",
+            step.state.step.tolist(), expected.tolist(),
+        )  # fmt: skip
+        state, ended = step.state, step.terminated | step.truncated

@@ -1,0 +1,137 @@
+"""Runs a policy in an environment and keeps what a production log would keep.
+
+The hidden state of a world never reaches the log; propensities are those the policy returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from recomind.simulation.environment import LANE_ACT, BatchedSessions
+from recomind.streams import hash_uniform
+from recomind.types import CandidateSource, Decision, Policy, SessionState, Step
+
+_SECOND_MS = 1000
+_SALT_HOLDOUT = 71
+
+
+def collect_sessions(
+    environment: BatchedSessions,
+    policy: Policy,
+    candidates: CandidateSource,
+    *,
+    num_sessions: int,
+    generator: torch.Generator,
+    user_feature_names: Sequence[str],
+    calibration_share: float = 0.15,
+    test_share: float = 0.15,
+    holdout_share: float = 0.2,
+    progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
+    """Run `num_sessions` sessions to their end and return their events as a sessions frame.
+
+    Sessions are dated in their order: the last `test_share` of them are the test days, and the
+    `calibration_share` before those the calibration days. A session cut by the horizon has no
+    known end.
+    """
+    state = environment.reset(num_sessions, generator)
+    columns = _Columns(environment.tasks, user_feature_names)
+    columns.add_history(state)
+    alive = torch.ones(num_sessions, dtype=torch.bool)
+    for step_index in range(environment.horizon):
+        pools = candidates.candidates(state, environment.streams)
+        uniforms = environment.streams.uniform(state.step, 4, LANE_ACT)
+        decision = policy.act(state, pools, uniforms)
+        step = environment.step(decision.item_id)
+        columns.add(alive, state, decision, step)
+        alive = alive & ~(step.terminated | step.truncated)
+        state = step.state
+        if progress is not None:
+            progress(step_index + 1, environment.horizon)
+        if not bool(alive.any()):
+            break
+    return columns.frame(num_sessions, calibration_share, test_share, holdout_share)
+
+
+class _Columns:
+    """Accumulates events column by column."""
+
+    def __init__(self, tasks: Sequence[str], user_feature_names: Sequence[str]) -> None:
+        self.tasks, self.names = list(tasks), list(user_feature_names)
+        self.parts: list[dict[str, Tensor]] = []
+
+    def add_history(self, state: SessionState) -> None:
+        """Events from before the sessions, position -1."""
+        session, slot = state.history_mask.nonzero(as_tuple=True)
+        length = state.history_mask.shape[1]
+        self._append(
+            session,
+            torch.full_like(session, -1),
+            (slot - length) * _SECOND_MS,
+            state.history_item_id[session, slot],
+            state.history_feedback[session, slot],
+            state.history_dwell_s[session, slot],
+            state[session],
+            left=torch.zeros(len(session), dtype=torch.bool),
+            left_known=torch.zeros(len(session), dtype=torch.bool),
+            log_propensity=torch.full((len(session),), torch.nan),
+        )
+
+    def add(self, alive: Tensor, state: SessionState, decision: Decision, step: Step) -> None:
+        """One step of the sessions that are `alive` [B]."""
+        rows = alive.nonzero()[:, 0]
+        self._append(
+            rows,
+            state.step[rows],
+            state.step[rows] * _SECOND_MS,
+            decision.item_id[rows],
+            step.response.feedback[rows],
+            step.response.dwell_s[rows],
+            state[rows],
+            left=step.terminated[rows],
+            left_known=~step.truncated[rows],
+            log_propensity=decision.log_propensity[rows],
+        )
+
+    def _append(
+        self, session: Tensor, position: Tensor, time_ms: Tensor, item_id: Tensor,
+        feedback: Tensor, dwell_s: Tensor, state: SessionState, *,
+        left: Tensor, left_known: Tensor, log_propensity: Tensor,
+    ) -> None:  # fmt: skip
+        part = {
+            "session_id": session, "position": position, "time_ms": time_ms,
+            "item_id": item_id, "dwell_s": dwell_s, "user_id": state.user_id,
+            "left": left, "left_known": left_known,
+            "propensity": log_propensity.double().exp(),
+        }  # fmt: skip
+        part |= {task: feedback[:, h].to(torch.uint8) for h, task in enumerate(self.tasks)}
+        part |= {f"u_{n}": state.user_features[:, u] for u, n in enumerate(self.names)}
+        self.parts.append(part)
+
+    def frame(
+        self, num_sessions: int, calibration_share: float, test_share: float, holdout_share: float
+    ) -> pl.DataFrame:
+        """All events, with splits by session order and hold-out users by a hash of their id."""
+        columns = {k: torch.cat([p[k] for p in self.parts]).numpy() for k in self.parts[0]}
+        holdout = hash_uniform(torch.from_numpy(columns["user_id"]), _SALT_HOLDOUT)
+        test_from = round(num_sessions * (1 - test_share))
+        calibration_from = round(num_sessions * (1 - test_share - calibration_share))
+        frame = pl.DataFrame(columns).with_columns(
+            pl.col("position").cast(pl.Int32),
+            pl.col("propensity").fill_nan(None),
+            history_id=pl.col("session_id"),
+            snapshot=pl.lit(0, pl.Int32),
+            holdout=pl.Series((holdout < holdout_share).numpy()),
+            split=pl.when(pl.col("position") < 0)
+            .then(pl.lit("history"))
+            .when(pl.col("session_id") >= test_from)
+            .then(pl.lit("test"))
+            .when(pl.col("session_id") >= calibration_from)
+            .then(pl.lit("calibration"))
+            .otherwise(pl.lit("train")),
+        )
+        return frame.sort("session_id", "time_ms")

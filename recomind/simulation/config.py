@@ -1,0 +1,43 @@
+"""Settings of the learned simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from recomind.errors import ConfigError
+
+
+class Pessimism(Enum):
+    """What the ensemble's disagreement does to a probability; lower case for Hydra."""
+
+    none = "none"  # mean of the members
+    minimum = "minimum"  # the worst of the members
+    deviation = "deviation"  # mean - k standard deviations
+
+
+@dataclass(kw_only=True, slots=True)
+class SimulatorConfig:
+    """Response, dwell and leave models, and how the simulator guards against itself."""
+
+    pessimism: Pessimism = Pessimism.minimum  # towards less reward and earlier leaving
+    deviation_k: float = 1.0  # k of `deviation`
+    horizon: int = 40  # steps after which a session is truncated
+    hidden: int = 32  # width of gate and leave networks
+    num_epochs: int = 6  # of gate and leave model; the best on calibration rows is kept
+    batch_size: int = 1024
+    learning_rate: float = 5e-3
+    dwell_quantiles: int = 64  # resolution of the dwell-time distribution
+    max_start_states: int = 50_000  # states that sessions may begin from
+
+    def __post_init__(self) -> None:
+        for name in (
+            "horizon", "hidden", "num_epochs", "batch_size", "dwell_quantiles", "max_start_states"
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ConfigError(f"simulation.{name}", got=getattr(self, name), expected=">= 1")
+        if self.deviation_k < 0 or self.learning_rate <= 0:
+            raise ConfigError(
+                "simulation.deviation_k must not be negative, learning_rate positive",
+                got=(self.deviation_k, self.learning_rate),
+            )

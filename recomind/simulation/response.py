@@ -1,0 +1,296 @@
+"""The response model: gate(state) x ranker probability, dwell time, and leaving.
+
+    p_h(s, a) = gate_h(s) * sigmoid(match_h(s, a))
+
+The match is any `Ranker`'s calibrated logit; the gate depends on the state alone, since an
+ungated model goes on promising responses to users who have tired of everything. Tasks are drawn
+jointly from one uniform per group, so that what cannot happen together does not. All ours.
+
+Symbols: `B` sessions, `H` tasks, `Q` dwell quantiles, `M` summary features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor, nn
+
+from recomind.data import SessionDataset
+from recomind.ranker import predict
+from recomind.ranker.model import SessionRanker
+from recomind.simulation.config import SimulatorConfig
+from recomind.simulation.summary import summarise, summary_size
+from recomind.streams import make_generator
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of outputs, context, labels
+_OPEN_GATE = 4.0  # logit at which a gate starts: .98
+
+
+class SummaryNet(nn.Module):
+    """A small network on the standardised summary of a state."""
+
+    mean: Tensor  # [inputs]
+    scale: Tensor  # [inputs]
+
+    def __init__(self, num_inputs: int, num_outputs: int, hidden: int, bias: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_inputs))
+        self.register_buffer("scale", torch.ones(num_inputs))
+        last = nn.Linear(hidden, num_outputs)
+        self.net = nn.Sequential(
+            nn.Linear(num_inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), last
+        )
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, bias)
+
+    def forward(self, summary_BM: Tensor) -> Tensor:
+        """Logits [B, outputs]."""
+        return self.net((summary_BM - self.mean) / self.scale)
+
+    def standardise(self, summary_RM: Tensor) -> None:
+        """Take mean and scale from rows."""
+        self.mean.copy_(summary_RM.mean(0))
+        self.scale.copy_(summary_RM.std(0).clamp(min=1e-3))
+
+
+@dataclass(slots=True)
+class Fit:
+    """A batch for `fit_network`: inputs, what the loss needs, and which rows to hold out."""
+
+    inputs: Tensor  # [R, M]
+    context: Tensor  # [R, ...] whatever the loss takes beside the outputs
+    labels: Tensor  # [R, ...]
+
+
+def fit_network(
+    net: SummaryNet, train: Fit, held_out: Fit, loss: Loss, config: SimulatorConfig, seed: int
+) -> None:
+    """Minimise `loss(outputs, context, labels)`; keep the best epoch on the held-out rows."""
+    net.standardise(train.inputs)
+    generator = make_generator(seed)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=1e-3)
+    best, best_loss = None, float("inf")
+    for _ in range(config.num_epochs):
+        order = torch.randperm(len(train.inputs), generator=generator)
+        for rows in order.split(config.batch_size):
+            value = loss(net(train.inputs[rows]), train.context[rows], train.labels[rows])
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        with torch.no_grad():
+            judged = held_out if len(held_out.inputs) else train
+            value = loss(net(judged.inputs), judged.context, judged.labels).item()
+        if value < best_loss:
+            best, best_loss = {k: v.clone() for k, v in net.state_dict().items()}, value
+    if best is not None:
+        net.load_state_dict(best)
+
+
+def gate_loss(gate_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of gate * match, in log space."""
+    log_p = nn.functional.logsigmoid(gate_logits) + nn.functional.logsigmoid(match_logits)
+    log_p = log_p.clamp(max=-1e-6)
+    return -(labels * log_p + (1 - labels) * torch.log1p(-log_p.exp())).mean()
+
+
+def leave_loss(logits: Tensor, known: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of the discrete-time hazard over events whose outcome is known.
+
+    A censored event adds nothing, which is the likelihood under right-censoring.
+    """
+    losses = nn.functional.binary_cross_entropy_with_logits(logits[:, 0], labels, reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def summary_width(dataset: SessionDataset) -> int:
+    """Number of summary features `M` of the dataset's states."""
+    num_dense = len(dataset.catalogue.dense_names)
+    return summary_size(len(dataset.tasks), dataset.num_user_features, num_dense)
+
+
+@torch.no_grad()
+def summaries(dataset: SessionDataset, rows: Tensor, *, after: bool) -> Tensor:
+    """Summaries [R, M] of the states before, or after, the events `rows` [R]."""
+    take = dataset.next_state if after else dataset.state
+    return torch.cat(
+        [
+            summarise(take(chunk), dataset.catalogue, dataset.snapshot(chunk))
+            for chunk in rows.split(8192)
+        ]
+    )
+
+
+def fit_gate(
+    ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, later: Tensor,
+    config: SimulatorConfig, seed: int,
+) -> SummaryNet:  # fmt: skip
+    """Gate logits [B, H] of a state for one member of the ensemble."""
+    num_inputs = summary_width(dataset)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = SummaryNet(num_inputs, len(dataset.tasks), config.hidden, _OPEN_GATE)
+    parts = []
+    for chosen in (rows, later):
+        match, labels = predict(ranker, dataset, chosen) if len(chosen) else (
+            torch.zeros(0, len(dataset.tasks)), torch.zeros(0, len(dataset.tasks))
+        )  # fmt: skip
+        inputs = (
+            summaries(dataset, chosen, after=False) if len(chosen) else torch.zeros(0, num_inputs)
+        )
+        parts.append(Fit(inputs, match, labels))
+    fit_network(net, parts[0], parts[1], gate_loss, config, seed)
+    return net.eval()
+
+
+def fit_leave(
+    dataset: SessionDataset, rows: Tensor, later: Tensor, config: SimulatorConfig, seed: int
+) -> SummaryNet:
+    """Hazard logit [B, 1] of leaving after an event, from the state after it."""
+    num_inputs = summary_width(dataset)
+    known = dataset.left_known(rows)
+    rate = dataset.left(rows)[known].float().mean().clamp(1e-4, 1 - 1e-4) if known.any() else 0.05
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = SummaryNet(num_inputs, 1, config.hidden, float(torch.logit(torch.as_tensor(rate))))
+    parts = []
+    for chosen in (rows, later):
+        inputs = (
+            summaries(dataset, chosen, after=True) if len(chosen) else torch.zeros(0, num_inputs)
+        )
+        parts.append(Fit(inputs, dataset.left_known(chosen).float(), dataset.left(chosen).float()))
+    fit_network(net, parts[0], parts[1], leave_loss, config, seed)
+    return net.eval()
+
+
+class DwellModel(nn.Module):
+    """Dwell seconds given the item and the feedback.
+
+        log dwell = location(item content, feedback) + residual
+
+    The location is a small network on the item's dense content (the duration is among it), the
+    residual an empirical distribution per combination of the first `G` tasks. A location that
+    ignores the item would let a policy show long videos at no cost in time. Ours.
+
+    Args:
+        num_dense: dense item features.
+        num_tasks: `G`.
+        num_quantiles: resolution of the residual's distribution.
+        hidden: width of the location network.
+    """
+
+    quantiles_CQ: Tensor  # residuals of log(1 + seconds), ascending
+
+    def __init__(self, num_dense: int, num_tasks: int, num_quantiles: int, hidden: int) -> None:
+        super().__init__()
+        self.num_tasks = num_tasks
+        self.location = SummaryNet(num_dense, 2**num_tasks, hidden)
+        self.register_buffer("quantiles_CQ", torch.zeros(2**num_tasks, num_quantiles))
+
+    def sample(self, content_BF: Tensor, feedback_BH: Tensor, uniform_B: Tensor) -> Tensor:
+        """Seconds [B] for items' dense content, feedback and uniforms."""
+        num, code_B = self.quantiles_CQ.shape[1], _code(feedback_BH, self.num_tasks)
+        position = (uniform_B * num - 0.5).clamp(0, num - 1)
+        low = position.floor().long()
+        high = (low + 1).clamp(max=num - 1)
+        row = self.quantiles_CQ[code_B]
+        below, above = row.gather(1, low[:, None])[:, 0], row.gather(1, high[:, None])[:, 0]
+        residual = below + (above - below) * (position - low)
+        return torch.expm1((self._at(content_BF, code_B) + residual).clamp(0.0, 9.0))
+
+    def _at(self, content_BF: Tensor, code_B: Tensor) -> Tensor:
+        return self.location(content_BF).gather(1, code_B[:, None])[:, 0]
+
+
+def fit_dwell(
+    dataset: SessionDataset, rows: Tensor, later: Tensor, config: SimulatorConfig, seed: int
+) -> DwellModel:
+    """Least squares for the location of log(1 + seconds), then the residual's quantiles."""
+    num_tasks = min(len(dataset.tasks), 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DwellModel(
+            len(dataset.catalogue.dense_names), num_tasks, config.dwell_quantiles, config.hidden
+        )
+
+    def loss(outputs: Tensor, code: Tensor, log_dwell: Tensor) -> Tensor:
+        return nn.functional.mse_loss(outputs.gather(1, code[:, None])[:, 0], log_dwell)
+
+    parts = [_dwell_rows(dataset, chosen, num_tasks) for chosen in (rows, later)]
+    fit_network(model.location, parts[0], parts[1], loss, config, seed)
+    model.eval()
+    with torch.no_grad():
+        fitted = parts[0]
+        residual = fitted.labels - model._at(fitted.inputs, fitted.context)
+    levels = (torch.arange(config.dwell_quantiles) + 0.5) / config.dwell_quantiles
+    for code in range(2**num_tasks):
+        chosen = residual[fitted.context == code]
+        chosen = (chosen if len(chosen) >= 20 else residual)[:1_000_000]
+        model.quantiles_CQ[code] = torch.quantile(chosen, levels)
+    return model
+
+
+def _dwell_rows(dataset: SessionDataset, rows: Tensor, num_tasks: int) -> Fit:
+    content = dataset.catalogue.features(dataset.item_id(rows), dataset.snapshot(rows)).dense
+    code = _code(dataset.labels(rows), num_tasks)
+    return Fit(content, code, torch.log1p(dataset.dwell_s(rows)))
+
+
+def _code(feedback: Tensor, num_tasks: int) -> Tensor:
+    powers = 2 ** torch.arange(num_tasks)
+    return (feedback[:, :num_tasks].long() * powers).sum(1)
+
+
+class Coupling(IntEnum):
+    """How a task is drawn beside the first one, the view."""
+
+    shared = 0  # from the view's own uniform: the two nearly always agree
+    with_view = 1  # only where there is a view
+    without_view = 2  # only where there is none
+    independent = 3
+
+
+def joint_feedback(probability_BH: Tensor, uniforms_BH: Tensor, couplings: Sequence[int]) -> Tensor:
+    """Feedback [B, H] bool, drawn so that combinations that never occur do not occur.
+
+    The first task is the view; `couplings` says for each task how it goes with it. Marginals are
+    kept where they can be: the probability given the view is p_h / p_view, at most 1.
+    """
+    view_B, p_view = uniforms_BH[:, 0] < probability_BH[:, 0], probability_BH[:, 0]
+    columns = [view_B]
+    for h in range(1, probability_BH.shape[1]):
+        p_B, u_B = probability_BH[:, h], uniforms_BH[:, h]
+        match couplings[h]:
+            case Coupling.shared:
+                columns.append(uniforms_BH[:, 0] < p_B)
+            case Coupling.with_view:
+                columns.append(view_B & (u_B < p_B / p_view.clamp(min=1e-6)))
+            case Coupling.without_view:
+                columns.append(~view_B & (u_B < p_B / (1 - p_view).clamp(min=1e-6)))
+            case _:
+                columns.append(u_B < p_B)
+    return torch.stack(columns, dim=1)
+
+
+def task_couplings(labels: Tensor) -> list[int]:
+    """The `Coupling` of each task with the first one, from logged labels [R, H].
+
+    At least 95 of 100 positives with (without) the view make a task need it (its absence); a
+    phi of at least .6 makes it share the view's uniform.
+    """
+    view, couplings = labels[:, 0].bool(), [int(Coupling.shared)]
+    for h in range(1, labels.shape[1]):
+        task = labels[:, h].bool()
+        share = (task & view).sum().item() / max(int(task.sum()), 1)
+        phi = torch.corrcoef(torch.stack([view.float(), task.float()]))[0, 1].item()
+        if phi >= 0.6:
+            couplings.append(int(Coupling.shared))
+        elif int(task.sum()) and share >= 0.95:
+            couplings.append(int(Coupling.with_view))
+        elif int(task.sum()) and share <= 0.05:
+            couplings.append(int(Coupling.without_view))
+        else:
+            couplings.append(int(Coupling.independent))
+    return couplings

@@ -1,0 +1,109 @@
+"""What every state and every step must look like; part of `recomind.simulation.check`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recomind.errors import SchemaError
+from recomind.simulation.environment import BatchedSessions, state_tensors
+from recomind.types import SessionState, Step
+
+
+def require(
+    holds: bool, what: str, got: object = None, expected: object = None, *, mend: str = ""
+) -> None:
+    """Raise a SchemaError unless `holds`."""
+    if not holds:
+        raise SchemaError(what, got=got, expected=expected, mend=mend)
+
+
+def _require_tensor(value: object, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor):
+        raise SchemaError(f"{name} is no tensor", got=type(value).__name__)
+    require(value.dtype == dtype, f"{name} has the wrong type", value.dtype, dtype)
+    require(tuple(value.shape) == shape, f"{name} has the wrong shape", tuple(value.shape), shape)
+    if value.is_floating_point():
+        require(bool(torch.isfinite(value).all()), f"{name} is not finite", value.tolist())
+
+
+def check_state(env: BatchedSessions, state: SessionState, num: int) -> None:
+    """Fields of `state` [num], and what padding must look like."""
+    length, num_tasks = env.history_length, len(env.tasks)
+    width = state.user_features.shape[-1]
+    fields = {
+        "user_id": (torch.int64, (num,)),
+        "user_features": (torch.float32, (num, width)),
+        "history_item_id": (torch.int64, (num, length)),
+        "history_feedback": (torch.bool, (num, length, num_tasks)),
+        "history_dwell_s": (torch.float32, (num, length)),
+        "history_mask": (torch.bool, (num, length)),
+        "step": (torch.int64, (num,)),
+    }
+    for name, (dtype, shape) in fields.items():
+        _require_tensor(getattr(state, name), f"state.{name}", dtype, shape)
+    _check_padding(env, state)
+
+
+def _check_padding(env: BatchedSessions, state: SessionState) -> None:
+    mask, item_id = state.history_mask, state.history_item_id
+    require(
+        not bool((mask[:, :-1] & ~mask[:, 1:]).any()),
+        "state.history_mask has a gap; padding stands on the left",
+    )
+    require(
+        bool(((item_id >= 0) & (item_id < env.catalogue.num_items)).all()),
+        "state.history_item_id names items that the catalogue does not have",
+        (int(item_id.min()), int(item_id.max())), f"in [0, {env.catalogue.num_items})",
+    )  # fmt: skip
+    for name in ("history_item_id", "history_feedback", "history_dwell_s"):
+        require(
+            not bool(state_tensors(state)[name][~mask].any()),
+            f"state.{name} is not 0 where the mask is False",
+        )
+    require(
+        bool((mask.sum(1) >= state.step.clamp(max=env.history_length)).all()),
+        "state.history_mask hides events of the present session",
+    )
+
+
+def check_step(env: BatchedSessions, step: Step, num: int) -> None:
+    """Fields of `step` [num]."""
+    fields = {
+        "response.feedback": (step.response.feedback, torch.bool, (num, len(env.tasks))),
+        "response.dwell_s": (step.response.dwell_s, torch.float32, (num,)),
+        "response.left": (step.response.left, torch.bool, (num,)),
+        "reward": (step.reward, torch.float32, (num,)),
+        "terminated": (step.terminated, torch.bool, (num,)),
+        "truncated": (step.truncated, torch.bool, (num,)),
+        "valid": (step.valid, torch.bool, (num,)),
+    }
+    for name, (value, dtype, shape) in fields.items():
+        _require_tensor(value, name, dtype, shape)
+    seconds = step.response.dwell_s
+    require(bool((seconds >= 0).all()), "response.dwell_s is negative", float(seconds.min()))
+    check_state(env, step.state, num)
+
+
+def check_history(before: SessionState, item_id: Tensor, step: Step) -> None:
+    """The state after a valid step is the one before, with the event at its end."""
+    after, valid = step.state, step.valid
+    require(
+        torch.equal(after.step, before.step + valid), "state.step must count the valid steps",
+        after.step.tolist(), (before.step + valid).tolist(),
+    )  # fmt: skip
+    require(torch.equal(after.user_id, before.user_id), "state.user_id changes within a session")
+    latest = {
+        "history_item_id": item_id,
+        "history_feedback": step.response.feedback,
+        "history_dwell_s": step.response.dwell_s,
+        "history_mask": valid,
+    }
+    tensors, earlier = state_tensors(after), state_tensors(before)
+    for name, event in latest.items():
+        kept = torch.equal(tensors[name][valid][:, :-1], earlier[name][valid][:, 1:])
+        require(
+            kept and torch.equal(tensors[name][valid][:, -1], event[valid]),
+            f"state.{name} is not the earlier history with the latest event behind it",
+            mend="append with recomind.simulation.append_event",
+        )

@@ -1,0 +1,223 @@
+"""Fits simulators to sessions, writes them and reads them back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recomind.artifacts import (
+    Manifest,
+    load_tensors,
+    read_manifest,
+    save_tensors,
+    write_artifact,
+)
+from recomind.data import SessionDataset, TableCatalogue
+from recomind.errors import SchemaError
+from recomind.ranker import load_rankers, load_weights, quality
+from recomind.ranker.model import SessionRanker
+from recomind.simulation.config import Pessimism, SimulatorConfig
+from recomind.simulation.environment import state_from, state_tensors
+from recomind.simulation.response import (
+    DwellModel,
+    SummaryNet,
+    fit_dwell,
+    fit_gate,
+    fit_leave,
+    summaries,
+    task_couplings,
+)
+from recomind.simulation.simulator import LearnedSimulator, TreeSimulator
+from recomind.simulation.summary import summary_size
+from recomind.simulation.trees import TreeModels, fit_trees
+from recomind.streams import make_generator
+from recomind.types import Catalogue, SessionState
+
+KIND, HOLDOUT_KIND = "simulator", "holdout_simulator"
+_STARTS, _DWELL = "starts.safetensors", "dwell.safetensors"
+
+
+def fit_simulator(
+    folder: Path,
+    rankers: Sequence[SessionRanker],
+    dataset: SessionDataset,
+    config: SimulatorConfig,
+    manifest: Manifest,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """Fit gates, hazards and dwell on the training users, write them; returns hazard quality.
+
+    Raises:
+        SchemaError: the logs hold no session to begin from.
+    """
+    rows = dataset.rows("train", holdout=False)
+    later = dataset.rows("calibration", holdout=False)
+    gates = [fit_gate(r, dataset, rows, later, config, seed + i) for i, r in enumerate(rankers)]
+    hazards = [fit_leave(dataset, rows, later, config, seed + i) for i in range(len(rankers))]
+    labels = dataset.labels(rows)
+    starts = _starts(dataset, dataset.session_starts("train", holdout=False), config, seed)
+    metrics = hazard_quality(hazards, dataset, dataset.rows("test", holdout=False))
+    manifest.kind = KIND
+    manifest.metrics |= metrics
+    manifest.extra |= _extra(dataset, config) | {
+        "couplings": task_couplings(labels),
+        "num_members": len(rankers),
+    }
+    with write_artifact(folder, manifest) as staging:
+        _save_states(staging / _STARTS, starts)
+        dwell = fit_dwell(dataset, rows, later, config, seed)
+        save_tensors(staging / _DWELL, dwell.state_dict())
+        for index, (gate, hazard) in enumerate(zip(gates, hazards, strict=True)):
+            save_tensors(staging / f"gate_{index}.safetensors", gate.state_dict())
+            save_tensors(staging / f"hazard_{index}.safetensors", hazard.state_dict())
+    return metrics
+
+
+def load_simulator(
+    folder: Path, ranker_folder: Path, reward_weights: Mapping[str, float],
+    *, pessimism: Pessimism | None = None, deviation_k: float | None = None,
+) -> LearnedSimulator:  # fmt: skip
+    """The training simulator on top of its ranker ensemble."""
+    folder, extra = Path(folder), read_manifest(folder, KIND).extra
+    config, rankers = SimulatorConfig(**_decoded(extra["config"])), load_rankers(ranker_folder)
+    catalogue = rankers[0].catalogue
+    num_inputs = summary_size(
+        len(extra["tasks"]), extra["num_user_features"], len(catalogue.dense_names)
+    )
+    gates, hazards = [], []
+    for index in range(extra["num_members"]):
+        gates.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
+        hazards.append(SummaryNet(num_inputs, 1, config.hidden))
+        load_weights(gates[-1], folder / f"gate_{index}.safetensors")
+        load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
+    return LearnedSimulator(
+        rankers,
+        [g.eval() for g in gates],
+        [h.eval() for h in hazards],
+        pessimism=config.pessimism if pessimism is None else pessimism,
+        deviation_k=config.deviation_k if deviation_k is None else deviation_k,
+        starts=_load_states(folder / _STARTS),
+        dwell=_load_dwell(folder / _DWELL, catalogue, config),
+        couplings=extra["couplings"],
+        reward_weights=reward_weights,
+        horizon=config.horizon,
+    )
+
+
+def fit_holdout(
+    folder: Path,
+    dataset: SessionDataset,
+    config: SimulatorConfig,
+    manifest: Manifest,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """Fit the tree simulator on hold-out users' later days and write it; returns its quality.
+
+    Later days are the calibration and test splits, none of which trained a ranker; the last
+    quarter of the rows stops the boosting early.
+    """
+    rows = dataset.rows("calibration", "test", holdout=True)
+    if len(rows) < 200:
+        raise SchemaError(
+            "too few hold-out events for a hold-out simulator",
+            got=len(rows),
+            expected=">= 200 on later days",
+            mend="raise data.holdout_share, or bring more days",
+        )
+    cut = int(len(rows) * 0.75)
+    models = fit_trees(dataset, rows[:cut], rows[cut:], seed)
+    starts = dataset.session_starts("calibration", "test", holdout=True)
+    metrics = _tree_quality(models, dataset, rows[cut:])
+    manifest.kind = HOLDOUT_KIND
+    manifest.metrics |= metrics
+    manifest.extra |= _extra(dataset, config) | {
+        "couplings": task_couplings(dataset.labels(rows)),
+        "constants": models.constants,
+    }
+    with write_artifact(folder, manifest) as staging:
+        _save_states(staging / _STARTS, _starts(dataset, starts, config, seed))
+        dwell = fit_dwell(dataset, rows[:cut], rows[cut:], config, seed)
+        save_tensors(staging / _DWELL, dwell.state_dict())
+        models.save(staging)
+        dataset.catalogue.save(staging)
+    return metrics
+
+
+def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimulator:
+    """The hold-out simulator."""
+    folder, extra = Path(folder), read_manifest(folder, HOLDOUT_KIND).extra
+    config, catalogue = SimulatorConfig(**_decoded(extra["config"])), TableCatalogue.load(folder)
+    return TreeSimulator(
+        TreeModels.load(folder, tuple(extra["tasks"]), extra["constants"]),
+        catalogue=catalogue,
+        starts=_load_states(folder / _STARTS),
+        dwell=_load_dwell(folder / _DWELL, catalogue, config),
+        couplings=extra["couplings"],
+        reward_weights=reward_weights,
+        horizon=config.horizon,
+    )
+
+
+@torch.no_grad()
+def hazard_quality(
+    hazards: Sequence[SummaryNet], dataset: SessionDataset, rows: Tensor
+) -> dict[str, float]:
+    """AUC, log-loss and ECE of the mean hazard on events whose outcome is known."""
+    rows = rows[dataset.left_known(rows)]
+    if len(rows) == 0:
+        return {}
+    inputs = summaries(dataset, rows, after=True)
+    mean = torch.stack([net(inputs).sigmoid() for net in hazards]).mean(0)
+    return quality(torch.logit(mean, 1e-6), dataset.left(rows).float()[:, None], ["leave"])
+
+
+def _tree_quality(models: TreeModels, dataset: SessionDataset, rows: Tensor) -> dict[str, float]:
+    p = models.responses(dataset.state(rows), dataset.item_id(rows), dataset.catalogue)
+    return quality(torch.logit(p, 1e-6), dataset.labels(rows), dataset.tasks)
+
+
+def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
+    plain = dataclasses.asdict(config)
+    plain["pessimism"] = config.pessimism.value
+    return {
+        "tasks": list(dataset.tasks),
+        "num_user_features": dataset.num_user_features,
+        "config": plain,
+    }
+
+
+def _decoded(config: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(config) | {"pessimism": Pessimism(config["pessimism"])}
+
+
+def _starts(
+    dataset: SessionDataset, rows: Tensor, config: SimulatorConfig, seed: int
+) -> SessionState:
+    if len(rows) == 0:
+        raise SchemaError("no session to begin from", mend="check the splits of the sessions")
+    chosen = torch.randperm(len(rows), generator=make_generator(seed))[: config.max_start_states]
+    return dataset.state(rows[chosen.sort().values])
+
+
+def _save_states(path: Path, states: SessionState) -> None:
+    save_tensors(path, state_tensors(states))
+
+
+def _load_states(path: Path) -> SessionState:
+    return state_from(load_tensors(path))
+
+
+def _load_dwell(path: Path, catalogue: Catalogue, config: SimulatorConfig) -> DwellModel:
+    num_codes, num_quantiles = load_tensors(path)["quantiles_CQ"].shape
+    model = DwellModel(
+        len(catalogue.dense_names), num_codes.bit_length() - 1, num_quantiles, config.hidden
+    )
+    load_weights(model, path)
+    return model.eval()

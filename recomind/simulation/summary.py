@@ -1,0 +1,48 @@
+"""What gate and leave models see of a state: a fixed summary of its session.
+
+Symbols: `B` states, `L` history length, `H` tasks, `F` dense item features, `M` summary features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recomind.types import Catalogue, SessionState
+
+_DECAY_STEPS = (2.0, 6.0, 1e9)  # e-folding lengths of the session sums; the last is a plain sum
+
+
+def summary_size(num_tasks: int, num_user_features: int, num_dense: int) -> int:
+    """`M` for `summarise`."""
+    return len(_DECAY_STEPS) * (num_tasks + 2 + 2 * num_dense) + 3 + num_user_features
+
+
+def summarise(state: SessionState, catalogue: Catalogue, snapshot: Tensor | None = None) -> Tensor:
+    """[B, M] float32: how the session is going, and whose it is.
+
+    Decayed sums over the events of the present session of: feedback, minutes, a count, and the
+    items' dense content, once for all items and once for those with a positive first task. What
+    was shown must stand here beside what was done with it: a poor video that was watched to its
+    end looks like a success in the feedback alone, and it is what makes users leave.
+    """
+    length = state.history_mask.shape[1]
+    minutes_BL1 = (state.history_dwell_s / 60.0).clamp(max=10.0)[..., None]
+    inside_BL1 = state.in_session.float()[..., None]
+    if snapshot is not None:
+        snapshot = snapshot[:, None].expand_as(state.history_item_id)
+    content_BLF = catalogue.features(state.history_item_id, snapshot).dense
+    feedback_BLH = state.history_feedback.float()
+    parts_BLF = torch.cat(
+        [
+            feedback_BLH, minutes_BL1, torch.ones_like(minutes_BL1),
+            content_BLF, content_BLF * feedback_BLH[..., :1],
+        ],
+        dim=-1,
+    )  # fmt: skip
+    age_L = torch.arange(length - 1, -1, -1, dtype=torch.float32)
+    weight_RL = torch.stack([torch.exp(-age_L / steps) for steps in _DECAY_STEPS])
+    sums = (weight_RL @ (parts_BLF * inside_BL1)).flatten(1)
+    step = state.step.float()[:, None]
+    time = torch.cat([torch.log1p(step), step / 20.0, (step == 0).float()], dim=-1)
+    return torch.cat([sums, time, state.user_features], dim=-1)

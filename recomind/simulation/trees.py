@@ -1,0 +1,163 @@
+"""Gradient-boosted response and leave models over counted features: the hold-out architecture.
+
+It shares nothing with the rankers: no embeddings, no attention, no gradients. What it knows of a
+user is counted from the history, overall and for the candidate's own categories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import torch
+from torch import Tensor
+
+from recomind.data import SessionDataset
+from recomind.errors import ArtifactError
+from recomind.simulation.response import summaries
+from recomind.simulation.summary import summarise
+from recomind.types import Catalogue, ItemFeatures, SessionState
+
+_PARAMETERS = {
+    "objective": "binary", "learning_rate": 0.08, "num_leaves": 15, "min_data_in_leaf": 40,
+    "feature_fraction": 0.8, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 5.0,
+    "verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True,
+}  # fmt: skip
+_NUM_ROUNDS, _PATIENCE = 300, 20
+_NEAR_STEPS = 6.0  # e-folding length of the recency-weighted counts
+
+
+def tree_features(
+    state: SessionState, item_id: Tensor, catalogue: Catalogue, snapshot: Tensor | None = None
+) -> np.ndarray:
+    """[B, F] float32: state summary, item content, and counts over like items of the history."""
+    item = catalogue.features(item_id, snapshot)
+    seen_at = None if snapshot is None else snapshot[:, None].expand_as(state.history_item_id)
+    seen = catalogue.features(state.history_item_id, seen_at)
+    parts = [summarise(state, catalogue, snapshot), _lifetime(state)]
+    parts += [item.dense, item.categorical.float()]
+    parts += [_like_counts(state, item, seen, c) for c in range(item.categorical.shape[-1])]
+    return torch.cat(parts, dim=1).numpy()
+
+
+def _lifetime(state: SessionState) -> Tensor:
+    """[B, H + 1]: mean feedback over the whole history, and its length."""
+    num = state.history_mask.sum(1, keepdim=True).float()
+    return torch.cat([state.history_feedback.float().sum(1) / (num + 1.0), num], dim=1)
+
+
+def _like_counts(
+    state: SessionState, item: ItemFeatures, seen: ItemFeatures, column: int
+) -> Tensor:
+    """[B, 4 + H]: events of the candidate's category, in session, recent, and their feedback."""
+    same_BL = item.categorical[:, None, column] == seen.categorical[..., column]
+    same_BL = (same_BL & state.history_mask).float()
+    inside_BL = state.in_session.float()
+    length = same_BL.shape[1]
+    near_L = torch.exp(-torch.arange(length - 1, -1, -1, dtype=torch.float32) / _NEAR_STEPS)
+    count = same_BL.sum(1, keepdim=True)
+    feedback = (same_BL[..., None] * state.history_feedback.float()).sum(1)
+    return torch.cat(
+        [
+            count,
+            (same_BL * inside_BL).sum(1, keepdim=True),
+            (same_BL * inside_BL * near_L).sum(1, keepdim=True),
+            (same_BL * state.history_dwell_s).sum(1, keepdim=True) / 60.0,
+            feedback / (count + 1.0),
+        ],
+        dim=1,
+    )
+
+
+@dataclass(slots=True)
+class TreeModels:
+    """One booster a task, and one for the hazard; a constant where there was nothing to learn."""
+
+    tasks: tuple[str, ...]
+    boosters: dict[str, lgb.Booster]  # task or "leave"
+    constants: dict[str, float]
+
+    def responses(self, state: SessionState, item_id: Tensor, catalogue: Catalogue) -> Tensor:
+        """[B, H] probabilities."""
+        features = tree_features(state, item_id, catalogue)
+        return torch.stack([self._predict(task, features) for task in self.tasks], dim=1)
+
+    def hazard(self, state: SessionState, catalogue: Catalogue) -> Tensor:
+        """[B] probability of leaving, from the state after an event."""
+        return self._predict("leave", summarise(state, catalogue).numpy())
+
+    def _predict(self, name: str, features: np.ndarray) -> Tensor:
+        if name not in self.boosters:
+            return torch.full((len(features),), self.constants[name])
+        values = self.boosters[name].predict(features, num_threads=1)
+        return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+    def save(self, folder: Path) -> None:
+        """LightGBM's own text format, one file a model."""
+        for name, booster in self.boosters.items():
+            booster.save_model(str(folder / f"{name}.lightgbm.txt"))
+
+    @classmethod
+    def load(cls, folder: Path, tasks: tuple[str, ...], constants: dict[str, float]) -> TreeModels:
+        """Read what `save` wrote."""
+        boosters = {}
+        for name in (*tasks, "leave"):
+            path = Path(folder) / f"{name}.lightgbm.txt"
+            if path.is_file():
+                boosters[name] = lgb.Booster(model_file=str(path))
+            elif name not in constants:
+                raise ArtifactError("a model of the hold-out simulator is absent", got=path)
+        return cls(tasks, boosters, constants)
+
+
+def fit_trees(dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int) -> TreeModels:
+    """Fit on `rows`, stopping early by log-loss on `later`."""
+    models = TreeModels(dataset.tasks, {}, {})
+    fit_x, stop_x = (_response_features(dataset, r) for r in (rows, later))
+    for h, task in enumerate(dataset.tasks):
+        fit_y, stop_y = (dataset.labels(r)[:, h].contiguous().numpy() for r in (rows, later))
+        _fit_one(models, task, fit_x, fit_y, stop_x, stop_y, seed)
+    known, known_later = rows[dataset.left_known(rows)], later[dataset.left_known(later)]
+    _fit_one(
+        models, "leave",
+        _summary_rows(dataset, known), dataset.left(known).float().numpy(),
+        _summary_rows(dataset, known_later), dataset.left(known_later).float().numpy(), seed,
+    )  # fmt: skip
+    return models
+
+
+def _response_features(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
+    parts = [
+        tree_features(
+            dataset.state(chunk), dataset.item_id(chunk), dataset.catalogue, dataset.snapshot(chunk)
+        )
+        for chunk in rows.split(8192)
+    ]
+    return np.concatenate(parts)
+
+
+def _summary_rows(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
+    if len(rows) == 0:
+        return np.zeros((0, 1), dtype=np.float32)
+    return summaries(dataset, rows, after=True).numpy()
+
+
+def _fit_one(
+    models: TreeModels, name: str, fit_x: np.ndarray, fit_y: np.ndarray,
+    stop_x: np.ndarray, stop_y: np.ndarray, seed: int,
+) -> None:  # fmt: skip
+    """One booster; a constant rate where fewer than 20 labels of either kind are there."""
+    few = min(fit_y.sum(), len(fit_y) - fit_y.sum()) if len(fit_y) else 0
+    if few < 20 or len(stop_y) == 0:
+        models.constants[name] = float((fit_y.sum() + 0.5) / (len(fit_y) + 10.0))
+        return
+    train = lgb.Dataset(fit_x, fit_y)
+    models.boosters[name] = lgb.train(
+        _PARAMETERS | {"seed": seed},
+        train,
+        num_boost_round=_NUM_ROUNDS,
+        valid_sets=[lgb.Dataset(stop_x, stop_y, reference=train)],
+        callbacks=[lgb.early_stopping(_PATIENCE, verbose=False)],
+    )

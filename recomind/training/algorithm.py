@@ -1,0 +1,152 @@
+"""SessionDQN: Q-learning on lock-step sessions as an RLlib algorithm (new API stack)."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, cast
+
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    WEIGHTS_SEQ_NO,
+)
+from torch import nn
+
+from recomind.errors import RecomindError
+from recomind.training.algorithm_config import SessionDQNConfig
+from recomind.training.columns import to_batch
+from recomind.training.loss import METRICS
+from recomind.training.problem import SessionProblem
+from recomind.training.replay import sample_across
+from recomind.training.resume import ResumableAlgorithm
+from recomind.training.rl_module import load_trainable
+from recomind.training.rows import SessionRows
+
+_RESTART_S = 120.0  # a process that starts again imports torch and Ray first
+
+
+class SessionDQN(ResumableAlgorithm):
+    """Simulate, remember, learn, send the weights back."""
+
+    @classmethod
+    def get_default_config(cls) -> SessionDQNConfig:
+        """Without a problem; call `.session()` on it."""
+        return SessionDQNConfig()
+
+    def setup(self, config: Any) -> None:
+        """Build runners, learners and replays; called by RLlib."""
+        super().setup(config)
+        self.report: dict[str, float] = {}  # numbers of the last iteration
+        self._copy: nn.Module | None = None  # of a network that learns in another process
+        if self._shares_network() and self.runner and self.learner:
+            self.runner.share_network(self.learner.q_module.network)
+        self.sync_weights()
+
+    def training_step(self) -> None:
+        """One iteration of `steps_per_iteration` events; called by RLlib."""
+        goal = self._goal()
+        while self.num_env_steps < goal:
+            self._remember(self._simulate())
+            self._learn()
+            self.sync_weights()
+        self._log_learning()
+
+    def _goal(self) -> int:
+        goal, total = (
+            self.num_env_steps + self.settings.steps_per_iteration,
+            self.settings.num_env_steps,
+        )
+        return min(goal, total) if self.num_env_steps < total else goal
+
+    def _simulate(self) -> list[SessionRows]:
+        """Rows of every runner; waits for one that restarts only where no other answers."""
+        patience_s = _RESTART_S if self.settings.restart_runners else 0.0
+        deadline = time.monotonic() + patience_s
+        while not (rows := self._sample()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+            self.restore_env_runners(self.runners)
+        return rows
+
+    def _sample(self) -> list[SessionRows]:
+        sampled: Any = synchronous_parallel_sample(
+            worker_set=self.runners,
+            concat=False,
+            _uses_new_env_runners=True,
+            _return_metrics=True,
+        )
+        rows, metrics = sampled
+        self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
+        return [part for parts in rows for part in parts]
+
+    def _remember(self, rows: list[SessionRows]) -> None:
+        if not rows:
+            raise RecomindError("no runner answers", mend="see the log of the run for their error")
+        for part in rows:
+            self._replays[max(0, part.runner - 1)].add(part)
+            self.num_env_steps += part.env_steps()
+            self._returns.extend(part.returns)
+
+    def _learn(self) -> None:
+        """Catch up with the updates that are due."""
+        behind = self.num_env_steps - self.settings.learning_starts
+        due = behind // self.settings.env_steps_per_update - self.num_updates
+        if not any(len(replay) for replay in self._replays):
+            return
+        for _ in range(due):
+            batch = sample_across(self._replays, self.settings.batch_size, self._generator)
+            self.learners.update(
+                batch=to_batch(batch, numpy=self.learner is None), _no_metrics_reduce=True
+            )
+            self.num_updates += 1
+
+    def sync_weights(self) -> None:
+        """Blocking: every runner holds the newest weights and counters when this returns.
+
+        Raises:
+            RecomindError: a runner holds others.
+        """
+        state: dict[str, Any] = {
+            WEIGHTS_SEQ_NO: self.num_updates,
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps,
+        }
+        if not self._shares_network():
+            state[COMPONENT_RL_MODULE] = self._weights()
+        if self.runner is not None:
+            self.runner.set_state(state)
+            return
+        held = self.on_runners("receive", {"state": state})
+        if any(number != self.num_updates for number in held):
+            raise RecomindError("a runner lags behind", got=held, expected=self.num_updates)
+
+    def _shares_network(self) -> bool:
+        here = self.learner is not None and self.runner is not None
+        return here and self.settings.device == "cpu"
+
+    def _weights(self) -> dict[str, Any]:
+        part = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        state = self.learners.get_state(part, inference_only=True)
+        return state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+
+    def _log_learning(self) -> None:
+        take: Any = lambda learner: learner.take_metrics()  # noqa: E731, RLlib's type is narrower
+        found: Any = self.learners.foreach_learner(take)
+        each = [result.get() for result in found]
+        means = {k: sum(m.get(k, math.nan) for m in each) / len(each) for k in METRICS}
+        returns, self._returns = self._returns, []
+        means["simulated_return"] = sum(returns) / len(returns) if returns else math.nan
+        self.report = means | {"env_steps": self.num_env_steps, "updates": self.num_updates}
+        for name, value in self.report.items():
+            self.metrics.log_value((LEARNER_RESULTS, name), value, window=1)
+
+    def trained_network(self) -> nn.Module:
+        """The online network: the learner's own where it is in this process, else a copy."""
+        if self.learner is not None:
+            return self.learner.q_module.network
+        if self._copy is None:
+            self._copy = cast(SessionProblem, self.session_config.session_problem).network().eval()
+        load_trainable(self._copy, self._weights()[DEFAULT_MODULE_ID]["network"])
+        return self._copy

@@ -1,0 +1,73 @@
+"""A Ray that is up: the one that runs already, or a small local one for as long as needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from recomind.errors import ConfigError
+from recomind.training.config import TrainingConfig
+
+_OBJECT_STORE_BYTES = 512 * 1024**2
+
+
+@contextmanager
+def quiet_rllib() -> Iterator[None]:
+    """Errors only: RLlib tells of its API stacks and of deprecations that are not the user's."""
+    logger = logging.getLogger("ray.rllib")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def running_ray(config: TrainingConfig) -> Iterator[None]:
+    """Yield with Ray up; only a Ray that was started here is shut down.
+
+    Raises:
+        ConfigError: more processes are asked for than there are CPUs. Ray itself would wait for
+            them for ever, without a word.
+    """
+    needed = config.num_runners + config.num_learners
+    if ray.is_initialized():
+        _check_cpus(needed, int(ray.available_resources().get("CPU", 0)))
+        yield
+        return
+    _check_cpus(needed, len(os.sched_getaffinity(0)))
+    _start(needed)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_cpus(needed: int, available: int) -> None:
+    if needed > available:
+        raise ConfigError(
+            "training.num_runners + training.num_learners",
+            got=needed,
+            expected=f"<= {available}, the CPUs that are free",
+            mend="ask for fewer processes; 0 and 0 run in the calling process",
+        )
+
+
+def _start(num_cpus: int) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )

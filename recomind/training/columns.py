@@ -1,0 +1,38 @@
+"""Transitions as flat columns, the only form of a batch that RLlib can slice and ship."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from torch import Tensor
+
+from recomind.types import Candidates, SessionState, Transition
+
+_NESTED = {"state": SessionState, "next_state": SessionState, "next_candidates": Candidates}
+_PLAIN = ("item_id", "log_propensity", "reward", "discount")
+
+
+def to_batch(transition: Transition, *, numpy: bool) -> MultiAgentBatch:
+    """RLlib's batch of `transition` [B]; as numpy arrays where it goes to another process."""
+    columns = {name: getattr(transition, name) for name in _PLAIN}
+    for prefix in _NESTED:
+        for name, value in getattr(transition, prefix).to_tensordict().items():
+            columns[f"{prefix}.{name}"] = value
+    if numpy:
+        columns = {name: value.numpy() for name, value in columns.items()}
+    num = len(transition.item_id)
+    return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=num)
+
+
+def to_transition(columns: Mapping[str, Tensor]) -> Transition:
+    """Inverse of `to_batch`."""
+    size = columns["item_id"].shape
+    nested = {}
+    for prefix, kind in _NESTED.items():
+        start = len(prefix) + 1
+        fields = {k[start:]: columns[k] for k in columns if k.startswith(f"{prefix}.")}
+        nested[prefix] = kind(**fields, batch_size=size)
+    plain = {name: columns[name] for name in _PLAIN}
+    return Transition(**plain, **nested, batch_size=size)

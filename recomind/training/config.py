@@ -1,0 +1,96 @@
+"""Settings of policy training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recomind.errors import ConfigError
+
+_POSITIVE = (
+    *("n_step", "batch_size", "num_sessions", "rollout_length", "steps_per_iteration"),
+    *("env_steps_per_update", "target_update_every", "replay_capacity", "subset_size"),
+    *("checkpoint_every", "keep_checkpoints", "num_threads"),
+)
+_NOT_NEGATIVE = (
+    *("num_env_steps", "learning_starts", "target_subset_size", "num_runners", "num_learners"),
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingConfig:
+    """How a policy is trained by Q-learning inside an environment."""
+
+    gamma: float = 0.9  # discount per event, in [0, 1)
+    n_step: int = 3  # events summed before bootstrapping
+    learning_rate: float = 1e-3  # of Adam
+    batch_size: int = 256  # transitions per update, over all learners
+    max_grad_norm: float = 10.0  # gradients are scaled down to this norm
+    target_update_every: int = 200  # updates between copies of the network to its target
+    target_subset_size: int = 64  # candidates kept at s' for the max; 0 keeps the whole pool
+
+    num_env_steps: int = 500_000  # events to simulate in total; 0 trains nothing
+    env_steps_per_update: int = 512  # events simulated for each update
+    steps_per_iteration: int = 16_384  # events between two reports
+    num_sessions: int = 256  # sessions in lock-step, per runner
+    rollout_length: int = 8  # steps each session takes between rounds of updates
+    replay_capacity: int = 100_000  # session-steps kept, over all runners
+    learning_starts: int = 4_096  # events simulated before the first update
+
+    epsilon_start: float = 0.3  # exploration rate of the first event, linear in events to ...
+    epsilon_end: float = 0.1  # ... this at the last
+    subset_size: int = 20  # candidates in an exploring decision
+    support_ratio: float = 0.8  # rho: least utility of an allowed candidate over the best one's
+
+    num_runners: int = 0  # simulating processes; 0 simulates in the learning process
+    restart_runners: bool = False  # start a process that died again; else its error ends the run
+    num_learners: int = 0  # learning processes; 0 learns in the calling process
+    num_threads: int = 1  # torch threads of the calling process; more is not reproducible
+    device: str = "cpu"  # of the learners: "cpu" or "cuda"
+
+    checkpoint_every: int = 10  # iterations
+    keep_checkpoints: int = 2  # older ones are removed
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            self._check(name, getattr(self, name) >= 1, ">= 1")
+        for name in _NOT_NEGATIVE:
+            self._check(name, getattr(self, name) >= 0, ">= 0")
+        self._check("gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)")
+        self._check("learning_rate", self.learning_rate > 0.0, "> 0")
+        self._check("max_grad_norm", self.max_grad_norm > 0.0, "> 0")
+        self._check("support_ratio", 0.0 <= self.support_ratio <= 1.0, "in [0, 1]")
+        for name in ("epsilon_start", "epsilon_end"):
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
+        self._check("device", self.device in ("cpu", "cuda"), "'cpu' or 'cuda'")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        capacity = self.replay_capacity
+        self._check("batch_size", self.batch_size <= capacity, f"<= replay_capacity {capacity}")
+        learners = max(1, self.num_learners)
+        self._check("batch_size", self.batch_size % learners == 0, "a multiple of num_learners")
+        self._check(
+            "learning_starts", self.learning_starts <= capacity, f"<= replay_capacity {capacity}"
+        )
+        least = self.num_sessions * max(1, self.num_runners) * (self.n_step + 2)
+        self._check(
+            "replay_capacity", capacity >= least, f">= {least}, n_step + 2 steps of every session"
+        )
+        rows = self.replay_rows
+        self._check(
+            "rollout_length", self.rollout_length <= rows, f"<= {rows}, the steps the replay keeps"
+        )
+
+    def _check(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise ConfigError(f"training.{name}", got=getattr(self, name), expected=expected)
+
+    @property
+    def replay_rows(self) -> int:
+        """Time steps that each runner's replay keeps."""
+        return self.replay_capacity // (self.num_sessions * max(1, self.num_runners))
+
+    def epsilon(self, env_steps: int) -> float:
+        """Exploration rate after `env_steps` events."""
+        done = min(1.0, env_steps / max(1, self.num_env_steps))
+        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done

@@ -1,0 +1,76 @@
+"""The factories of a `SessionProblem` over artifact folders; they pickle by reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from recomind.candidates import CandidatePool, CandidatesConfig
+from recomind.data import TableCatalogue
+from recomind.policy import PolicyConfig, QNetwork
+from recomind.ranker import load_rankers
+from recomind.retrieval import load_retrieval
+from recomind.simulation import LearnedSimulator, load_simulator
+
+_FRESH_SHARE = 100  # one item in so many counts as fresh
+
+
+@dataclass(kw_only=True, slots=True)
+class SimulatorFactory:
+    """Builds the training simulator."""
+
+    simulator_folder: Path
+    ranker_folder: Path
+    reward_weights: dict[str, float]
+
+    def __call__(self) -> LearnedSimulator:
+        """A fresh simulator."""
+        return load_simulator(self.simulator_folder, self.ranker_folder, self.reward_weights)
+
+
+@dataclass(kw_only=True, slots=True)
+class PoolFactory:
+    """Builds the candidate pool; without an index all candidates are uniform or fresh."""
+
+    config: CandidatesConfig
+    catalogue_folder: Path  # any artifact that carries the catalogue
+    index_folder: Path | None
+
+    def __call__(self) -> CandidatePool:
+        """A fresh pool."""
+        catalogue = TableCatalogue.load(self.catalogue_folder)
+        retrieval = None
+        if self.index_folder is not None and self.config.num_nearest:
+            retrieval = load_retrieval(self.index_folder, catalogue)
+        return CandidatePool(
+            self.config, catalogue.num_items, retrieval, fresh_items(catalogue)
+        )
+
+
+def fresh_items(catalogue: TableCatalogue) -> torch.Tensor | None:
+    """Ids of the newest hundredth of the items, where the catalogue knows their age."""
+    ages = [n for n, name in enumerate(catalogue.dense_names) if name.startswith("age")]
+    if not ages:
+        return None
+    item_id = torch.arange(catalogue.num_items)
+    age = catalogue.features(item_id).dense[:, ages[0]]
+    return age.argsort(stable=True)[: max(1, catalogue.num_items // _FRESH_SHARE)]
+
+
+@dataclass(kw_only=True, slots=True)
+class NetworkFactory:
+    """Builds the network at step 0: the first ranker of the ensemble, residual zero."""
+
+    ranker_folder: Path
+    reward_weights: dict[str, float]
+    config: PolicyConfig
+    seed: int
+
+    def __call__(self) -> QNetwork:
+        """The network, the same one each time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            ranker = load_rankers(self.ranker_folder)[0]
+            return QNetwork(ranker, self.reward_weights, self.config)

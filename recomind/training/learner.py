@@ -1,0 +1,117 @@
+"""The RLlib learner: Adam on the trainable tensors, one finite check, periodic target copies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.rl_module.rl_module import RLModule
+from torch import Tensor, nn
+
+from recomind.errors import RecomindError
+from recomind.training.config import TrainingConfig
+from recomind.training.rl_module import SessionQModule
+
+
+class SessionLearner(TorchLearner):
+    """Updates one `SessionQModule`.
+
+    RLlib's own metrics of a learner cost more than the rest of its overhead, so the scalars of an
+    update are kept as tensors and reduced once, by `take_metrics`.
+    """
+
+    def build(self) -> None:
+        """Build the module and the optimizer; called by RLlib."""
+        self._sums: dict[str, Tensor] = {}
+        self._num_summed = 0
+        super().build()
+
+    @property
+    def settings(self) -> TrainingConfig:
+        """Of this training run."""
+        return self.config.session_settings  # type: ignore[attr-defined]
+
+    @property
+    def q_module(self) -> SessionQModule:
+        """The module, without DDP's wrapping."""
+        return self.module[DEFAULT_MODULE_ID].unwrapped()  # type: ignore[return-value]
+
+    @property
+    def num_updates(self) -> int:
+        """Updates done, over all restarts."""
+        return self._weights_seq_no
+
+    def get_parameters(self, module: RLModule) -> Sequence[Tensor]:
+        """Only what learns; the frozen ranker has no optimizer state."""
+        return [p for p in module.parameters() if p.requires_grad]  # type: ignore[attr-defined]
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Adam with a constant rate; called by RLlib."""
+        del config
+        parameters = list(self.get_parameters(self._module[module_id]))  # type: ignore[index]
+        optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        self.register_optimizer(module_id=module_id, optimizer=optimizer, params=parameters)
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> Tensor:
+        """The loss that the training pass computed, checked once.
+
+        Raises:
+            RecomindError: it is not finite.
+        """
+        del module_id, config, batch
+        self._check_finite("loss", fwd_out["loss"])
+        for name, value in fwd_out["metrics"].items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._num_summed += 1
+        return fwd_out["loss"]
+
+    def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
+        """Clip to the norm and step.
+
+        Raises:
+            RecomindError: the norm is not finite; the weights are left as they were.
+        """
+        parameters = list(gradients_dict)
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+        self._check_finite("gradient", norm)
+        for optimizer in self._optimizer_parameters:
+            optimizer.step()
+
+    def _check_finite(self, what: str, value: Tensor) -> None:
+        if not bool(torch.isfinite(value)):
+            raise RecomindError(
+                f"the {what} is not finite",
+                got=f"{value.item()} at update {self.num_updates}",
+                mend="lower training.learning_rate, or look for rewards or features that are not "
+                "finite",
+            )
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Copy the network to its target when it is time; called by RLlib."""
+        del timesteps
+        if self.num_updates % self.settings.target_update_every == 0:
+            self.q_module.copy_to_target()
+
+    def _log_steps_trained_metrics(self, batch: Any) -> None:
+        del batch  # counted by the algorithm; see the class
+
+    def take_metrics(self) -> dict[str, float]:
+        """Means over the updates since the last call."""
+        means = {name: float(value) / self._num_summed for name, value in self._sums.items()}
+        self._sums, self._num_summed = {}, 0
+        return means
+
+    def _set_optimizer_state(self, state: dict[str, Any]) -> None:
+        # Adam works in place, and arrays from the object store are shared with other learners.
+        super()._set_optimizer_state(copy.deepcopy(state))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over weights and optimizer, of whatever age: an older checkpoint counts too."""
+        self._weights_seq_no = 0  # RLlib takes weights only of a higher number than its own
+        super().set_state(state)

@@ -1,0 +1,68 @@
+"""The temporal-difference loss.
+
+Double DQN (van Hasselt, Guez, Silver: "Deep Reinforcement Learning with Double Q-learning",
+AAAI 2016) with n-step returns, over the supported candidates of a pool only (ours).
+`B` transitions, `K` candidates.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from recomind.policy import support_mask
+from recomind.types import SessionState, Transition
+
+METRICS = ("loss", "q_mean", "target_mean", "td_error_abs")
+
+
+class QValues(Protocol):
+    """Whatever values items; `recomind.policy.QNetwork` and its target copy."""
+
+    def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Q [B, K] and the frozen ranker's utility [B, K] of `item_id` [B, K]."""
+        ...
+
+
+def td_loss(
+    network: QValues, target_network: QValues, transition: Transition, *, support_ratio: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean Huber loss (delta 1) and detached scalars worth watching.
+
+    Args:
+        network: learns, and picks the next item.
+        target_network: values the item that was picked.
+        transition: [B]
+        support_ratio: rho; the next item is picked among candidates whose utility is at least
+            rho times the best one's.
+    """
+    q_B = network.q_values(transition.state, transition.item_id[:, None])[0][:, 0]
+    target_B = td_target(network, target_network, transition, support_ratio=support_ratio)
+    loss = torch.nn.functional.smooth_l1_loss(q_B, target_B)
+    error_B = (q_B - target_B).detach()
+    return loss, {
+        "loss": loss.detach(),
+        "q_mean": q_B.detach().mean(),
+        "target_mean": target_B.mean(),
+        "td_error_abs": error_B.abs().mean(),
+    }
+
+
+@torch.no_grad()
+def td_target(
+    network: QValues, target_network: QValues, transition: Transition, *, support_ratio: float
+) -> Tensor:
+    """[B] `r + discount * Q_target(s', a*)`, `a*` the network's best supported candidate at s'.
+
+    An empty pool is worth nothing.
+    """
+    pool = transition.next_candidates
+    q_BK, utility_BK = network.q_values(transition.next_state, pool.item_id)
+    allowed_BK = support_mask(utility_BK, pool.mask, support_ratio) & pool.mask
+    best_B1 = q_BK.masked_fill(~allowed_BK, -torch.inf).argmax(1, keepdim=True)
+    item_B1 = pool.item_id.gather(1, best_B1)
+    # Only the chosen item is valued again: the target pass costs one candidate, not K.
+    value_B = target_network.q_values(transition.next_state, item_B1)[0][:, 0]
+    return transition.reward + transition.discount * value_B * pool.mask.any(1)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recomind.artifacts import Manifest
+from recomind.data import SessionDataset, write_sessions
+from recomind.data.sessions import checked_events
+from recomind.errors import ArtifactError, ConfigError, SchemaError
+from tests.data.conftest import small_catalogue, small_events
+
+TASKS = ("click", "hide")
+
+
+def in_memory(events: pl.DataFrame, history_length: int) -> SessionDataset:
+    frame = checked_events(events, small_catalogue(), tasks=TASKS)
+    return SessionDataset(
+        frame.with_columns(round_index=pl.lit(0, dtype=pl.Int64)),
+        small_catalogue(),
+        tasks=TASKS,
+        user_feature_names=["age", "rate"],
+        history_length=history_length,
+    )
+
+
+def naive_history(events: list[dict], row: int, length: int, *, after: bool) -> list[dict | None]:
+    """The last `length` events of the row's timeline before (or up to) it, padded on the left."""
+    timeline = events[row]["history_id"]
+    earlier = [e for e in events[: row + after] if e["history_id"] == timeline]
+    return ([None] * length + earlier)[-length:]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), length=st.integers(1, 9), after=st.booleans())
+def test_states_equal_those_of_a_loop_over_events(seed, length, after):
+    frame = small_events(seed, num_timelines=5)
+    dataset, events = in_memory(frame, length), frame.to_dicts()
+    rows = dataset.rows()
+    state = dataset.next_state(rows) if after else dataset.state(rows)
+    for index, row in enumerate(rows.tolist()):
+        past = naive_history(events, row, length, after=after)
+        assert state.history_mask[index].tolist() == [e is not None for e in past]
+        assert state.history_item_id[index].tolist() == [e["item_id"] if e else 0 for e in past]
+        assert state.history_dwell_s[index].tolist() == [e["dwell_s"] if e else 0 for e in past]
+        assert state.history_feedback[index].tolist() == [
+            [bool(e[task]) if e else False for task in TASKS] for e in past
+        ]
+        assert state.step[index] == events[row]["position"] + after
+        assert state.user_id[index] == events[row]["user_id"]
+        torch.testing.assert_close(
+            state.user_features[index], torch.tensor([events[row]["u_age"], events[row]["u_rate"]])
+        )
+
+
+def test_the_columns_that_belong_to_the_session_are_those_the_step_counts():
+    frame = small_events(3)
+    dataset = in_memory(frame, 8)
+    rows = dataset.rows()
+    source = rows[:, None] + torch.arange(-8, 0)
+    same = dataset.session_index(source.clamp(min=0)) == dataset.session_index(rows)[:, None]
+    in_log = torch.from_numpy(frame["position"].to_numpy().copy())[source.clamp(min=0)] >= 0
+    assert torch.equal(dataset.state(rows).in_session, same & in_log & (source >= 0))
+
+
+def test_rows_are_chosen_by_split_and_holdout_and_never_precede_the_log():
+    frame = small_events(1).with_row_index("row")
+    dataset = in_memory(frame.drop("row"), 4)
+
+    def expected(condition):
+        return frame.filter((pl.col("position") >= 0) & condition)["row"].to_list()
+
+    held = pl.col("holdout")
+    assert dataset.rows().tolist() == expected(True)
+    assert dataset.rows("test").tolist() == expected(pl.col("split") == "test")
+    assert dataset.rows("train", "test", holdout=True).tolist() == expected(held)
+    assert dataset.rows("train", holdout=False).tolist() == expected(
+        (pl.col("split") == "train") & ~held
+    )
+    assert dataset.rows("history").tolist() == []
+    starts = expected((pl.col("position") == 0) & (pl.col("split") == "train"))
+    assert dataset.session_starts("train").tolist() == starts
+
+
+def test_outcomes_are_those_of_the_rows():
+    frame = small_events(2)
+    dataset = in_memory(frame, 4)
+    rows = torch.arange(frame.height).flip(0)
+    reverse = frame.reverse()
+    assert dataset.item_id(rows).tolist() == reverse["item_id"].to_list()
+    assert dataset.labels(rows).tolist() == [list(x) for x in reverse.select(TASKS).rows()]
+    assert dataset.labels(rows).dtype == torch.float32
+    assert dataset.dwell_s(rows).tolist() == reverse["dwell_s"].to_list()
+    assert dataset.left(rows).tolist() == reverse["left"].to_list()
+    assert dataset.left_known(rows).tolist() == reverse["left_known"].to_list()
+    assert dataset.snapshot(rows).tolist() == reverse["snapshot"].to_list()
+    unknown = dataset.propensity(rows).isnan()
+    assert unknown.tolist() == reverse["propensity"].is_null().to_list()
+    assert (dataset.propensity(rows)[~unknown] == 0.25).all()
+
+
+@pytest.fixture
+def rounds(tmp_path):
+    for index in range(2):
+        write_sessions(
+            tmp_path / f"round-{index}",
+            small_events(index),
+            small_catalogue(),
+            tasks=TASKS,
+            manifest=Manifest(kind="sessions"),
+        )
+    return [tmp_path / "round-0", tmp_path / "round-1"]
+
+
+def test_rounds_are_joined_without_mixing_their_timelines(rounds):
+    both = SessionDataset.load(rounds, 6)
+    parts = [SessionDataset.load([folder], 6) for folder in rounds]
+    first, second = (part.rows() for part in parts)
+    shifted = second + len(parts[0])
+    assert both.rows().tolist() == [*first.tolist(), *shifted.tolist()]
+    assert (both.state(shifted) == parts[1].state(second)).all()
+    assert set(both.round_index(first).tolist()) == {0}
+    assert set(both.round_index(shifted).tolist()) == {1}
+    assert both.session_index(first).max() < both.session_index(shifted).min()
+    assert both.num_user_features == 2
+    assert both.tasks == TASKS
+
+
+def test_rounds_with_other_tasks_are_refused(rounds):
+    write_sessions(
+        rounds[1],
+        small_events().drop("hide"),
+        small_catalogue(),
+        tasks=["click"],
+        manifest=Manifest(kind="sessions"),
+    )
+    with pytest.raises(ArtifactError, match=r"differ in tasks; got: \['click'\]"):
+        SessionDataset.load(rounds, 6)
+
+
+def test_settings_and_rows_out_of_range_are_refused(rounds):
+    with pytest.raises(ConfigError, match="no sessions to load"):
+        SessionDataset.load([], 6)
+    with pytest.raises(ConfigError, match="history_length"):
+        SessionDataset.load(rounds, 0)
+    dataset = SessionDataset.load(rounds, 6)
+    with pytest.raises(ConfigError, match="did you mean 'train'"):
+        dataset.rows("trian")
+    with pytest.raises(SchemaError, match="row out of range; got: -1"):
+        dataset.state(torch.tensor([-1]))
+
+
+def test_a_missing_artifact_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match="no sessions here"):
+        SessionDataset.load([tmp_path / "nothing"], 6)

@@ -1,0 +1,192 @@
+"""What a person sees: the page, the terminal, the table over runs."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from recomind.errors import ArtifactError, SchemaError
+from recomind.evaluation.html import render_html, write_html
+from recomind.evaluation.report import write_report
+from recomind.evaluation.results import collect_results, print_results
+from recomind.evaluation.svg import Series, line_chart, ticks
+from recomind.evaluation.table import print_report
+
+VOID = {"meta", "link", "br"}
+
+
+class Balance(HTMLParser):
+    """Collects what is open, and what would be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.fetched, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.fetched += [v for k, v in attrs if k in ("src", "href", "xlink:href", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def shown(call, *arguments, width=80):
+    page = io.StringIO()
+    call(*arguments, Console(file=page, width=width, force_terminal=False))
+    return page.getvalue()
+
+
+def squeezed(text):
+    """Without the borders and spaces that folding puts into words."""
+    return re.sub(r"[\s│┃|]+", "", text)
+
+
+def test_the_page_fetches_nothing_and_is_well_formed(report):
+    page = render_html(report)
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.fetched == ["data:,"]
+    assert "script" not in parser.tags
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_every_plot_is_valid_xml_and_named(report):
+    plots = re.findall(r"<svg.*?</svg>", render_html(report), re.S)
+    # Two environments with a forest plot and survival curves, two learning curves, one task.
+    assert len(plots) == 7
+    for plot in plots:
+        assert ElementTree.fromstring(plot).findtext("title")
+
+
+def test_the_page_says_verdict_reasons_figures_and_what_is_never_evidence(report):
+    page = render_html(report)
+    assert '<div class="word">Released</div>' in page
+    for reason in report["gate"]["reasons"]:
+        assert reason in page
+    assert "training simulator: never evidence" in page
+    assert "world: decides" in page
+    assert "<b>0 positions</b>" in page
+    report["gate"]["released"] = False
+    assert '<div class="word">Not released</div>' in render_html(report)
+
+
+def test_names_cannot_inject_markup(report):
+    hostile = "<script>alert(1)</script>"
+    report["environments"][0]["name"] = hostile
+    report["gate"]["reasons"] = [hostile]
+    report["ranker"] = {hostile: {hostile: hostile}, "flat": hostile}
+    report["calibration"] = {hostile: report["calibration"]["watch_10s"]}
+    report["arms"].append(hostile)
+    for part in ("arms", "survival"):
+        report["environments"][0][part][hostile] = report["environments"][0][part]["policy"]
+    report["environments"][0]["lift"][hostile] = report["environments"][0]["lift"]["coverage"]
+    assert "<script" not in render_html(report)
+
+
+def test_equal_reports_give_equal_pages(report, tmp_path):
+    first = write_html(tmp_path / "a", report).read_bytes()
+    assert write_html(tmp_path / "b", report).read_bytes() == first
+
+
+def test_a_page_of_a_bare_report(report):
+    for key in ("calibration", "ranker", "fidelity"):
+        report[key] = {}
+    report |= {"learning_curve": [], "step0_parity": None, "environments": []}
+    page = render_html(report)
+    assert "Not measured" in page
+    assert "<svg" not in page
+
+
+def test_no_page_of_a_broken_report(report):
+    del report["gate"]
+    with pytest.raises(SchemaError, match="no 'gate'"):
+        render_html(report)
+
+
+def test_a_line_goes_where_its_points_are():
+    line = Series(name="a", points=[(0, 0.0), (10, 1.0)], style="arm-0")
+    chart = line_chart([line], title="t", x_label="x", y_label="y", y_range=(0, 1))
+    (drawn,) = re.findall(r'points="([^"]+)"', chart)
+    (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in drawn.split())
+    assert x0 < x1
+    assert y0 > y1
+    flat = Series(name="a", points=[(3, 2.0)], style="arm-0")
+    assert "<circle" in line_chart([flat], title="t", x_label="x", y_label="y")
+
+
+def test_both_learning_curves_have_one_scale(report):
+    curves = render_html(report).split("<h2>Learning</h2>")[1]
+    simulator, world = re.findall(r"<polyline points=\"[^,]+,([0-9.]+) ", curves)[:2]
+    # The returns at step 0 are 5 in the simulator and 4 in the world: higher on the page is less.
+    assert float(simulator) < float(world)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.1, 0.1, [-0.1, -0.05, 0.0, 0.05, 0.1]), (0, 1200, [0, 250, 500, 750, 1000]), (2, 2, [2])],
+)
+def test_ticks_are_round(low, high, expected):
+    assert ticks(low, high) == expected
+
+
+@pytest.mark.parametrize("width", [50, 80, 160])
+def test_the_terminal_shows_everything_at_any_width(report, width):
+    text = shown(print_report, report, width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    for word in ("Released", "watch_10s_per_session", "tiny world", "never evidence"):
+        assert squeezed(word) in squeezed(text)
+    for reason in report["gate"]["reasons"]:
+        assert squeezed(reason) in squeezed(text)
+
+
+def test_markup_in_names_is_printed_as_it_is(report):
+    report["environments"][0]["name"] = "[red]w[/red]"
+    assert "[red]w[/red]" in shown(print_report, report)
+
+
+def write_run(root, name, report, **changes):
+    write_report(root / name / "report", {**report, **changes})
+
+
+def test_one_table_over_runs(report, tmp_path):
+    write_run(tmp_path, "b/second", report, seed=8)
+    write_run(tmp_path, "a", report)
+    write_run(tmp_path, ".a.tmp", report)
+    rows = collect_results(tmp_path)
+    assert [(row.run, row.seed, row.released) for row in rows] == [
+        ("a", 3, True),
+        ("b/second", 8, True),
+    ]
+    expected = report["environments"][0]["lift"]["watch_10s_per_session"]
+    assert rows[0].lifts["tiny world"] == expected
+    text = shown(print_results, rows)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "b/second" in text
+    assert f"{expected['value']:+.1%}".replace("%", "") in text
+
+
+def test_a_run_is_its_own_root(report, tmp_path):
+    write_report(tmp_path / "mine" / "report", report)
+    assert [row.run for row in collect_results(tmp_path / "mine")] == ["mine"]
+
+
+def test_nothing_to_collect(report, tmp_path):
+    with pytest.raises(ArtifactError, match="no folder of runs"):
+        collect_results(tmp_path / "absent")
+    with pytest.raises(ArtifactError, match=r"no report/report\.json"):
+        collect_results(tmp_path)
+    write_run(tmp_path, "broken", report)
+    (tmp_path / "broken/report/report.json").write_text('{"format_version": 1}')
+    with pytest.raises(ArtifactError, match=r"unreadable report; got: .*broken.*no 'seed'"):
+        collect_results(tmp_path)

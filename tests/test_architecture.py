@@ -1,0 +1,89 @@
+"""The import contracts hold, and each of them can fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_USE_RAY = {"training", "serving", "cli"}
+GATHERS_CONFIGS = {"config"}  # imports every room, so Ray reaches it through training
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter with the contracts and the code of `folder`."""
+    command = Path(sys.executable).parent / "lint-imports"
+    return subprocess.run(
+        [command, "--no-cache"],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def contracts() -> dict[str, dict]:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    return {contract["id"]: contract for contract in linter["contracts"]}
+
+
+def rooms() -> set[str]:
+    layers = " : ".join(contracts()["layers"]["layers"])
+    return {name.strip(" ()") for name in layers.split(":")}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The project's code and contracts, free to be broken."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in ("recomind", "simulators"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore)
+    return tmp_path
+
+
+def test_imports_keep_the_contracts() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout
+    assert "3 kept, 0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "named"),
+    [
+        ("recomind/data/planted.py", "import recomind.policy", "recomind.data.planted"),
+        ("recomind/streams_user.py", "import recomind.streams", "recomind.streams_user"),
+        ("recomind/candidates/planted.py", "import ray", "recomind.candidates.planted -> ray"),
+        ("simulators/planted.py", "from ray import tune", "simulators.planted -> ray"),
+        (
+            "recomind/evaluation/planted.py",
+            "from simulators import video_feed",
+            "recomind.evaluation.planted -> simulators",
+        ),
+    ],
+    ids=["upward", "unplaced module", "ray in a room", "ray in a world", "world in a room"],
+)
+def test_a_planted_import_is_named(copy: Path, path: str, line: str, named: str) -> None:
+    (copy / path).write_text(f"{line}\n")
+    result = lint_imports(copy)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "1 broken" in result.stdout
+    assert named in result.stdout
+
+
+def test_ray_is_allowed_where_it_belongs(copy: Path) -> None:
+    for room in MAY_USE_RAY:
+        (copy / "recomind" / room / "planted.py").write_text("import ray\n")
+    assert lint_imports(copy).returncode == 0
+
+
+def test_every_other_room_is_guarded_against_ray() -> None:
+    guarded = {name.removeprefix("recomind.") for name in contracts()["ray"]["source_modules"]}
+    assert guarded == rooms() - MAY_USE_RAY - GATHERS_CONFIGS | {"simulators"}

@@ -1,0 +1,273 @@
+"""Figures quoted in the documents are those of the runs; links lead somewhere.
+
+A quoted figure is followed by a comment that names it, `@low`, `@high` or `@n` for its interval
+and number of runs:
+
+    +15.81 %<!-- experiments/presets/result.json#lift.fatigue.watch_10s_per_session -->
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+ROOT = Path(__file__).parents[1]
+MENTION = re.compile(r"<!--\s*(?P<path>\S+\.json)#(?P<name>[^\s@]+)(?:@(?P<part>\w+))?\s*-->")
+NUMBER = re.compile(r"(?P<number>[+\-\u2212]?\d[\d,]*(?:\.\d+)?)\s?(?P<percent>%)?[*`]*$")
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+HEADING = re.compile(r"^#+\s+(?P<title>.+?)\s*$", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+INLINE_CODE = re.compile(r"`[^`\n]*`")
+COMMAND = re.compile(
+    r"^ +(?:\S*/)?recomind (?P<stage>[a-z-]+)(?P<overrides>( [\w./]+=\S+)+)$", re.MULTILINE
+)
+
+
+def documents(root: Path) -> list[Path]:
+    """Every page that a reader may open."""
+    folders = ("docs", "experiments", "benchmarks", "simulators")
+    nested = [path for name in folders for path in (root / name).rglob("*.md")]
+    return sorted([*root.glob("*.md"), *nested])
+
+
+def recorded_folders(root: Path) -> list[Path]:
+    """The folders that answer one question each, with their runs."""
+    found = [*(root / "experiments").glob("*/"), *(root / "benchmarks").glob("*/")]
+    return sorted(path for path in found if not path.name.startswith((".", "_")))
+
+
+def wrong_figures(text: str, root: Path) -> list[str]:
+    """What is wrong with the figures that `text` quotes."""
+    mentions = MENTION.finditer(FENCED.sub("", text))
+    return [fault for mention in mentions if (fault := figure_fault(mention, root))]
+
+
+def figure_fault(mention: re.Match[str], root: Path) -> str:
+    quote = NUMBER.search(mention.string[: mention.start()])
+    if quote is None:
+        return f"no number stands before {mention[0]}"
+    path = root / mention["path"]
+    figures = json.loads(path.read_text())["figures"] if path.is_file() else {}
+    value = figures.get(mention["name"], {}).get(mention["part"] or "value")
+    if value is None:
+        return f"no such figure: {mention[0]}"
+    digits = quote["number"].replace(",", "").replace("\u2212", "-")
+    decimals = len(digits.partition(".")[2])
+    exact = value * 100 if quote["percent"] else value
+    if abs(float(digits) - exact) > 0.5 * 10**-decimals * (1 + 1e-6):
+        return f"{quote[0].strip()} is quoted, {exact} was measured: {mention[0]}"
+    return ""
+
+
+def broken_links(page: Path) -> list[str]:
+    """Relative links of `page` whose file or heading does not exist."""
+    broken = []
+    for match in LINK.finditer(INLINE_CODE.sub("", FENCED.sub("", page.read_text()))):
+        target, _, anchor = match["target"].partition("#")
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file = page.parent / target if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(match["target"])
+    return broken
+
+
+def anchors(page: Path) -> set[str]:
+    """Names that the headings of a Markdown page can be linked by."""
+    titles = HEADING.findall(page.read_text())
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def faults_of_folder(folder: Path) -> list[str]:
+    """What an experiment or benchmark folder lacks."""
+    faults = [f"no {name}" for name in ("run", "README.md") if not (folder / name).is_file()]
+    if not faults and not os.access(folder / "run", os.X_OK):
+        faults.append("run is not executable")
+    if not (folder / "result.json").is_file():
+        return [*faults, "no result.json"]
+    return faults + faults_of_result(json.loads((folder / "result.json").read_text()))
+
+
+def faults_of_result(result: dict) -> list[str]:
+    """Where a `result.json` departs from format version 1."""
+    types = {"command": str, "date": str, "commit": str, "machine": dict, "versions": dict}
+    types |= {"format_version": int, "seeds": list, "figures": dict}
+    faults = [key for key, kind in types.items() if not isinstance(result.get(key), kind)]
+    if faults:
+        return faults
+    checks = {
+        "format_version": result["format_version"] == 1,
+        "command": bool(result["command"].strip()),
+        "date": is_date(result["date"]),
+        "commit": bool(result["commit"].strip()),
+        "machine": {"cores", "memory_gib", "gpu"} <= set(result["machine"]),
+        "versions": bool(result["versions"]),
+        "seeds": all(isinstance(seed, int) for seed in result["seeds"]),
+        "figures": bool(result["figures"]),
+    }
+    faults = [key for key, holds in checks.items() if not holds]
+    return faults + [name for name, figure in result["figures"].items() if not is_figure(figure)]
+
+
+def is_date(text: str) -> bool:
+    try:
+        return bool(datetime.date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def is_figure(figure: dict) -> bool:
+    """A number with its unit (and interval), or the reason why there is none."""
+    value = figure.get("value", "absent")
+    if value is None:
+        return bool(figure.get("reason"))
+    numbers = [figure.get("low", value), value, figure.get("high", value)]
+    if not all(type(x) in (int, float) and math.isfinite(x) for x in numbers):
+        return False
+    return numbers == sorted(numbers) and bool(figure.get("unit"))
+
+
+def test_documents_exist_and_quote_what_was_measured() -> None:
+    pages = documents(ROOT)
+    assert ROOT / "README.md" in pages
+    faults = {page: wrong_figures(page.read_text(), ROOT) for page in pages}
+    assert {page.name: fault for page, fault in faults.items() if fault} == {}
+
+
+def test_links_of_the_documents_resolve() -> None:
+    broken = {page.relative_to(ROOT).as_posix(): broken_links(page) for page in documents(ROOT)}
+    assert {page: links for page, links in broken.items() if links} == {}
+
+
+def commands(root: Path) -> list[tuple[str, list[str]]]:
+    """Stage and overrides of every command line that a document shows with `key=value`."""
+    found = [match for page in documents(root) for match in COMMAND.finditer(page.read_text())]
+    return [(match["stage"], match["overrides"].split()) for match in found]
+
+
+def test_commands_of_the_documents_compose() -> None:
+    from recomind import config  # only here: the other checks need no room to import
+
+    config.register()
+    shown = commands(ROOT)
+    assert ("run", ["experiment=demo"]) in shown
+    with initialize_config_dir(str(config.conf_dir().resolve()), version_base="1.3"):
+        for stage, overrides in shown:
+            compose(stage, overrides)
+
+
+def test_every_experiment_and_benchmark_is_complete() -> None:
+    faults = {folder.name: faults_of_folder(folder) for folder in recorded_folders(ROOT)}
+    assert {name: fault for name, fault in faults.items() if fault} == {}
+
+
+def result_json() -> dict:
+    return {
+        "format_version": 1,
+        "command": "experiments/presets/run",
+        "date": "2026-11-21",
+        "commit": "0123abc",
+        "machine": {"cores": 2, "memory_gib": 24, "gpu": None},
+        "versions": {"torch": "2.13.0"},
+        "seeds": [0, 1],
+        "figures": {
+            "lift": {"value": 0.1581, "low": 0.12, "high": 0.2, "n": 5, "unit": "ratio"},
+            "loss": {"value": -0.05, "unit": "ratio"},
+            "rows": {"value": 1234567, "unit": "rows"},
+            "recall": {"value": None, "reason": "the run was stopped"},
+        },
+    }
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with one complete experiment."""
+    folder = tmp_path / "experiments/presets"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("# Presets\n\n## What would change our mind\n")
+    (folder / "run").write_text("#!/bin/sh\n")
+    (folder / "run").chmod(0o755)
+    (folder / "result.json").write_text(json.dumps(result_json()))
+    return tmp_path
+
+
+SOURCE = "experiments/presets/result.json"
+
+
+@pytest.mark.parametrize(
+    ("quote", "fault"),
+    [
+        (f"+15.81 %<!-- {SOURCE}#lift -->", None),
+        (f"**+16 %**<!-- {SOURCE}#lift -->", None),
+        (f"between 12 %<!--{SOURCE}#lift@low--> and 20 %<!-- {SOURCE}#lift@high -->", None),
+        (f"`0.158`<!-- {SOURCE}#lift --> over 5<!-- {SOURCE}#lift@n --> seeds", None),
+        (f"\u22125.0 %<!-- {SOURCE}#loss -->", None),
+        (f"1,234,567<!-- {SOURCE}#rows --> rows", None),
+        (f"\n```\n99 %<!-- {SOURCE}#lift -->\n```\n", None),
+        (f"+15.82 %<!-- {SOURCE}#lift -->", "15.82 % is quoted"),
+        (f"+17 %<!-- {SOURCE}#lift -->", "17 % is quoted"),
+        (f"15.81<!-- {SOURCE}#lift -->", "15.81 is quoted"),
+        (f"5 %<!-- {SOURCE}#loss -->", "5 % is quoted"),
+        (f"much<!-- {SOURCE}#lift -->", "no number"),
+        (f"1 %<!-- {SOURCE}#elsewhere -->", "no such figure"),
+        (f"1 %<!-- {SOURCE}#recall -->", "no such figure"),
+        ("1 %<!-- experiments/absent/result.json#lift -->", "no such figure"),
+    ],
+)
+def test_the_checker_of_figures(project: Path, quote: str, fault: str | None) -> None:
+    faults = wrong_figures(f"The lift is {quote}.", project)
+    assert len(faults) == (fault is not None)
+    assert fault is None or fault in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("link", "works"),
+    [
+        ("experiments/presets/README.md", True),
+        ("experiments/presets/README.md#what-would-change-our-mind", True),
+        ("#here-it-is", True),
+        ("https://example.org/absent", True),
+        ("experiments/absent.md", False),
+        ("experiments/presets/README.md#absent", False),
+        ("#absent", False),
+    ],
+)
+def test_the_checker_of_links(project: Path, link: str, works: bool) -> None:
+    page = project / "README.md"
+    page.write_text(f"# Here it is\n\n[text]({link}) and `[code](absent.md)`\n")
+    assert broken_links(page) == ([] if works else [link])
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({}, []),
+        ({"format_version": 2}, ["format_version"]),
+        ({"date": "yesterday"}, ["date"]),
+        ({"machine": {"cores": 2}}, ["machine"]),
+        ({"seeds": ["0"]}, ["seeds"]),
+        ({"figures": {}}, ["figures"]),
+        ({"commit": None}, ["commit"]),
+        ({"figures": {"lift": {"value": 0.1}}}, ["lift"]),
+        ({"figures": {"lift": {"value": None}}}, ["lift"]),
+        ({"figures": {"lift": {"value": True, "unit": "ratio"}}}, ["lift"]),
+        ({"figures": {"lift": {"value": 0.1, "low": 0.2, "unit": "ratio"}}}, ["lift"]),
+    ],
+)
+def test_the_checker_of_results(change: dict, fault: list[str]) -> None:
+    assert faults_of_result(result_json() | change) == fault
+
+
+@pytest.mark.parametrize("name", ["run", "README.md", "result.json"])
+def test_an_incomplete_folder_is_named(project: Path, name: str) -> None:
+    (folder,) = recorded_folders(project)
+    assert faults_of_folder(folder) == []
+    (folder / name).unlink()
+    assert faults_of_folder(folder) == [f"no {name}"]
