@@ -49,12 +49,13 @@ def _logger(
             run.config.candidates, catalogue.num_items, None, fresh_items(catalogue)
         )
         return world.logging_policy(), pool
-    network = load_policy(run, round_index - 1)
+    settings = run.config.collect
     more, less = (
-        QPolicy(network, SubsetExploration(epsilon=e, subset_size=run.config.collect.subset_size))
-        for e in (run.config.collect.explore_more, run.config.collect.explore_less)
+        SubsetExploration(epsilon=e, subset_size=settings.subset_size)
+        for e in (settings.explore_more, settings.explore_less)
     )
-    return MixedExploration(more, less), run.pool_factory(round_index - 1)()
+    policy = QPolicy(load_policy(run, round_index - 1))
+    return MixedExploration(policy, more, less), run.pool_factory(round_index - 1)()
 
 
 def network_factory(run: Run, round_index: int) -> NetworkFactory:

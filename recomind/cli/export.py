@@ -1,2 +1,43 @@
-"""stub"""
-def run(run, round_index): pass
+"""`recomind export`: the policy in the ranker's interface, checked in a fresh process."""
+
+from __future__ import annotations
+
+from recomind.artifacts import read_manifest
+from recomind.cli.collect_logs import load_policy
+from recomind.cli.context import Run, is_current
+from recomind.errors import ArtifactError
+from recomind.evaluation.report import read_report
+from recomind.export import export_and_verify
+
+
+def run(run: Run, round_index: int) -> None:
+    """Write `export/`; it says whether the gate released the policy, and why."""
+    report_folder, folder = run.folder / "report", run.folder / "export"
+    report = read_report(report_folder)
+    gate = report["gate"]
+    inputs = [run.path("policy", round_index), run.path("ranker", round_index), report_folder]
+    manifest = run.manifest("scorer", "export", round_index, ["policy", "ranker"], inputs)
+    judged = read_manifest(report_folder, "report", verify=False).inputs
+    if judged.get(f"round_{round_index}/policy") != manifest.inputs[f"round_{round_index}/policy"]:
+        raise ArtifactError(
+            "the report judges another policy", got=report_folder, mend="run `recomind evaluate`"
+        )
+    line = run.line("export", round_index)
+    if is_current(folder, manifest):
+        return line.skipped()
+    dataset = run.dataset(round_index)
+    parity = export_and_verify(
+        folder,
+        load_policy(run, round_index),
+        manifest_config=manifest.config,
+        seed=manifest.seed,
+        released=bool(gate["released"]),
+        reasons=gate["reasons"],
+        user_feature_names=dataset.user_feature_names,
+        inputs=manifest.inputs,
+        start=dataset.state(dataset.session_starts()),
+    )
+    line.done(
+        f"(released: {str(gate['released']).lower()}; largest difference of a score "
+        f"{parity['max_abs_difference']:.1e} in a fresh process)"
+    )

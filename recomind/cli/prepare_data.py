@@ -22,4 +22,8 @@ def run(run: Run, round_index: int) -> None:
     frame, catalogue, counts = read_kuairand(run.config.data)
     tasks = ["watch_10s", "long_view", "like", "hide"]
     write_sessions(folder, frame, catalogue, tasks=tasks, manifest=manifest, extra=counts)
-    line.done(f"({frame.height} events, {counts})")
+    line.done(f"({frame.height} events, {_counts(counts)})")
+
+
+def _counts(counts: dict) -> str:
+    return ", ".join(f"{k.removeprefix('num_')} {v}" for k, v in counts.items() if k[:4] == "num_")

@@ -97,7 +97,9 @@ def _events(log: pl.DataFrame, videos: pl.DataFrame) -> pl.DataFrame:
 def _with_sessions(events: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     """Events with session_id, position, left and left_known.
 
-    An end is known where the log goes on for a whole gap after it; the others are censored.
+    Whether a user left after an event is known where the log goes on for a whole gap after it.
+    Within the last gap nothing is: there a session that goes on would be seen and one that ended
+    would not, and a hazard fitted on what is seen would come out too low.
     """
     gap_ms = int(config.session_gap_hours * _HOUR_MS)
     silence = pl.col("time_ms") - pl.col("time_ms").shift(1).over("user_id")
@@ -109,7 +111,7 @@ def _with_sessions(events: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     return events.with_columns(
         position=pl.int_range(pl.len(), dtype=pl.Int32).over("session_id"),
         left=ends,
-        left_known=~is_last | ends,
+        left_known=is_seen & (~is_last | ends),
     )
 
 

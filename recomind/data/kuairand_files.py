@@ -23,7 +23,7 @@ from recomind.errors import ConfigError, SchemaError
 
 USERS, VIDEOS = "user_features_pure.csv", "video_features_basic_pure.csv"
 HISTORY = "history_before_4_25.parquet"  # not official: events before the log, without times
-# 25 April 2022 in Asia/Shanghai less two hours: by `time_ms` some events of that `date` are earlier.
+# 25 April 2022 in Shanghai less two hours: by `time_ms` some events of that `date` are earlier.
 _HISTORY_UNTIL_MS = 1_650_816_000_000 - 2 * 3_600_000
 
 _Types = dict[str, type[pl.DataType]]

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from recomind.data.kuairand_history import Prior
+from recomind.data.running import Earlier
 
 RATED = ("watch_10s", "long_view")  # the tasks with enough positives for running rates
 DEPTHS = {"played_3s": 3, "played_30s": 30}  # further labels for videos only: played for longer
@@ -57,25 +58,15 @@ def with_surprise(events: pl.DataFrame) -> pl.DataFrame:
 
     The base is as of the event, not of its day: on a log's first days it would be unknown.
     """
-    ordered = events.with_row_index("_row").sort("time_ms", maintain_order=True)
-    labels = (*RATED, *DEPTHS)
-    based = ordered.with_columns(_tab_rate(label).alias(f"base_{label}") for label in labels)
-    surprise = [(pl.col(x) - pl.col(f"base_{x}")).alias(f"surprise_{x}") for x in labels]
-    return based.sort("_row").drop("_row").with_columns(surprise)
-
-
-def _tab_rate(task: str) -> pl.Expr:
-    """Rate of `task` among strictly earlier events of the tab, pulled to that of all tabs."""
-    label, m = pl.col(task).cast(pl.Float64), _TAB_SMOOTHING
-    one = pl.ones(pl.len(), dtype=pl.Float64)
-    overall = (_earlier(label) + m * _UNSEEN_RATE) / (_earlier(one) + m)
-    return (_earlier(label, "tab") + m * overall) / (_earlier(one, "tab") + m)
-
-
-def _earlier(value: pl.Expr, *within: str) -> pl.Expr:
-    """Sum of `value` over events with a smaller `time_ms` (and equal `within`)."""
-    total = value.cum_sum() - value
-    return (total.over(within) if within else total).first().over("time_ms", *within)
+    time, tab = events["time_ms"].to_numpy(), events["tab"].to_numpy()
+    overall, in_tab = Earlier(time, np.zeros_like(tab)), Earlier(time, tab)
+    columns = {}
+    for task in (*RATED, *DEPTHS):
+        label, m = events[task].to_numpy().astype(np.float64), _TAB_SMOOTHING
+        rate = (overall.total(label) + m * _UNSEEN_RATE) / (overall.count() + m)
+        base = (in_tab.total(label) + m * rate) / (in_tab.count() + m)
+        columns |= {f"base_{task}": pl.Series(base), f"surprise_{task}": pl.Series(label - base)}
+    return events.with_columns(**columns)
 
 
 def item_statistics(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import polars as pl
 
 from recomind.data.kuairand_files import CODES
 from recomind.data.kuairand_history import Prior
 from recomind.data.kuairand_rates import RATED
+from recomind.data.running import Earlier
 
 RECENT = 5  # events in the recent rates
 UTC_OFFSET_MS = 8 * 3_600_000  # Asia/Shanghai, no summer time since 1991
@@ -21,7 +23,6 @@ _DAY_MS = 24 * _HOUR_MS
 _LONG_AGO_HOURS = 720.0
 _RARE = 0.005  # a one-hot column needs this share of the training rows
 _WINDOWS = {"3min": 0.05, "1h": 1.0, "24h": 24.0}
-_MOMENT = ["user_id", "time_ms"]
 
 
 def with_user_rates(events: pl.DataFrame, prior: Prior, smoothing: float) -> pl.DataFrame:
@@ -30,16 +31,15 @@ def with_user_rates(events: pl.DataFrame, prior: Prior, smoothing: float) -> pl.
     Adds the user's columns of `Prior.users` as well, 0 where nothing is known.
     """
     events = events.join(prior.users, on="user_id", how="left", maintain_order="left")
-    events = events.with_columns(
-        pl.col("prior_sum", "prior_num", "prior_recent", "prior_seen").fill_null(0.0),
-        one=pl.lit(1.0),
-    )
-    return events.with_columns(
-        (pl.col(f"surprise_{task}") - _rate(f"surprise_{task}", smoothing)).alias(
-            f"beyond_user_{task}"
-        )
-        for task in RATED
-    )
+    known = pl.col("prior_sum", "prior_num", "prior_recent", "prior_seen")
+    events = events.with_columns(known.fill_null(0.0))
+    earlier = Earlier(events["time_ms"].to_numpy(), events["user_id"].to_numpy())
+    columns = {}
+    for task in RATED:
+        surprise = events[f"surprise_{task}"].to_numpy()
+        rate = _rate(earlier, events, surprise, smoothing)
+        columns[f"beyond_user_{task}"] = pl.Series(surprise - rate)
+    return events.with_columns(**columns)
 
 
 def user_features(
@@ -48,79 +48,65 @@ def user_features(
     """Features [E, U] float64, one column each, not yet standardised.
 
     Args:
-        events: sorted by user and time, with the columns of `with_user_rates`, and
-            `beyond_item_<task>`: surprise minus the video's rate on earlier days.
+        events: with the columns of `with_user_rates`, and `beyond_item_<task>`: surprise minus
+            the video's rate on earlier days.
         users: the user table.
         train: [E] bool, the rows that decide which one-hot columns exist.
         smoothing: pseudo-events `m` of a running rate.
     """
     events = events.join(users, on="user_id", how="left", maintain_order="left")
-    features = events.select(
-        *_activity(),
-        *(rate for task in RATED for rate in _rates(task, smoothing)),
-        *(pl.col(f"base_{task}").alias(f"tab_rate_{task}") for task in RATED),
-        *_clock(),
-        *_profile(),
+    time, user, tab = (events[name].to_numpy() for name in ("time_ms", "user_id", "tab"))
+    earlier, in_tab = Earlier(time, user), Earlier(time, user, tab)
+    columns = _activity(events, earlier, in_tab)
+    for task in RATED:
+        columns |= _rates(task, events, earlier, in_tab, smoothing)
+    return pl.DataFrame(columns).hstack(
+        events.select(
+            *(pl.col(f"base_{task}").alias(f"tab_rate_{task}") for task in RATED),
+            *_clock(),
+            *_profile(),
+            *_one_hot(events["tab"], train, "tab"),
+            *_one_hot(events["user_active_degree"], train, "degree"),
+        )
     )
-    return features.with_columns(
-        *_one_hot(events["tab"], train, "tab"),
-        *_one_hot(events["user_active_degree"], train, "degree"),
-    )
 
 
-def _before(column: str, *within: str) -> pl.Expr:
-    """Sum of `column` over strictly earlier events of the user (with equal `within`)."""
-    value = pl.col(column)
-    return (value.cum_sum() - value).over("user_id", *within).first().over(*_MOMENT, *within)
+def _activity(events: pl.DataFrame, earlier: Earlier, in_tab: Earlier) -> dict[str, np.ndarray]:
+    hours = np.nan_to_num(earlier.elapsed() / _HOUR_MS, nan=_LONG_AGO_HOURS)
+    log_dwell, count = events["log_dwell"].to_numpy(), earlier.count()
+    columns = {
+        "log_events": np.log1p(count),
+        "log_events_in_tab": np.log1p(in_tab.count()),
+        "log_events_before_log": np.log1p(events["prior_seen"].to_numpy()),
+        "recent_before_log": events["prior_recent"].to_numpy(),
+        "log_hours_since": np.log1p(np.minimum(hours, _LONG_AGO_HOURS)),
+        "mean_log_dwell_s": earlier.total(log_dwell) / (count + 1.0),
+        "last_log_dwell_s": earlier.recent(log_dwell, 1),
+    }
+    for name, window_hours in _WINDOWS.items():
+        within = earlier.count_since(int(window_hours * _HOUR_MS))
+        columns[f"log_events_{name}"] = np.log1p(within)
+    return columns
 
 
-def _recent(column: str, length: int) -> pl.Expr:
-    """Sum of `column` over the last `length` strictly earlier events of the user."""
-    total = pl.col(column).cum_sum() - pl.col(column)
-    window = total - total.shift(length).fill_null(0.0)
-    return window.over("user_id").first().over(_MOMENT)
+def _rate(earlier: Earlier, events: pl.DataFrame, value: np.ndarray, m: float) -> np.ndarray:
+    total = earlier.total(value) + events["prior_sum"].to_numpy()
+    return total / (earlier.count() + events["prior_num"].to_numpy() + m)
 
 
-def _within(hours: float) -> pl.Expr:
-    """Number of strictly earlier events of the user in the last `hours`."""
-    time = pl.col("time_ms")
-    since = time.search_sorted(time - int(hours * _HOUR_MS), side="left")
-    return (time.search_sorted(time, side="left") - since).cast(pl.Float64).over("user_id")
-
-
-def _activity() -> list[pl.Expr]:
-    previous = pl.col("time_ms").shift(1).over("user_id")
-    hours = ((pl.col("time_ms") - previous) / _HOUR_MS).first().over(_MOMENT)
-    seconds = _before("log_dwell") / (_before("one") + 1.0)
-    return [
-        _before("one").log1p().alias("log_events"),
-        _before("one", "tab").log1p().alias("log_events_in_tab"),
-        pl.col("prior_seen").log1p().alias("log_events_before_log"),
-        pl.col("prior_recent").alias("recent_before_log"),
-        hours.fill_null(_LONG_AGO_HOURS).clip(0, _LONG_AGO_HOURS).log1p().alias("log_hours_since"),
-        *(_within(hours_).log1p().alias(f"log_events_{name}") for name, hours_ in _WINDOWS.items()),
-        seconds.alias("mean_log_dwell_s"),
-        _recent("log_dwell", 1).alias("last_log_dwell_s"),
-    ]
-
-
-def _rate(column: str, m: float) -> pl.Expr:
-    total, count = _before(column) + pl.col("prior_sum"), _before("one") + pl.col("prior_num")
-    return total / (count + m)
-
-
-def _rates(task: str, m: float) -> list[pl.Expr]:
+def _rates(
+    task: str, events: pl.DataFrame, earlier: Earlier, in_tab: Earlier, m: float
+) -> dict[str, np.ndarray]:
     """Of the user, of the user in this tab, of the last few events, and the last one's surprise."""
-    column = f"beyond_item_{task}"
-    rate = _rate(column, m)
-    in_tab = (_before(column, "tab") + m * rate) / (_before("one", "tab") + m)
-    recent = _recent(column, RECENT) / (_recent("one", RECENT) + 1.0)
-    return [
-        rate.alias(f"rate_{task}"),
-        in_tab.alias(f"rate_in_tab_{task}"),
-        recent.alias(f"recent_{task}"),
-        _recent(column, 1).alias(f"last_{task}"),
-    ]
+    value = events[f"beyond_item_{task}"].to_numpy()
+    rate = _rate(earlier, events, value, m)
+    few = np.minimum(earlier.count(), RECENT)
+    return {
+        f"rate_{task}": rate,
+        f"rate_in_tab_{task}": (in_tab.total(value) + m * rate) / (in_tab.count() + m),
+        f"recent_{task}": earlier.recent(value, RECENT) / (few + 1.0),
+        f"last_{task}": earlier.recent(value, 1),
+    }
 
 
 def _clock() -> list[pl.Expr]:

@@ -1,0 +1,15 @@
+"""The production scorer and its parity check."""
+
+from recomind.export.golden import Golden, random_states
+from recomind.export.parity import compare, export_and_verify
+from recomind.export.scorer import PolicyScorer, export_policy, load_scorer
+
+__all__ = [
+    "Golden",
+    "PolicyScorer",
+    "compare",
+    "export_and_verify",
+    "export_policy",
+    "load_scorer",
+    "random_states",
+]

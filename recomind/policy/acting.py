@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from recomind.candidates import SubsetExploration
 from recomind.policy.network import QNetwork, support_mask
 from recomind.ranker import utility
 from recomind.simulation.environment import task_weights
+from recomind.streams import hash_uniform
 from recomind.types import Candidates, Decision, Ranker, SessionState
 
 
@@ -34,9 +36,27 @@ def decide(
 
 
 GREEDY = SubsetExploration(epsilon=0.0, subset_size=1)
+_SALT_HALF = 43
 
 
-class RankerPolicy:
+class ScoredPolicy(ABC):
+    """A policy that scores candidates and chooses among the allowed ones by an exploration."""
+
+    def __init__(self, exploration: SubsetExploration = GREEDY) -> None:
+        self.exploration = exploration
+
+    @abstractmethod
+    def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """Scores [B, K] and which candidates are allowed [B, K]."""
+
+    @torch.no_grad()
+    def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
+        """One candidate a session."""
+        scores, allowed = self.scored(state, candidates)
+        return decide(scores, allowed, candidates, uniforms, self.exploration)
+
+
+class RankerPolicy(ScoredPolicy):
     """Maximises the utility of one ranker, or the mean utility of several."""
 
     def __init__(
@@ -45,7 +65,8 @@ class RankerPolicy:
         reward_weights: Mapping[str, float],
         exploration: SubsetExploration = GREEDY,
     ) -> None:
-        self.rankers, self.exploration = list(rankers), exploration
+        super().__init__(exploration)
+        self.rankers = list(rankers)
         self.weights_H = task_weights(rankers[0].tasks, reward_weights)
 
     @torch.no_grad()
@@ -56,51 +77,56 @@ class RankerPolicy:
             total += utility(ranker.score(ranker.encode_state(state), item_id), self.weights_H)
         return total / len(self.rankers)
 
-    def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
-        """One candidate a session."""
-        scores = self.scores(state, candidates.item_id)
-        return decide(scores, candidates.mask, candidates, uniforms, self.exploration)
+    def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """Mean utility [B, K]; every candidate of the pool is allowed."""
+        return self.scores(state, candidates.item_id), candidates.mask
 
 
-class QPolicy:
+class QPolicy(ScoredPolicy):
     """Maximises Q inside the support of the ranker, exploring by candidate subsets."""
 
     def __init__(self, network: QNetwork, exploration: SubsetExploration = GREEDY) -> None:
-        self.network, self.exploration = network, exploration
+        super().__init__(exploration)
+        self.network = network
+
+    def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """Q [B, K], and the candidates inside the support of the ranker."""
+        q_BK, utility_BK = self.network.q_values(state, candidates.item_id)
+        ratio = self.network.config.support_ratio
+        return q_BK, support_mask(utility_BK, candidates.mask, ratio)
+
+
+class RandomPolicy(ScoredPolicy):
+    """Uniform over the pool."""
+
+    def __init__(self) -> None:
+        super().__init__(SubsetExploration(epsilon=1.0, subset_size=1))
+
+    def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """Equal scores [B, K]."""
+        return torch.zeros(candidates.item_id.shape), candidates.mask
+
+
+class MixedExploration:
+    """Half of the sessions explore more, half less, by a hash of the user.
+
+    What a deployed policy does to keep its logs useful; every propensity stays exact.
+    """
+
+    def __init__(
+        self, policy: ScoredPolicy, more: SubsetExploration, less: SubsetExploration
+    ) -> None:
+        self.policy, self.more, self.less = policy, more, less
 
     @torch.no_grad()
     def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
         """One candidate a session."""
-        q_BK, utility_BK = self.network.q_values(state, candidates.item_id)
-        allowed = support_mask(utility_BK, candidates.mask, self.network.config.support_ratio)
-        return decide(q_BK, allowed, candidates, uniforms, self.exploration)
-
-
-class RandomPolicy:
-    """Uniform over the pool."""
-
-    exploration = SubsetExploration(epsilon=1.0, subset_size=1)
-
-    def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
-        """One candidate a session."""
-        scores = torch.zeros(candidates.item_id.shape)
-        return decide(scores, candidates.mask, candidates, uniforms, self.exploration)
-
-
-class MixedExploration:
-    """Half of the sessions act with one policy, half with another, by a hash of the user.
-
-    What a deployed policy does to keep its logs useful: half explores more, half less.
-    """
-
-    def __init__(self, more: RankerPolicy | QPolicy, less: RankerPolicy | QPolicy) -> None:
-        self.more, self.less = more, less
-
-    def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
-        """One candidate a session."""
-        more = self.more.act(state, candidates, uniforms)
-        less = self.less.act(state, candidates, uniforms)
-        first = (state.user_id & 1).bool()
+        scores, allowed = self.policy.scored(state, candidates)
+        more, less = (
+            decide(scores, allowed, candidates, uniforms, exploration)
+            for exploration in (self.more, self.less)
+        )
+        first = hash_uniform(state.user_id, _SALT_HALF) < 0.5
         return Decision(
             slot=torch.where(first, more.slot, less.slot),
             item_id=torch.where(first, more.item_id, less.item_id),

@@ -11,15 +11,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from recomind.errors import ArtifactError
 from recomind.policy.config import PolicyConfig
-from recomind.ranker import SessionRanker, utility
+from recomind.ranker import SessionRanker, StateEncoding, utility
 from recomind.simulation.environment import task_weights
-from recomind.types import SessionState
+from recomind.types import Catalogue, SessionState
+
+
+@dataclass(slots=True)
+class QEncoding:
+    """What scoring needs of `B` states."""
+
+    frozen: StateEncoding  # of the ranker
+    trunk: StateEncoding  # of the residual
 
 
 class QNetwork(nn.Module):
@@ -57,16 +66,31 @@ class QNetwork(nn.Module):
         self.trunk.eval()
         return self
 
-    def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_state(self, state: SessionState) -> QEncoding:
+        """Everything of `state` [B] that scoring needs; computed once per state."""
+        with torch.no_grad():
+            frozen = self.frozen.encode_state(state)
+        return QEncoding(frozen=frozen, trunk=self.trunk.encode_state(state))
+
+    def score_encoded(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""
         with torch.no_grad():
-            logits = self.frozen.score(self.frozen.encode_state(state), item_id)
-            utility_BK = utility(logits, self.weights_H)
-        encoding = self.trunk.encode_state(state)
-        features = self.trunk.features(encoding, self.trunk.item_vectors(item_id))
+            utility_BK = utility(self.frozen.score(encoding.frozen, item_id), self.weights_H)
+        features = self.trunk.features(encoding.trunk, self.trunk.item_vectors(item_id))
         residual_BK = self.residual(features)[..., 0] * self.config.residual_scale
         base_BK = utility_BK if self.config.bootstrap else torch.zeros_like(utility_BK)
         return base_BK + residual_BK, utility_BK
+
+    def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""
+        return self.score_encoded(self.encode_state(state), item_id)
+
+    def share_items(self, catalogue: Catalogue) -> QNetwork:
+        """Use one catalogue and one table of item vectors, computed anew from the weights."""
+        self.frozen.catalogue = self.trunk.catalogue = catalogue
+        self.frozen.precompute_items()
+        self.trunk._table = self.frozen._table
+        return self
 
     def trainable_state(self) -> dict[str, Tensor]:
         """The tensors that training changes, by name; all that has to travel to runners."""

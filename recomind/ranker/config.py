@@ -20,9 +20,9 @@ class RankerConfig:
     id_buckets: int = 16384  # rows of the id embedding; ids are hashed into it
     id_dropout: float = 0.3  # share of ids hidden in training, so that a new item scores well
     dropout: float = 0.1  # on hidden layers
-    learning_rate: float = 3e-3  # peak of a one-cycle schedule
+    learning_rate: float = 5e-3  # peak of a one-cycle schedule
     weight_decay: float = 1e-3  # decoupled, dense parameters only
-    batch_size: int = 1024  # impressions
+    batch_size: int = 512  # impressions
     num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
     refit_epochs: int = 2  # when warm-started from the previous round
     max_table_items: int = 5_000_000  # item vectors are precomputed up to this many items

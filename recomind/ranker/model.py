@@ -201,12 +201,12 @@ class SessionRanker(nn.Module):
         like_BKL = self._unit(item_BKD) @ encoding.keys_BLD.mT * self.log_sharpness.exp()
         gate_BKL = torch.sigmoid(like_BKL + encoding.bias_BL[:, None])
         seen_BKD = gate_BKL @ encoding.values_BLD
-        first = nn.functional.gelu(
+        first = nn.functional.relu(
             encoding.hidden_BM[:, None] + self.item_part(item_BKD) + self.event_part(seen_BKD)
         )
         cross = self.cross(encoding.hidden_BM)[:, None] * item_BKD
         joint = self.dropout(torch.cat([first, cross], dim=-1))
-        return nn.functional.gelu(self.hidden(joint))
+        return nn.functional.relu(self.hidden(joint))
 
     def head_logits(self, features_BKM: Tensor) -> Tensor:
         """Calibrated logits [B, K, H]."""

@@ -1,5 +1,6 @@
 """Whole sessions: the batched environment, response and leave models, simulators."""
 
+from recomind.simulation.check import check_environment
 from recomind.simulation.collect import collect_sessions
 from recomind.simulation.config import Pessimism, SimulatorConfig
 from recomind.simulation.environment import (
@@ -12,6 +13,7 @@ from recomind.simulation.environment import (
     append_event,
     task_weights,
 )
+from recomind.simulation.gym_views import SessionEnv, SessionVectorEnv
 from recomind.simulation.simulator import FittedSessions, LearnedSimulator, TreeSimulator
 from recomind.simulation.store import (
     fit_holdout,
@@ -29,10 +31,13 @@ __all__ = [
     "FittedSessions",
     "LearnedSimulator",
     "Pessimism",
+    "SessionEnv",
+    "SessionVectorEnv",
     "SimulatorConfig",
     "TreeSimulator",
     "World",
     "append_event",
+    "check_environment",
     "collect_sessions",
     "fit_holdout",
     "fit_simulator",

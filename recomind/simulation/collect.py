@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from recomind.simulation.environment import LANE_ACT, BatchedSessions
-from recomind.streams import hash_uniform
+from recomind.streams import SessionStreams, hash_uniform
 from recomind.types import CandidateSource, Decision, Policy, SessionState, Step
 
 _SECOND_MS = 1000
+_CHUNK = 1024  # sessions whose pools are held at once
 _SALT_HOLDOUT = 71
 
 
@@ -43,11 +44,12 @@ def collect_sessions(
     columns.add_history(state)
     alive = torch.ones(num_sessions, dtype=torch.bool)
     for step_index in range(environment.horizon):
-        pools = candidates.candidates(state, environment.streams)
-        uniforms = environment.streams.uniform(state.step, 4, LANE_ACT)
-        decision = policy.act(state, pools, uniforms)
-        step = environment.step(decision.item_id)
-        columns.add(alive, state, decision, step)
+        rows = alive.nonzero()[:, 0]
+        decision = _decide(rows, state, policy, candidates, environment.streams)
+        item_id = torch.zeros(num_sessions, dtype=torch.int64)
+        item_id[rows] = decision.item_id  # the environment ignores what ended sessions are shown
+        step = environment.step(item_id)
+        columns.add(rows, state, decision, step)
         alive = alive & ~(step.terminated | step.truncated)
         state = step.state
         if progress is not None:
@@ -55,6 +57,23 @@ def collect_sessions(
         if not bool(alive.any()):
             break
     return columns.frame(num_sessions, calibration_share, test_share, holdout_share)
+
+
+def _decide(
+    rows: Tensor,
+    state: SessionState,
+    policy: Policy,
+    candidates: CandidateSource,
+    streams: SessionStreams,
+) -> Decision:
+    """Decisions of the sessions `rows` [A], a few at a time: pools of all at once need memory."""
+    decisions = []
+    for chunk in rows.split(_CHUNK):
+        part, chunk_streams = state[chunk], SessionStreams(streams.seeds[chunk])
+        pools = candidates.candidates(part, chunk_streams)
+        uniforms = chunk_streams.uniform(part.step, 4, LANE_ACT)
+        decisions.append(policy.act(part, pools, uniforms))
+    return torch.cat(decisions)
 
 
 class _Columns:
@@ -81,20 +100,19 @@ class _Columns:
             log_propensity=torch.full((len(session),), torch.nan),
         )
 
-    def add(self, alive: Tensor, state: SessionState, decision: Decision, step: Step) -> None:
-        """One step of the sessions that are `alive` [B]."""
-        rows = alive.nonzero()[:, 0]
+    def add(self, rows: Tensor, state: SessionState, decision: Decision, step: Step) -> None:
+        """One step of the sessions `rows` [A], for whom `decision` [A] was taken."""
         self._append(
             rows,
             state.step[rows],
             state.step[rows] * _SECOND_MS,
-            decision.item_id[rows],
+            decision.item_id,
             step.response.feedback[rows],
             step.response.dwell_s[rows],
             state[rows],
             left=step.terminated[rows],
             left_known=~step.truncated[rows],
-            log_propensity=decision.log_propensity[rows],
+            log_propensity=decision.log_propensity,
         )
 
     def _append(

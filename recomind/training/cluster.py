@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from recomind.errors import ConfigError
 from recomind.training.config import TrainingConfig
 
 _OBJECT_STORE_BYTES = 512 * 1024**2
+_RELEASE_S = 5.0
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
     """
     needed = config.num_runners + config.num_learners
     if ray.is_initialized():
-        _check_cpus(needed, int(ray.available_resources().get("CPU", 0)))
+        _check_cpus(needed, _free_cpus(needed))
         yield
         return
     _check_cpus(needed, len(os.sched_getaffinity(0)))
@@ -47,6 +49,18 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _free_cpus(needed: int) -> int:
+    """CPUs free for us; processes that just ended are given a moment to hand theirs back."""
+    total = int(ray.cluster_resources().get("CPU", 0))
+    deadline = time.monotonic() + _RELEASE_S
+    while needed <= total:
+        free = int(ray.available_resources().get("CPU", 0))
+        if free >= needed or time.monotonic() > deadline:
+            return free
+        time.sleep(0.2)
+    return total
 
 
 def _check_cpus(needed: int, available: int) -> None:

@@ -26,7 +26,7 @@ class TrainingConfig:
     batch_size: int = 256  # transitions per update, over all learners
     max_grad_norm: float = 10.0  # gradients are scaled down to this norm
     target_update_every: int = 200  # updates between copies of the network to its target
-    target_subset_size: int = 64  # candidates kept at s' for the max; 0 keeps the whole pool
+    target_subset_size: int = 32  # candidates kept at s' for the max; 0 keeps the whole pool
 
     num_env_steps: int = 500_000  # events to simulate in total; 0 trains nothing
     env_steps_per_update: int = 512  # events simulated for each update

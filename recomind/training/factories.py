@@ -44,9 +44,7 @@ class PoolFactory:
         retrieval = None
         if self.index_folder is not None and self.config.num_nearest:
             retrieval = load_retrieval(self.index_folder, catalogue)
-        return CandidatePool(
-            self.config, catalogue.num_items, retrieval, fresh_items(catalogue)
-        )
+        return CandidatePool(self.config, catalogue.num_items, retrieval, fresh_items(catalogue))
 
 
 def fresh_items(catalogue: TableCatalogue) -> torch.Tensor | None:

@@ -82,14 +82,14 @@ def test_bad_files_are_refused_with_what_is_wrong(official, tables, message):
 def test_a_root_that_is_no_folder_is_a_setting_to_mend(tmp_path):
     with pytest.raises(ConfigError, match=r"data.root is not a folder; got: ''"):
         read("")
-    with pytest.raises(ConfigError, match="data.root is not a folder"):
+    with pytest.raises(ConfigError, match=r"data\.root is not a folder"):
         read(tmp_path / "nowhere")
 
 
 def test_days_that_leave_a_split_empty_are_refused(official):
-    with pytest.raises(ConfigError, match="no events for train.*2022-04-25 to 2022-05-02"):
+    with pytest.raises(ConfigError, match=r"no events for train.*2022-04-25 to 2022-05-02"):
         read(official(), calibration_from="2022-04-20", test_from="2022-04-30")
-    with pytest.raises(ConfigError, match="no events for test"):
+    with pytest.raises(ConfigError, match="no events for calibration, test"):
         read(official(), test_from="2022-06-01")
 
 
@@ -145,6 +145,13 @@ def test_a_last_session_that_the_log_outlasts_by_a_gap_has_ended(official):
     frame = read(official(log=one_user([0, 5])))[0].filter(pl.col("user_id") == 0)
     assert frame["left"].to_list() == [False, True]
     assert frame["left_known"].to_list() == [True, True]
+
+
+def test_within_the_last_gap_nothing_is_known_of_leaving(official):
+    frame = read(official(log=one_user([150, 170, 171])))[0].filter(pl.col("user_id") == 0)
+    assert frame["position"].to_list() == [0, 1, 2]
+    assert frame["left_known"].to_list() == [True, False, False]
+    assert not frame["left"].any()
 
 
 def test_days_are_those_of_shanghai_and_splits_follow_them(official):
@@ -209,9 +216,14 @@ def test_nothing_of_an_event_or_later_reaches_its_features(official):
 
 def test_events_of_one_moment_do_not_see_each_other(official):
     log = small_log()
-    last = log["time_ms"].max()
-    batch = small_log(2).with_columns(user_id=0, video_id=pl.Series([3, 4]), time_ms=last + 60_000)
-    batch = batch.with_columns(play_time_ms=pl.Series([29_000, 0]), tab=1)
+    last = int(log["time_ms"].to_numpy().max())
+    batch = log.head(2).with_columns(
+        user_id=pl.lit(0, pl.Int64),
+        video_id=pl.Series([3, 4]),
+        time_ms=pl.lit(last + 60_000),
+        play_time_ms=pl.Series([29_000, 0]),
+        tab=pl.lit(1, pl.Int64),
+    )
     frame, _, _ = read(official(log=pl.concat([log, batch])))
     pair = users(frame.filter((pl.col("user_id") == 0) & (pl.col("time_ms") == last + 60_000)))
     assert pair.height == 2
@@ -237,7 +249,7 @@ def test_running_rates_equal_those_of_a_loop(official):
 
 
 def write_history(root):
-    history = pl.DataFrame({"user_id": [0] * 30, "pos": range(30), "video_id": [3] * 30,
+    history = pl.DataFrame({"user_id": [0] * 30, "pos": range(10, 40), "video_id": [3] * 30,
                             "long_view": [1] * 20 + [0] * 10})  # fmt: skip
     history.write_parquet(f"{root}/{HISTORY}")
 
@@ -250,14 +262,14 @@ def test_the_history_file_is_a_prior_that_can_be_declined(official):
     assert facts["history_file_used"]
     scaling = facts["user_scaling"]["log_events_before_log"]
     count = np.expm1(frame["u_log_events_before_log"] * scaling["std"] + scaling["mean"])
-    np.testing.assert_allclose(count, np.where(frame["user_id"] == 0, 30, 0), atol=1e-3)
+    np.testing.assert_allclose(count, np.where(frame["user_id"] == 0, 40, 0), atol=1e-3)
     assert_frame_equal(read(root, use_history_file=False)[0], without)
 
 
 def test_a_history_file_that_overlaps_with_the_log_is_refused(official):
     root = official(log=small_log().with_columns(time_ms=pl.col("time_ms") - 48 * HOUR_MS))
     write_history(root)
-    with pytest.raises(ConfigError, match="events that the log holds too.*use_history_file=false"):
+    with pytest.raises(ConfigError, match=r"events that the log holds too.*use_history_file=false"):
         read(root)
 
 
@@ -275,11 +287,11 @@ def test_the_real_files_load_fast_and_hold_what_their_readme_says(real):
     assert 2.5 < frame.height / frame["session_id"].n_unique() < 3.0
     assert catalogue.num_items == 7583
     assert checked_events(frame, catalogue, tasks=TASKS).height == frame.height
-    assert seconds < 60  # CPU time of all threads; about 5 s on an idle core
+    assert seconds < 20  # CPU time of all threads; about 1 s on an idle core
 
 
 def test_features_of_the_real_files_predict_the_response(real):
-    """A linear probe; LightGBM on the same columns reaches .745."""
+    """A linear probe; LightGBM on the same columns reaches .755."""
     frame, catalogue, _, _ = real
     index = [
         torch.from_numpy(frame[n].to_numpy().astype(np.int64)) for n in ("item_id", "snapshot")
@@ -290,7 +302,7 @@ def test_features_of_the_real_files_predict_the_response(real):
     train, test = ((frame["split"] == s).to_numpy() for s in ("train", "test"))
     gram = x[train].T @ x[train] + np.eye(x.shape[1])
     score = x[test] @ np.linalg.solve(gram, x[train].T @ y[train])
-    assert 0.73 < area_under_curve(y[test], score) < 0.77  # more would be a leak
+    assert 0.74 < area_under_curve(y[test], score) < 0.77  # more would be a leak
 
 
 def area_under_curve(label, score):

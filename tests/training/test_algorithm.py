@@ -80,6 +80,16 @@ def test_only_what_learns_is_trained_copied_and_sent():
         assert sum(len(g["params"]) for g in optimizer.param_groups) == len(names)
         assert torch.equal(module.network.ranker.weight, TinyNetwork().ranker.weight)
         assert algorithm.runner.network is module.network
+        assert not any(part.training for part in module.modules())  # dropout would be noise
+
+
+def test_exploration_ends_with_training():
+    with build(epsilon_start=1.0, epsilon_end=0.0, num_env_steps=500) as algorithm:
+        (first,) = algorithm._simulate()
+        assert bool((first.columns["log_propensity"] < 0).all())
+        algorithm.train()
+        (last,) = algorithm._simulate()
+        assert bool((last.columns["log_propensity"] == 0).all())
 
 
 def test_target_is_copied_when_due():
@@ -247,6 +257,7 @@ def test_two_runners_that_also_resume_and_restart(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Train's use of Ray Data
 def test_two_learners_that_also_resume(tmp_path):
     """Each gets half of a batch; Adam's state must not be shared memory between them."""
     with build(num_learners=2) as algorithm:

@@ -1,6 +1,6 @@
 """A world of 20 items with a known best policy, and the smallest network that can learn it.
 
-Item 0 is the greedy choice (clicked with .9) and drives the user away (.8); item 1 is clicked a
+Item 0 is the greedy choice (clicked with .9) and drives the user away (.6); item 1 is clicked a
 little less (.7) and keeps the user (.05). The ranker, being right about clicks, shows item 0.
 """
 
@@ -21,7 +21,7 @@ NUM_ITEMS, LENGTH = 20, 6
 CLICK = torch.linspace(0.6, 0.1, NUM_ITEMS).index_copy(
     0, torch.tensor([0, 1]), torch.tensor([0.9, 0.7])
 )
-LEAVE = torch.full((NUM_ITEMS,), 0.3).index_copy(0, torch.tensor([0, 1]), torch.tensor([0.8, 0.05]))
+LEAVE = torch.full((NUM_ITEMS,), 0.3).index_copy(0, torch.tensor([0, 1]), torch.tensor([0.6, 0.05]))
 
 
 class TinyCatalogue:
@@ -130,6 +130,7 @@ PROBLEM = SessionProblem(environment=TinyWorld, candidates=TinyPool, network=Tin
 def settings(**changes) -> TrainingConfig:
     """Small enough to run in a second."""
     small = {
+        "n_step": 1,  # most sessions are short, and a bootstrap should matter
         "num_env_steps": 1500,
         "steps_per_iteration": 500,
         "num_sessions": 16,

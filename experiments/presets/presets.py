@@ -1,0 +1,139 @@
+"""Three presets x five seeds through `recomind run experiment=demo`, pooled into result.json.
+
+A run is kept in `runs/presets/<preset>/seed_<n>` and skipped where its report is whole, so a stop
+costs one run. Seeds, baseline (the ranker refit on the same logs) and metrics are fixed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from experiments.result import figure, write_result
+from recomind.candidates import CandidatePool, CandidatesConfig
+from recomind.evaluation.report import read_report
+from recomind.evaluation.rollout import rollout
+from recomind.evaluation.statistics import Lift, paired_lift, pool_seeds
+from recomind.evaluation.metrics import session_ratios
+from recomind.policy import RandomPolicy
+from recomind.streams import draw_seeds, make_generator
+from simulators.video_feed.policies import Oracle
+from simulators.video_feed.world import VideoFeed
+
+PRESETS = ("fatigue", "steady", "confounded")
+SEEDS = (0, 1, 2, 3, 4)
+METRICS = ("watch_10s_per_session", "session_depth", "session_depth_10plus")
+ROOT = Path("runs/presets")
+# The look-ahead oracle's prices are the best of this grid, on sessions of their own.
+PRICES = [(p, f) for p in (0.2, 0.4, 0.8, 1.2) for f in (0.0, 0.5, 1.0)]
+NUM_ORACLE_SESSIONS = 2000
+
+
+def run_one(preset: str, seed: int) -> None:
+    """One run in a process of its own; exit 3 means a complete report without a release."""
+    folder = ROOT / preset / f"seed_{seed}"
+    if (folder / "report" / "report.json").is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "recomind.cli", "run", "experiment=demo", f"world={preset}",
+        f"seed={seed}", f"hydra.run.dir={folder}",
+    ]  # fmt: skip
+    with (folder.parent / f"seed_{seed}.log").open("a") as log:
+        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+    if status not in (0, 3):
+        raise SystemExit(f"{preset} seed {seed} ended with status {status}: see {log.name}")
+    print(f"{preset} seed {seed}: done", flush=True)
+
+
+def world_lift(preset: str, seed: int, metric: str, arm: str = "policy") -> Lift:
+    """The lift that a run's report has for the world."""
+    report = read_report(ROOT / preset / f"seed_{seed}" / "report")
+    entry = next(e for e in report["environments"] if e["kind"] == "world")
+    return Lift(**{k: v for k, v in entry["lift"][metric].items() if k in Lift.__slots__})
+
+
+def world_means(preset: str, metric: str, arm: str) -> list[float]:
+    """An arm's mean in the world, per seed."""
+    reports = [read_report(ROOT / preset / f"seed_{s}" / "report") for s in SEEDS]
+    worlds = [next(e for e in r["environments"] if e["kind"] == "world") for r in reports]
+    return [w["arms"][arm][metric]["mean"] for w in worlds]
+
+
+def oracles(preset: str) -> dict[str, dict]:
+    """Returns of the reference policies on the uniform pool, and the headroom between them."""
+    world = VideoFeed(preset_name=preset)
+    pool = CandidatePool(CandidatesConfig(num_nearest=0, num_fresh=0), world.catalogue.num_items)
+    tune, test = (draw_seeds(NUM_ORACLE_SESSIONS, make_generator(s)) for s in (901, 902))
+
+    def value(policy, seeds):
+        return session_ratios(rollout(world, policy, pool, seeds))["watch_10s_per_session"]
+
+    def mean(ratio):
+        return float(ratio.numerator.sum() / ratio.denominator.sum())
+
+    carried = world.parameters.carry_over
+    best = max(
+        PRICES if carried else [(0.0, 0.0)],
+        key=lambda c: mean(value(Oracle(world, patience_price=c[0], fatigue_price=c[1]), tune)),
+    )
+    myopic = value(Oracle(world), test)
+    ahead = value(Oracle(world, patience_price=best[0], fatigue_price=best[1]), test)
+    lift = paired_lift(ahead, myopic)
+    figures = {
+        f"oracle_headroom.{preset}": figure(
+            lift.value, low=lift.low, high=lift.high, n=NUM_ORACLE_SESSIONS, unit="ratio",
+            note=f"look-ahead (prices {best}) over myopic oracle",
+        )
+    }  # fmt: skip
+    for name, ratio in (("random", value(RandomPolicy(), test)), ("myopic_oracle", myopic),
+                        ("look_ahead_oracle", ahead)):  # fmt: skip
+        figures[f"{name}.{preset}.watch_10s_per_session"] = figure(
+            mean(ratio), n=NUM_ORACLE_SESSIONS, unit="videos per session"
+        )
+    return figures
+
+
+def aggregate() -> dict[str, dict]:
+    """Every figure, the losing ones too."""
+    figures = {}
+    for preset in PRESETS:
+        for metric in METRICS:
+            per_seed = [world_lift(preset, seed, metric) for seed in SEEDS]
+            pooled = pool_seeds(per_seed)
+            figures[f"lift.{preset}.{metric}"] = figure(
+                pooled.value, low=pooled.low, high=pooled.high, n=len(SEEDS), unit="ratio",
+                per_seed=[lift.value for lift in per_seed],
+            )  # fmt: skip
+        for arm in ("random", "ranker", "ranker_ensemble", "policy"):
+            values = world_means(preset, METRICS[0], arm)
+            figures[f"mean.{preset}.{arm}.{METRICS[0]}"] = figure(
+                sum(values) / len(values), n=len(SEEDS), unit="videos per session", per_seed=values
+            )
+        reports = [read_report(ROOT / preset / f"seed_{s}" / "report") for s in SEEDS]
+        figures[f"released.{preset}"] = figure(
+            sum(r["gate"]["released"] for r in reports), n=len(SEEDS), unit="runs"
+        )
+        figures |= oracles(preset)
+    return figures
+
+
+def main() -> None:
+    """Run what is absent, then pool."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    jobs = parser.parse_args().jobs
+    torch.set_num_threads(1)
+    todo = [(preset, seed) for seed in SEEDS for preset in PRESETS]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda pair: run_one(*pair), todo))
+    write_result(Path(__file__).parent, "experiments/presets/run", aggregate(), seeds=list(SEEDS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Parity: the scorer on disk, in a process of its own, answers as the trained network did.
+
+The scorer is first written and sealed inside a temporary folder, where a fresh process loads it
+and answers the golden requests. Only if the answers agree does it move on into the artifact,
+together with the requests and the report; otherwise nothing stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from recomind.artifacts import MANIFEST, Manifest, write_artifact, write_json
+from recomind.errors import ParityError
+from recomind.export.golden import GOLDEN, Golden, answer, make_golden
+from recomind.export.scorer import PolicyScorer, export_policy
+from recomind.policy import QNetwork
+from recomind.streams import make_generator
+from recomind.types import SessionState
+
+PARITY = "parity.json"
+TOLERANCE = 1e-5  # of scores, in units of reward
+FORBIDDEN = ("ray", "recomind.training", "recomind.evaluation")  # in a process that serves
+_ROOT = Path(__file__).parents[2]
+_TIMEOUT_S = 1800
+
+
+def compare(scorer: PolicyScorer, golden: Golden, tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """How far `scorer` is from the golden answers.
+
+    Two orders agree if no place is held by an item whose golden value differs by more than twice
+    the tolerance from the one that should be there: items that differ by less may change places.
+
+    Returns:
+        `passed`, `max_abs_difference` of Q and utility, `num_order_differences` and
+        `num_support_differences` in requests, `num_states`, `num_candidates`, `tolerance`.
+
+    Raises:
+        SchemaError: the scorer cannot answer, or answers with what is not a number.
+    """
+    ours = answer(scorer, golden.state, golden.item_id, golden.mask)
+    difference = max(
+        float((ours.q - golden.q)[golden.mask].abs().max()),
+        float((ours.utility - golden.utility)[golden.mask].abs().max()),
+    )
+    num_order = int(_misplaced(golden, ours.order, 2 * tolerance).any(1).sum())
+    num_support = int((ours.supported != golden.supported).any(1).sum())
+    return {
+        "passed": difference <= tolerance and num_order == 0 and num_support == 0,
+        "max_abs_difference": difference,
+        "num_order_differences": num_order,
+        "num_support_differences": num_support,
+        "num_states": len(golden.q),
+        "num_candidates": int(golden.mask.sum()),
+        "tolerance": tolerance,
+    }
+
+
+def _misplaced(golden: Golden, order_SK: Tensor, bound: float) -> Tensor:
+    """Places [S, K] bool held by an item that does not belong there."""
+    key_SK = golden.q.where(golden.supported, golden.utility)
+    kind_SK = golden.mask.int() + golden.supported.int()
+    moved = key_SK.gather(1, golden.order) - key_SK.gather(1, order_SK)
+    other_kind = kind_SK.gather(1, golden.order) != kind_SK.gather(1, order_SK)
+    padding = kind_SK.gather(1, golden.order) == 0
+    return other_kind | ((moved.abs() > bound) & ~padding)
+
+
+def forbidden_modules() -> list[str]:
+    """Modules loaded here that a process which only serves must not need."""
+    return sorted(
+        name for name in sys.modules if any(f"{name}.".startswith(f"{f}.") for f in FORBIDDEN)
+    )
+
+
+def verify_in_fresh_process(scorer_folder: Path, golden_path: Path) -> dict[str, Any]:
+    """Run `python -m recomind.export.verify` and return its report.
+
+    Raises:
+        ParityError: the answers differ, or the process could not give any.
+    """
+    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(p for p in paths if p),
+    }
+    command = [sys.executable, "-m", "recomind.export.verify", scorer_folder, golden_path]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+    )
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        raise ParityError(
+            "the exported scorer could not be checked",
+            got=done.stderr.strip()[-2000:] or f"exit status {done.returncode}",
+            expected="a report from a fresh process",
+        ) from None
+    if done.returncode != 0 or report.get("passed") is not True:
+        raise ParityError(
+            "the exported scorer does not answer as the trained network does",
+            got=report,
+            mend="export again from the network that was trained, with its own catalogue",
+        )
+    return report
+
+
+def export_and_verify(
+    folder: Path,
+    network: QNetwork,
+    *,
+    manifest_config: Mapping[str, Any],
+    seed: int,
+    released: bool,
+    reasons: Sequence[str],
+    user_feature_names: Sequence[str],
+    inputs: Mapping[str, str] | None = None,
+    start: SessionState | None = None,
+    num_states: int = 1000,
+    num_candidates: int = 64,
+) -> dict[str, Any]:
+    """Export `network`, check it in a fresh process, and only then write the artifact.
+
+    Args:
+        folder: where the artifact goes.
+        network: the trained Q network.
+        manifest_config: resolved config to keep.
+        seed: of the run; the golden requests follow from it.
+        released: the release gate's verdict.
+        reasons: why it was not released.
+        user_feature_names: U names.
+        inputs: name -> identity of the artifacts that the network came from.
+        start: [any] start states from which the golden users are drawn; random ones where None.
+        num_states: golden requests.
+        num_candidates: of each.
+
+    Returns:
+        The parity report, also in `parity.json`.
+
+    Raises:
+        ParityError: the exported scorer answers differently; no artifact is left.
+    """
+    trained = PolicyScorer(network, user_feature_names)
+    golden = make_golden(
+        trained, make_generator(seed), num_states=num_states, num_candidates=num_candidates,
+        start=start,
+    )  # fmt: skip
+    manifest = Manifest(kind="scorer")
+    with write_artifact(folder, manifest) as staging:
+        trial = staging / "trial"
+        written = export_policy(
+            trial, network, manifest_config=manifest_config, seed=seed, released=released,
+            reasons=reasons, user_feature_names=user_feature_names, inputs=inputs,
+        )  # fmt: skip
+        golden.save(staging / GOLDEN)
+        report = verify_in_fresh_process(trial, staging / GOLDEN)
+        write_json(staging / PARITY, report)
+        _promote(trial, staging, manifest, written)
+        manifest.metrics = {"parity.max_abs_difference": report["max_abs_difference"]}
+    return report
+
+
+def _promote(trial: Path, staging: Path, manifest: Manifest, written: Manifest) -> None:
+    """Move the sealed trial's files up and let the outer manifest say what its own said."""
+    (trial / MANIFEST).unlink()
+    for path in trial.iterdir():
+        path.rename(staging / path.name)
+    trial.rmdir()
+    for name in ("kind", "seed", "config", "inputs", "extra"):
+        setattr(manifest, name, getattr(written, name))

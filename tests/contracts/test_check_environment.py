@@ -1,0 +1,187 @@
+"""`check_environment` accepts what is right, and names what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recomind.errors import SchemaError
+from recomind.simulation import check_environment
+from recomind.streams import hash_uniform
+from simulators.video_feed.presets import PRESETS
+from simulators.video_feed.world import VideoFeed
+
+
+def world(kind=VideoFeed, **changes):
+    return kind(**({"num_items": 300, "horizon": 12, "history_length": 8} | changes))
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_the_embedded_world_passes(name):
+    check_environment(world(preset_name=name), seed=1)
+
+
+def test_a_history_longer_and_shorter_than_the_session_passes():
+    check_environment(world(history_length=2, warm_events=0))
+    check_environment(world(history_length=40, warm_events=30))
+
+
+def test_a_session_of_one_step_passes():
+    check_environment(world(horizon=1))
+
+
+class Rewarding(VideoFeed):
+    """Pays twice."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        step.reward = 2 * step.reward
+        return step
+
+
+class Unlucky(VideoFeed):
+    """Draws from torch's global generator."""
+
+    def _respond(self, state, hidden, item_id, streams):
+        response, hidden = super()._respond(state, hidden, item_id, streams)
+        response.dwell_s = 1.0 + torch.rand(len(item_id))
+        return response, hidden
+
+
+class Crowded(VideoFeed):
+    """A user is influenced by the next row of the batch."""
+
+    def _respond(self, state, hidden, item_id, streams):
+        response, hidden = super()._respond(state, hidden, item_id, streams)
+        response.feedback[:, 3] = response.feedback[:, 0].roll(1)
+        return response, hidden
+
+
+class Both(VideoFeed):
+    """Calls the horizon's cut an end as well."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        step.truncated = step.truncated | step.terminated
+        return step
+
+
+class Endless(VideoFeed):
+    """Its horizon is said, not kept."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        step.truncated = torch.zeros_like(step.truncated)
+        return step
+
+
+class Undead(VideoFeed):
+    """Goes on with sessions that have ended."""
+
+    def step(self, item_id):
+        self._ended = torch.zeros_like(self._ended)
+        return super().step(item_id)
+
+
+class Forgetful(VideoFeed):
+    """Writes something else into the history than what it answered."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        step.state.history_feedback = step.state.history_feedback.clone()
+        step.state.history_feedback[:, -1] ^= True
+        return step
+
+
+class InPlace(VideoFeed):
+    """Writes the next state into the last one."""
+
+    def step(self, item_id):
+        before = self._state
+        step = super().step(item_id)
+        before.history_dwell_s.copy_(step.state.history_dwell_s)
+        return step
+
+
+class Float64(VideoFeed):
+    """Dwell times of another type."""
+
+    def _respond(self, state, hidden, item_id, streams):
+        response, hidden = super()._respond(state, hidden, item_id, streams)
+        response.dwell_s = response.dwell_s.double()
+        return response, hidden
+
+
+class Diverged(VideoFeed):
+    """Dwell times that are not numbers."""
+
+    def _respond(self, state, hidden, item_id, streams):
+        response, hidden = super()._respond(state, hidden, item_id, streams)
+        response.dwell_s = response.dwell_s.log().where(item_id % 2 == 0, torch.nan)
+        return response, hidden
+
+
+class RightPadded(VideoFeed):
+    """Fills histories from the left."""
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        state.history_mask = state.history_mask.flip(1)
+        return state, hidden
+
+
+class OtherItems(VideoFeed):
+    """Histories with ids that the catalogue does not have."""
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        state.history_item_id = state.history_item_id + 1_000 * state.history_mask
+        return state, hidden
+
+
+class SameUsers(VideoFeed):
+    """Takes the users from a counter, not from the seeds."""
+
+    count = 0
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        self.count += 1
+        state.user_features = state.user_features + hash_uniform(torch.tensor(self.count))
+        return state, hidden
+
+
+class Stopping(VideoFeed):
+    """Never begins a session anew."""
+
+    def reset(self, num_sessions, generator, *, auto_reset=False):
+        return super().reset(num_sessions, generator)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Rewarding, "reward is not the weighted sum of the feedback"),
+        (Unlucky, "the same generator gives other sessions: .*dwell_s differs at step"),
+        (Crowded, "a session depends on the others of its batch: .*feedback differs at step 0"),
+        (Both, "terminated and truncated at once"),
+        (Endless, "truncated must say where the horizon cut a session"),
+        (Undead, "valid must be False exactly where a session had ended"),
+        (Forgetful, "state.history_feedback is not the earlier history with the latest event"),
+        (InPlace, r"step\(\) changed state.history_dwell_s of a state it had returned"),
+        (Float64, "response.dwell_s has the wrong type; got: torch.float64; expected: .*float32"),
+        (Diverged, "response.dwell_s is not finite"),
+        (RightPadded, "state.history_mask has a gap; padding stands on the left"),
+        (OtherItems, "history_item_id names items that the catalogue does not have"),
+        (SameUsers, "the same generator gives other sessions: state.user_features differs"),
+        (Stopping, "with auto_reset, the step after an end must"),
+    ],
+)
+def test_broken_promises_are_named(kind, message):
+    with pytest.raises(SchemaError, match=message):
+        check_environment(world(kind, history_length=30))
+
+
+def test_what_is_no_environment_is_refused():
+    with pytest.raises(SchemaError, match=r"not a session environment.*'reset_to'"):
+        check_environment(object())  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,143 @@
+"""A collected log holds what a production log would hold, and no more."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+import torch
+
+from recomind.artifacts import Manifest
+from recomind.data import SessionDataset, write_sessions
+from recomind.data.sessions import SCHEMA
+from recomind.streams import make_generator
+from simulators.video_feed.world import TASKS
+from tests.simulation.tiny import (
+    HORIZON,
+    LENGTH,
+    NUM_SESSIONS,
+    WARM,
+    collect,
+    tiny_catalogue,
+    tiny_frame,
+    tiny_world,
+)
+
+
+def in_session():
+    return tiny_frame().filter(pl.col("position") >= 0)
+
+
+def test_the_columns_are_those_of_a_log():
+    world = tiny_world()
+    features = {f"u_{name}" for name in world.user_feature_names}
+    assert set(tiny_frame().columns) == set(SCHEMA) | set(TASKS) | features
+
+
+def test_no_column_carries_the_hidden_taste():
+    """Whatever stands in the log before a session's first event is a function of what is seen."""
+    world = tiny_world()
+    state = world.reset(NUM_SESSIONS, make_generator(0))
+    values = tiny_frame().select(pl.col(pl.Float32, pl.Float64)).fill_null(0.0).to_torch()
+    for hidden in world.hidden.values():
+        secret = hidden.float().flatten()
+        secret = secret[(secret != 0) & (secret != 1)]
+        assert not bool(torch.isin(values.float(), secret).any())
+    assert bool(torch.isin(values.float(), state.user_features[:, -1]).any())
+
+
+def test_it_is_written_and_read_as_sessions(tmp_path):
+    write_sessions(
+        tmp_path / "sessions",
+        tiny_frame(),
+        tiny_catalogue(),
+        tasks=TASKS,
+        manifest=Manifest(kind="sessions"),
+    )
+    dataset = SessionDataset.load([tmp_path / "sessions"], LENGTH)
+    assert len(dataset) == tiny_frame().height
+    starts = dataset.session_starts()
+    assert len(starts) == NUM_SESSIONS
+    expected = tiny_world().reset(NUM_SESSIONS, make_generator(0))
+    state = dataset.state(starts)
+    assert torch.equal(state.history_item_id, expected.history_item_id)
+    assert torch.equal(state.history_feedback, expected.history_feedback)
+    assert torch.equal(state.history_dwell_s, expected.history_dwell_s)
+    assert torch.equal(state.history_mask, expected.history_mask)
+    assert torch.equal(state.user_features, expected.user_features)
+    assert torch.equal(state.user_id, expected.user_id)
+    assert torch.equal(state.step, expected.step)
+
+
+def test_the_events_are_what_the_world_answered():
+    """Showing the logged items again gives the logged log."""
+    world, frame = tiny_world(), in_session()
+    world.reset(NUM_SESSIONS, make_generator(0))
+    for position in range(HORIZON):
+        events = frame.filter(pl.col("position") == position)
+        rows = torch.from_numpy(events["session_id"].to_numpy().copy())
+        item_id = torch.zeros(NUM_SESSIONS, dtype=torch.int64)
+        item_id[rows] = torch.from_numpy(events["item_id"].to_numpy().copy())
+        step = world.step(item_id)
+        assert torch.equal(step.valid.nonzero()[:, 0], rows)
+        logged = torch.from_numpy(events.select(TASKS).to_numpy().copy()).bool()
+        assert torch.equal(step.response.feedback[rows], logged)
+        assert step.response.dwell_s[rows].tolist() == events["dwell_s"].to_list()
+        assert step.terminated[rows].tolist() == events["left"].to_list()
+
+
+def test_a_session_cut_by_the_horizon_has_no_known_end():
+    frame = in_session()
+    last = frame.group_by("session_id", maintain_order=True).last()
+    cut = last.filter(~pl.col("left"))
+    assert 0 < cut.height < NUM_SESSIONS
+    assert cut["position"].unique().to_list() == [HORIZON - 1]
+    assert not cut["left_known"].any()
+    assert last.filter("left")["left_known"].all()
+    earlier = frame.join(last, on=["session_id", "position"], how="anti")
+    assert earlier.height > 500
+    assert earlier["left_known"].all()
+    assert not earlier["left"].any()
+
+
+def test_events_from_before_the_log_are_history_only():
+    history = tiny_frame().filter(pl.col("position") < 0)
+    assert history.height == NUM_SESSIONS * WARM
+    assert history["split"].unique().to_list() == ["history"]
+    assert history["propensity"].null_count() == history.height
+    assert not history["left_known"].any()
+    assert history["time_ms"].max() < 0
+
+
+def test_every_choice_has_its_propensity():
+    propensity = in_session()["propensity"]
+    assert propensity.null_count() == 0
+    assert float(propensity.min()) >= 0.1 / 24 - 1e-6  # pyright: ignore[reportArgumentType]
+    assert float(propensity.max()) < 1.0  # pyright: ignore[reportArgumentType]
+    greedy = (propensity > 0.5).mean()
+    assert 0.75 < greedy < 0.9  # half of the users explore 30 % of the time, half 10 %
+
+
+def test_the_last_sessions_are_the_later_days():
+    splits = in_session().group_by("session_id").agg(pl.col("split").unique())
+    by_session = splits.sort("session_id")["split"].explode().to_list()
+    assert by_session == ["train"] * 150 + ["calibration"] * 75 + ["test"] * 75
+
+
+def test_held_out_are_users_by_share():
+    users = tiny_frame().group_by("user_id").agg(pl.col("holdout").unique())
+    assert users["holdout"].list.len().unique().to_list() == [1]
+    assert 0.4 < users["holdout"].explode().mean() < 0.6  # pyright: ignore[reportOperatorIssue]
+    assert not collect(tiny_world(), 20, holdout_share=0.0)["holdout"].any()
+
+
+def test_same_seed_same_log_and_progress_is_told():
+    told = []
+    frame = collect(tiny_world(), progress=lambda done, total: told.append((done, total)))
+    assert frame.equals(tiny_frame())
+    assert told == [(step, HORIZON) for step in range(1, HORIZON + 1)]
+
+
+@pytest.mark.parametrize("name", ["steady", "confounded"])
+def test_other_presets_are_collected_alike(name):
+    frame = collect(tiny_world(preset_name=name), 30)
+    assert frame.filter(pl.col("position") == 0).height == 30
