@@ -22,9 +22,7 @@ def figure(
     return {name: item for name, item in entry.items() if item is not None or name == "value"}
 
 
-def write_result(
-    folder: Path, command: str, figures: dict[str, Any], *, seeds: list[int]
-) -> None:
+def write_result(folder: Path, command: str, figures: dict[str, Any], *, seeds: list[int]) -> None:
     """Write `result.json` beside the experiment, with machine, versions and commit."""
     write_json(
         folder / "result.json",

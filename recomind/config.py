@@ -67,7 +67,7 @@ class RecomindConfig:
     world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none
     allowed_targets: list[str] = field(default_factory=list)  # further prefixes of `_target_`
     exit_unreleased: int = 3  # exit status of `run` and `evaluate` when the gate stays shut
-    curve_sessions: int = 500  # sessions per point of the learning curve in the world
+    curve_sessions: int = 300  # sessions per point of the learning curve in the world
     data: DataConfig = field(default_factory=DataConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
@@ -140,6 +140,10 @@ def resolve(config: DictConfig) -> RecomindConfig:
     Raises:
         ConfigError: a value that is missing or out of range.
     """
+    known = [field.name for field in dataclasses.fields(RecomindConfig)]
+    for name in map(str, config):
+        if name not in known:  # given as `+name=...`, which Hydra lets through
+            raise ConfigError(f"unknown setting {name!r}: {did_you_mean(name, known)}")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError(
@@ -187,7 +191,9 @@ def _class_at(target: str) -> type[World]:
         raise ConfigError("world._target_ cannot be imported", got=f"{target}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, World)):
         raise ConfigError(
-            "world._target_ is no world", got=target, expected="a subclass of recomind.simulation.World"
+            "world._target_ is no world",
+            got=target,
+            expected="a subclass of recomind.simulation.World",
         )
     return found
 

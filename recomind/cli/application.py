@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
 import torch
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recomind.cli import stages
 from recomind.cli.context import Run
 from recomind.config import conf_dir, register, resolve
-from recomind.errors import RecomindError, did_you_mean
+from recomind.errors import ConfigError, RecomindError, did_you_mean
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
 
@@ -41,7 +43,11 @@ def run_stage(stage: str, arguments: Sequence[str]) -> int:
 
     sys.argv = [f"recomind {stage}", *arguments]
     try:
-        application()
+        _check_launcher(arguments)
+        with warnings.catch_warnings():
+            # conf/hydra/launcher/ray.yaml stands before the plugin's, and has to bear its name.
+            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated")
+            application()
     except RecomindError as error:
         return _say(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -53,6 +59,17 @@ def run_stage(stage: str, arguments: Sequence[str]) -> int:
         traceback.print_exc()
         return INTERNAL_ERROR
     return max(statuses, default=0)
+
+
+def _check_launcher(arguments: Sequence[str]) -> None:
+    if "hydra/launcher=ray" not in arguments:
+        return
+    plugins = importlib.util.find_spec("hydra_plugins")
+    if plugins is None or importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        raise ConfigError(
+            "hydra/launcher=ray needs a plugin that is not installed",
+            mend="pip install 'recomind[ray-launcher]', or leave it out: jobs then run in turn",
+        )
 
 
 def execute(stage: str, config: DictConfig) -> int:
@@ -81,6 +98,11 @@ def _say(message: str) -> int:
 
 def config_message(error: BaseException) -> str:
     """One line for an error of Hydra or OmegaConf, with the closest known name."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"unknown {group or 'config'} {name!r}: {did_you_mean(name, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"unreadable override {error.override!r}; expected: key=value"
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)

@@ -1,10 +1,10 @@
 """A run on disk: where its artifacts lie, whether one is up to date, and what is loaded from it.
 
-    runs/demo/
-      run.json              the config that this folder belongs to
-      round_0/sessions      ranker  index  simulator  holdout_simulator  policy
-      round_1/...
-      report/  export/  tensorboard/
+runs/demo/
+  run.json              the config that this folder belongs to
+  round_0/sessions      ranker  index  simulator  holdout_simulator  policy
+  round_1/...
+  report/  export/  tensorboard/
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Run:
         path = self.folder / RUN_FILE
         if path.is_file():
             theirs = json.loads(path.read_text())
-            if theirs != json.loads(json.dumps(ours)):
+            if theirs != json.loads(json.dumps(ours)) and self._has_results():
                 raise ConfigError(
                     "the output folder holds another run",
                     got=f"{self.folder}, which differs in {_differing(ours, theirs)}",
                     mend="choose another folder with output=..., or remove this one",
                 )
-            return
+            return write_json(path, ours)
         strangers = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
         strangers = [n for n in strangers if not n.startswith(".") and n != "main.log"]
         if strangers:
@@ -61,6 +61,10 @@ class Run:
                 mend="choose another folder with output=...",
             )
         write_json(path, ours)
+
+    def _has_results(self) -> bool:
+        """Whether a stage has finished here; a first command that failed may be mended."""
+        return any(self.folder.glob("round_*/*"))
 
     @property
     def world(self) -> World | None:

@@ -70,7 +70,9 @@ def _report(run: Run, round_index: int, line) -> dict[str, Any]:
             line(len(entries) * len(arms) + len(outcomes), total, f"({name}, {arm})")
         entries.append(environment_entry(name, kind, outcomes, config.evaluation))
     dataset = run.dataset(round_index)
-    curves = [json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)]
+    curves = [
+        json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)
+    ]
     return build_report(
         seed=config.seed,
         environments=entries,

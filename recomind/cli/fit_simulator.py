@@ -12,9 +12,7 @@ def run(run: Run, round_index: int) -> None:
     ranker, sessions = run.path("ranker", round_index), run.session_folders(round_index)
     line = run.line("fit-simulator", round_index)
     groups = ["simulation", "ranker"]
-    training = run.manifest(
-        "simulator", "fit-simulator", round_index, groups, [ranker, *sessions]
-    )
+    training = run.manifest("simulator", "fit-simulator", round_index, groups, [ranker, *sessions])
     holdout = run.manifest("holdout_simulator", "fit-holdout", round_index, groups, sessions)
     folders = [run.path(name, round_index) for name in ("simulator", "holdout_simulator")]
     if is_current(folders[0], training) and is_current(folders[1], holdout):

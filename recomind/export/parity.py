@@ -20,12 +20,13 @@ from torch import Tensor
 from recomind.artifacts import MANIFEST, Manifest, write_artifact, write_json
 from recomind.errors import ParityError
 from recomind.export.golden import GOLDEN, Golden, answer, make_golden
+from recomind.export.onnx import export_onnx
 from recomind.export.scorer import PolicyScorer, export_policy
 from recomind.policy import QNetwork
 from recomind.streams import make_generator
 from recomind.types import SessionState
 
-PARITY = "parity.json"
+PARITY, ONNX = "parity.json", "model.onnx"
 TOLERANCE = 1e-5  # of scores, in units of reward
 FORBIDDEN = ("ray", "recomind.training", "recomind.evaluation")  # in a process that serves
 _ROOT = Path(__file__).parents[2]
@@ -125,6 +126,7 @@ def export_and_verify(
     start: SessionState | None = None,
     num_states: int = 1000,
     num_candidates: int = 64,
+    with_onnx: bool = False,
 ) -> dict[str, Any]:
     """Export `network`, check it in a fresh process, and only then write the artifact.
 
@@ -140,11 +142,14 @@ def export_and_verify(
         start: [any] start states from which the golden users are drawn; random ones where None.
         num_states: golden requests.
         num_candidates: of each.
+        with_onnx: also write `model.onnx`, checked by the same requests; see
+            `recomind.export.onnx`.
 
     Returns:
         The parity report, also in `parity.json`.
 
     Raises:
+        ConfigError: ONNX is asked for and cannot be had; see `export_onnx`.
         ParityError: the exported scorer answers differently; no artifact is left.
     """
     trained = PolicyScorer(network, user_feature_names)
@@ -161,6 +166,8 @@ def export_and_verify(
         )  # fmt: skip
         golden.save(staging / GOLDEN)
         report = verify_in_fresh_process(trial, staging / GOLDEN)
+        if with_onnx:
+            report["onnx"] = export_onnx(trained, staging / ONNX, golden)
         write_json(staging / PARITY, report)
         _promote(trial, staging, manifest, written)
         manifest.metrics = {"parity.max_abs_difference": report["max_abs_difference"]}

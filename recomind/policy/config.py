@@ -11,7 +11,7 @@ from recomind.errors import ConfigError
 class PolicyConfig:
     """Q = frozen ranker utility + residual, under a support constraint."""
 
-    support_ratio: float = 0.8  # rho: only items of at least this share of the best utility
+    support_ratio: float = 0.6  # rho: only items of at least this share of the best utility
     bootstrap: bool = True  # False: no ranker in Q and fresh weights, for ablations only
     residual_scale: float = 1.0  # units of reward per unit of the residual head
 

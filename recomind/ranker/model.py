@@ -17,6 +17,7 @@ the architecture is ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -189,10 +190,8 @@ class SessionRanker(nn.Module):
         )
         return (weights @ event_BLD).flatten(1)
 
-    def score(
-        self, encoding: StateEncoding, item_id: Tensor, snapshot: Tensor | None = None
-    ) -> Tensor:
-        """Calibrated logits [B, K, H] for `item_id` [B, K]."""
+    def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
+        """Calibrated logits [B, K, H] for `item_id` [B, K]; `encoding` is a `StateEncoding`."""
         item_BKD = self.item_vectors(item_id, snapshot)
         return self.head_logits(self.features(encoding, item_BKD))
 

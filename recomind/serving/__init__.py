@@ -1,0 +1,6 @@
+"""The Ray Serve application; `recomind.serving.app` needs Ray, the rest does not."""
+
+from recomind.serving.config import ServingConfig
+from recomind.serving.engine import RankingEngine, load_engine
+
+__all__ = ["RankingEngine", "ServingConfig", "load_engine"]

@@ -6,6 +6,7 @@ The hidden state of a world never reaches the log; propensities are those the po
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import polars as pl
 import torch
@@ -73,7 +74,7 @@ def _decide(
         pools = candidates.candidates(part, chunk_streams)
         uniforms = chunk_streams.uniform(part.step, 4, LANE_ACT)
         decisions.append(policy.act(part, pools, uniforms))
-    return torch.cat(decisions)
+    return cast(Decision, torch.cat(decisions))
 
 
 class _Columns:

@@ -114,7 +114,7 @@ class SessionDQN(ResumableAlgorithm):
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps,
         }
         if not self._shares_network():
-            state[COMPONENT_RL_MODULE] = self._weights()
+            state[COMPONENT_RL_MODULE] = {DEFAULT_MODULE_ID: self._weights()}
         if self.runner is not None:
             self.runner.set_state(state)
             return
@@ -126,10 +126,10 @@ class SessionDQN(ResumableAlgorithm):
         here = self.learner is not None and self.runner is not None
         return here and self.settings.device == "cpu"
 
-    def _weights(self) -> dict[str, Any]:
+    def _weights(self, *, inference_only: bool = True) -> dict[str, Any]:
         part = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
-        state = self.learners.get_state(part, inference_only=True)
-        return state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+        state = self.learners.get_state(part, inference_only=inference_only)
+        return state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
 
     def _log_learning(self) -> None:
         take: Any = lambda learner: learner.take_metrics()  # noqa: E731, RLlib's type is narrower
@@ -143,10 +143,19 @@ class SessionDQN(ResumableAlgorithm):
             self.metrics.log_value((LEARNER_RESULTS, name), value, window=1)
 
     def trained_network(self) -> nn.Module:
-        """The online network: the learner's own where it is in this process, else a copy."""
-        if self.learner is not None:
+        """The network to be used: the averaged target where it follows, else the online one.
+
+        An online network moves with every batch; what it ranks first is partly the last batches'
+        luck, which the average is rid of (Polyak and Juditsky 1992).
+        """
+        averaged = self.settings.target_rate > 0
+        if self.learner is not None and not averaged:
             return self.learner.q_module.network
         if self._copy is None:
             self._copy = cast(SessionProblem, self.session_config.session_problem).network().eval()
-        load_trainable(self._copy, self._weights()[DEFAULT_MODULE_ID]["network"])
+        if self.learner is not None:
+            load_trainable(self._copy, self.learner.q_module.target.tensors)
+        else:
+            part = "target" if averaged else "network"
+            load_trainable(self._copy, self._weights(inference_only=not averaged)[part])
         return self._copy

@@ -20,17 +20,18 @@ _NOT_NEGATIVE = (
 class TrainingConfig:
     """How a policy is trained by Q-learning inside an environment."""
 
-    gamma: float = 0.9  # discount per event, in [0, 1)
+    gamma: float = 0.98  # discount per event, in [0, 1)
     n_step: int = 3  # events summed before bootstrapping
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 256  # transitions per update, over all learners
     max_grad_norm: float = 10.0  # gradients are scaled down to this norm
-    target_update_every: int = 200  # updates between copies of the network to its target
+    target_rate: float = 0.01  # share by which each update moves the target; 0 for copies
+    target_update_every: int = 200  # updates between copies, where target_rate is 0
     target_subset_size: int = 32  # candidates kept at s' for the max; 0 keeps the whole pool
 
-    num_env_steps: int = 500_000  # events to simulate in total; 0 trains nothing
-    env_steps_per_update: int = 512  # events simulated for each update
-    steps_per_iteration: int = 16_384  # events between two reports
+    num_env_steps: int = 120_000  # events to simulate in total; 0 trains nothing
+    env_steps_per_update: int = 128  # events simulated for each update
+    steps_per_iteration: int = 24_576  # events between two reports
     num_sessions: int = 256  # sessions in lock-step, per runner
     rollout_length: int = 8  # steps each session takes between rounds of updates
     replay_capacity: int = 100_000  # session-steps kept, over all runners
@@ -39,7 +40,7 @@ class TrainingConfig:
     epsilon_start: float = 0.3  # exploration rate of the first event, linear in events to ...
     epsilon_end: float = 0.1  # ... this at the last
     subset_size: int = 20  # candidates in an exploring decision
-    support_ratio: float = 0.8  # rho: least utility of an allowed candidate over the best one's
+    support_ratio: float = 0.6  # rho: least utility of an allowed candidate over the best one's
 
     num_runners: int = 0  # simulating processes; 0 simulates in the learning process
     restart_runners: bool = False  # start a process that died again; else its error ends the run
@@ -56,6 +57,7 @@ class TrainingConfig:
         for name in _NOT_NEGATIVE:
             self._check(name, getattr(self, name) >= 0, ">= 0")
         self._check("gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)")
+        self._check("target_rate", 0.0 <= self.target_rate <= 1.0, "in [0, 1]")
         self._check("learning_rate", self.learning_rate > 0.0, "> 0")
         self._check("max_grad_norm", self.max_grad_norm > 0.0, "> 0")
         self._check("support_ratio", 0.0 <= self.support_ratio <= 1.0, "in [0, 1]")

@@ -1,4 +1,4 @@
-"""The RLlib learner: Adam on the trainable tensors, one finite check, periodic target copies."""
+"""The RLlib learner: Adam on the trainable tensors, one finite check, targets that follow."""
 
 from __future__ import annotations
 
@@ -93,9 +93,11 @@ class SessionLearner(TorchLearner):
             )
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Copy the network to its target when it is time; called by RLlib."""
+        """Move the target, or copy the network to it when it is time; called by RLlib."""
         del timesteps
-        if self.num_updates % self.settings.target_update_every == 0:
+        if self.settings.target_rate > 0:
+            self.q_module.target.move(self.q_module.network, self.settings.target_rate)
+        elif self.num_updates % self.settings.target_update_every == 0:
             self.q_module.copy_to_target()
 
     def _log_steps_trained_metrics(self, batch: Any) -> None:

@@ -26,6 +26,12 @@ class TargetCopy:
         self._call = _QValuesCall(network)
         self.tensors = {k: v.detach().clone() for k, v in trainable(network).items()}
 
+    @torch.no_grad()
+    def move(self, network: nn.Module, rate: float) -> None:
+        """Go `rate` of the way to the network: an exponential average of its past weights."""
+        for name, tensor in trainable(network).items():
+            self.tensors[name].lerp_(tensor.detach(), rate)
+
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] of the earlier network, and the utility [B, K]."""
         tensors = {f"network.{name}": value for name, value in self.tensors.items()}

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from recomind.artifacts import Manifest
 from recomind.errors import SchemaError
-from recomind.simulation import check_environment
+from recomind.ranker import save_rankers
+from recomind.simulation import (
+    check_environment,
+    fit_holdout,
+    fit_simulator,
+    load_holdout,
+    load_simulator,
+)
 from recomind.streams import hash_uniform
 from simulators.video_feed.presets import PRESETS
 from simulators.video_feed.world import VideoFeed
+from tests.simulation import tiny
 
 
 def world(kind=VideoFeed, **changes):
-    return kind(**({"num_items": 300, "horizon": 12, "history_length": 8} | changes))
+    settings: dict[str, Any] = {"num_items": 300, "horizon": 12, "history_length": 8} | changes
+    return kind(**settings)
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -185,3 +197,22 @@ def test_broken_promises_are_named(kind, message):
 def test_what_is_no_environment_is_refused():
     with pytest.raises(SchemaError, match=r"not a session environment.*'reset_to'"):
         check_environment(object())  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """The learned simulators, fitted to logs of a small world."""
+    folder, rankers = tmp_path_factory.mktemp("fitted"), [tiny.tiny_ranker(0), tiny.tiny_ranker(1)]
+    save_rankers(folder / "ranker", rankers, tiny.tiny_catalogue(), Manifest(kind=""))
+    dataset, config = tiny.tiny_dataset(), tiny.SIMULATOR
+    fit_simulator(folder / "learned", rankers, dataset, config, Manifest(kind=""), seed=0)
+    fit_holdout(folder / "trees", dataset, config, Manifest(kind=""), seed=0)
+    return {
+        "learned": load_simulator(folder / "learned", folder / "ranker", tiny.WEIGHTS),
+        "trees": load_holdout(folder / "trees", tiny.WEIGHTS),
+    }
+
+
+@pytest.mark.parametrize("name", ["learned", "trees"])
+def test_the_learned_simulators_pass(fitted, name):
+    check_environment(fitted[name], seed=2)

@@ -14,7 +14,7 @@ from recomind.artifacts import read_manifest
 from recomind.errors import ArtifactError, ConfigError, ParityError
 from recomind.export import Golden, PolicyScorer, compare, export_and_verify, load_scorer
 from recomind.export import parity as parity_module
-from recomind.export.golden import random_states
+from recomind.export.golden import make_golden, random_states
 from recomind.export.parity import forbidden_modules
 from recomind.export.verify import main
 from recomind.streams import make_generator
@@ -112,6 +112,24 @@ def test_items_within_the_tolerance_may_change_places(trained, golden):
     order[4, :2] = slots.flip(0)
     near = changed(changed(golden, "q", q), "order", order)
     assert compare(PolicyScorer(trained, NAMES), near)["num_order_differences"] == 0
+
+
+def test_the_constraint_keeps_its_place_even_between_equal_values(trained, golden):
+    row = int((golden.supported.sum(1) < golden.mask.sum(1)).nonzero()[0, 0])
+    border = int(golden.supported[row].sum())
+    inside, outside = golden.order[row, border - 1 : border + 1].tolist()
+    q, order = golden.q.clone(), golden.order.clone()
+    q[row, inside] = golden.utility[row, outside]
+    order[row, border - 1 : border + 1] = torch.tensor([outside, inside])
+    crossed = changed(changed(golden, "q", q), "order", order)
+    assert compare(PolicyScorer(trained, NAMES), crossed)["num_order_differences"] == 1
+
+
+def test_every_request_has_a_candidate(trained):
+    alone = make_golden(
+        PolicyScorer(trained, NAMES), make_generator(1), num_states=60, num_candidates=1
+    )
+    assert bool(alone.mask.all())
 
 
 def test_another_support_is_found(trained, golden):

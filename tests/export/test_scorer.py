@@ -62,7 +62,7 @@ def test_the_first_place_is_the_policys_choice(support_ratio):
 
 
 def test_supported_by_q_then_others_by_utility_then_padding():
-    q = torch.tensor([[1.0, 5.0, 5.0, 9.0, 8.0, 7.0]])
+    q = torch.tensor([[0.05, 5.0, 5.0, 9.0, 8.0, 7.0]])
     utility = torch.tensor([[0.9, 0.8, 0.9, 0.1, 0.2, 0.9]])
     supported = torch.tensor([[True, True, True, False, False, False]])
     mask = torch.tensor([[True, True, True, True, True, False]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ def items(num, seed=0):
     return torch.randint(NUM_ITEMS, (num,), generator=make_generator(seed))
 
 
-def equal_states(one, two, rows=slice(None)):
+def equal_states(one, two, rows: Any = slice(None)):
     ours, theirs = state_tensors(one), state_tensors(two)
     return all(torch.equal(ours[name][rows], theirs[name][rows]) for name in ours)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -23,14 +24,19 @@ torch.set_num_threads(1)
 NUM_ITEMS, NUM_SESSIONS, LENGTH, HORIZON, WARM = 300, 300, 14, 12, 6
 WEIGHTS = {"watch_10s": 1.0, "hide": -2.0}
 RANKER = RankerConfig(
-    history_length=LENGTH, dim=8, hidden=16, id_buckets=64, batch_size=256, num_epochs=2
+    history_length=LENGTH, dim=8, hidden=16, id_buckets=64, batch_size=64, num_epochs=4
 )
 SIMULATOR = SimulatorConfig(horizon=HORIZON, hidden=8, num_epochs=2, batch_size=256)
 
 
 def tiny_world(**changes) -> VideoFeed:
-    settings = {"num_items": NUM_ITEMS, "horizon": HORIZON, "history_length": LENGTH}
-    return VideoFeed(**(settings | {"warm_events": WARM} | changes))
+    settings: dict[str, Any] = {
+        "num_items": NUM_ITEMS,
+        "horizon": HORIZON,
+        "history_length": LENGTH,
+    }
+    settings |= {"warm_events": WARM} | changes
+    return VideoFeed(**settings)
 
 
 def tiny_pool() -> CandidatePool:
@@ -39,7 +45,11 @@ def tiny_pool() -> CandidatePool:
 
 
 def collect(world: VideoFeed, num_sessions=NUM_SESSIONS, **changes) -> pl.DataFrame:
-    settings = {"calibration_share": 0.25, "test_share": 0.25, "holdout_share": 0.5} | changes
+    settings: dict[str, Any] = {
+        "calibration_share": 0.25,
+        "test_share": 0.25,
+        "holdout_share": 0.5,
+    } | changes
     return collect_sessions(
         world,
         LoggingPolicy(world),

@@ -13,7 +13,7 @@ from recomind.policy import RandomPolicy
 from recomind.simulation import LANE_ACT
 from recomind.streams import make_generator
 from recomind.types import Candidates
-from simulators.video_feed.catalogue import HashedCatalogue, HashedUsers
+from simulators.video_feed.catalogue import HashedCatalogue
 from simulators.video_feed.policies import LoggingPolicy, Oracle, expected_patience, expected_watch
 from simulators.video_feed.presets import PRESETS, preset
 from simulators.video_feed.world import VideoFeed
@@ -129,9 +129,10 @@ def test_two_policies_meet_the_same_users_with_the_same_luck():
 
 def test_no_visible_feature_carries_the_hidden_taste():
     """Users of one cohort and activity share all features and differ in taste."""
-    users = HashedUsers(preset("fatigue"))
-    user_id = torch.arange(20_000)
-    features, taste = users.features(user_id), users.taste(user_id)
+    feed = world(warm_events=0)
+    state = feed.reset(20_000, make_generator(0))
+    users, user_id = feed.users, state.user_id
+    features, taste = state.user_features, feed.hidden["taste"]
     cohort = users.cohort(user_id) == 0
     assert len(features[cohort, :-1].unique(dim=0)) == 1
     within = (taste - sqrt(0.5) * users.cohort_taste(user_id))[cohort]

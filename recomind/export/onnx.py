@@ -1,0 +1,139 @@
+"""The scorer as one ONNX file: state and candidates in, Q and utility out.
+
+    inputs   user_features [B, U], history_item_id [B, L], history_feedback [B, L, H],
+             history_dwell_s [B, L], history_mask [B, L], step [B], item_id [B, K]
+    outputs  q [B, K], utility [B, K]
+
+`B` and `K` are free; types are those of `SessionState`. The file carries the table of item
+vectors. The support constraint is left to the caller: `recomind.export.scorer.order_slots` says
+what it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recomind.errors import ConfigError, ParityError
+from recomind.export.golden import Golden, make_golden
+from recomind.export.scorer import PolicyScorer
+from recomind.streams import make_generator
+from recomind.types import SessionState
+
+STATE_INPUTS = (
+    "user_features", "history_item_id", "history_feedback", "history_dwell_s", "history_mask",
+    "step",
+)  # fmt: skip
+INPUTS, OUTPUTS = (*STATE_INPUTS, "item_id"), ("q", "utility")
+_EXTERNAL_BYTES = 2**30  # protobuf holds no more than 2 GiB; larger weights lie beside the file
+
+
+class _Flat(nn.Module):
+    """The network with tensors for arguments, which is all that ONNX knows."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        fields: dict[str, Any] = dict(zip(STATE_INPUTS, inputs[:-1], strict=True))
+        # No output depends on the user's id, so it is no input.
+        state = SessionState(user_id=fields["step"], **fields, batch_size=[])
+        return self.network.q_values(state, inputs[-1])  # type: ignore[operator]
+
+
+def export_onnx(scorer: PolicyScorer, path: Path, golden: Golden) -> dict[str, Any]:
+    """Write `scorer` as ONNX and check it on ONNX Runtime.
+
+    Args:
+        scorer: with a precomputed table of item vectors.
+        path: of the file.
+        golden: requests and the answers that the file must repeat.
+
+    Returns:
+        `max_abs_difference`, `num_states`, `tolerance`.
+
+    Raises:
+        ConfigError: no table, or a package that the exporter needs is absent.
+        ParityError: ONNX Runtime answers otherwise; the file is removed.
+    """
+    _check_possible(scorer)
+    sample = make_golden(scorer, make_generator(0), num_states=3, num_candidates=5)
+    batch, candidates = torch.export.Dim("batch"), torch.export.Dim("candidates")
+    shapes = (*({0: batch} for _ in STATE_INPUTS), {0: batch, 1: candidates})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            _Flat(scorer.network).eval(),
+            tuple(_inputs(sample).values()),
+            dynamo=True,
+            dynamic_shapes=(shapes,),  # of `*inputs`, which is one tuple
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path), external_data=_num_bytes(scorer) > _EXTERNAL_BYTES)
+    return _checked(path, golden)
+
+
+def run_onnx(path: Path, golden: Golden) -> tuple[np.ndarray, np.ndarray]:
+    """Q [S, K] and utility [S, K] of the golden requests by ONNX Runtime on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs = {name: tensor.numpy() for name, tensor in _inputs(golden).items()}
+    q, utility = session.run(list(OUTPUTS), inputs)
+    return np.asarray(q), np.asarray(utility)
+
+
+def _checked(path: Path, golden: Golden, tolerance: float = 1e-5) -> dict[str, Any]:
+    q, utility = run_onnx(path, golden)
+    mask = golden.mask.numpy()
+    difference = max(
+        float(np.abs(q - golden.q.numpy())[mask].max()),
+        float(np.abs(utility - golden.utility.numpy())[mask].max()),
+    )
+    if not difference <= tolerance:
+        path.unlink()
+        raise ParityError(
+            "the ONNX file does not answer as the network does",
+            got=f"largest difference {difference}",
+            expected=f"<= {tolerance}",
+        )
+    return {
+        "max_abs_difference": difference, "num_states": len(mask), "tolerance": tolerance,
+    }  # fmt: skip
+
+
+def _inputs(golden: Golden) -> dict[str, Tensor]:
+    state = {name: getattr(golden.state, name) for name in STATE_INPUTS}
+    return state | {"item_id": golden.item_id}
+
+
+def _num_bytes(scorer: PolicyScorer) -> int:
+    table = scorer.network.frozen._table
+    tensors = list(scorer.network.state_dict().values()) + ([] if table is None else [table])
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _check_possible(scorer: PolicyScorer) -> None:
+    if scorer.network.frozen._table is None:
+        raise ConfigError(
+            "ONNX needs the table of item vectors",
+            got=f"{scorer.catalogue.num_items} items, more than ranker.max_table_items",
+            mend="raise ranker.max_table_items, or serve the scorer without ONNX",
+        )
+    absent = [n for n in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(n)]
+    if absent:
+        raise ConfigError(
+            "packages for ONNX are absent", got=absent, mend=f"pip install {' '.join(absent)}"
+        )

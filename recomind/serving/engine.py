@@ -1,0 +1,166 @@
+"""What answers requests: a scorer, a pool where there is one, and the check that both work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recomind.artifacts import Manifest, read_manifest
+from recomind.candidates import CandidatePool, CandidatesConfig
+from recomind.errors import ConfigError, ParityError
+from recomind.export import Golden, PolicyScorer, compare, load_scorer
+from recomind.export.golden import GOLDEN, make_golden
+from recomind.export.scorer import KIND
+from recomind.retrieval import load_retrieval
+from recomind.serving.config import ServingConfig
+from recomind.serving.request import RankRequest, RequestSchema, states_of
+from recomind.streams import SessionStreams, hash_int64, make_generator
+from recomind.types import SessionState
+
+
+class RankingEngine:
+    """Answers requests for one scorer.
+
+    Args:
+        scorer: what ranks.
+        config: limits.
+        pool: where candidates come from for a request that brings none.
+        identity: of the scorer's artifact.
+    """
+
+    def __init__(
+        self,
+        scorer: PolicyScorer,
+        config: ServingConfig,
+        pool: CandidatePool | None = None,
+        identity: str = "",
+    ) -> None:
+        self.scorer, self.pool, self.identity = scorer, pool, identity
+        self.schema = RequestSchema.of(scorer, config, has_pool=pool is not None)
+
+    def status(self) -> dict[str, Any]:
+        """What the service says of itself once it is ready."""
+        return {
+            "status": "ready",
+            "scorer": self.identity,
+            "released": self.scorer.released,
+            "reasons": list(self.scorer.reasons),
+        }
+
+    @torch.no_grad()
+    def rank(self, requests: Sequence[RankRequest]) -> list[dict[str, Any]]:
+        """Answers, one a request: item ids from best to worst, and their Q.
+
+        The scores need not fall from place to place: items outside the policy's support
+        constraint come after those inside, whatever their Q.
+        """
+        state = states_of(requests, self.schema)
+        item_id_BK, mask_BK = self._candidates(requests, state)
+        order_BK, score_BK = self.scorer.rank(state, item_id_BK, mask_BK)
+        answers = []
+        for row, request in enumerate(requests):
+            num = int(mask_BK[row].sum())
+            slots = order_BK[row, : num if request.num is None else min(num, request.num)]
+            answers.append(
+                {
+                    "item_ids": item_id_BK[row, slots].tolist(),
+                    "scores": score_BK[row, slots].tolist(),
+                    "released": self.scorer.released,
+                }
+            )
+        return answers
+
+    def _candidates(
+        self, requests: Sequence[RankRequest], state: SessionState
+    ) -> tuple[Tensor, Tensor]:
+        """Item ids [B, K] and mask [B, K], the requests' own or the pool's."""
+        own = [request.item_ids for request in requests]
+        rows = torch.tensor([r for r, ids in enumerate(own) if ids is None], dtype=torch.int64)
+        if len(rows) and self.pool is not None:
+            # The same user at the same step gets the same pool again, from any replica.
+            streams = SessionStreams(hash_int64(state.user_id[rows]))
+            drawn = self.pool.candidates(state[rows], streams)
+            for place, row in enumerate(rows.tolist()):
+                own[row] = drawn.item_id[place][drawn.mask[place]].tolist()
+        width = max(len(ids or ()) for ids in own)
+        item_id = torch.zeros(len(own), width, dtype=torch.int64)
+        mask = torch.zeros(len(own), width, dtype=torch.bool)
+        for row, ids in enumerate(own):
+            item_id[row, : len(ids or ())] = torch.tensor(ids or [], dtype=torch.int64)
+            mask[row, : len(ids or ())] = True
+        return item_id, mask
+
+
+def check_released(scorer_folder: Path, config: ServingConfig) -> Manifest:
+    """The scorer's manifest, its files' hashes checked.
+
+    Raises:
+        ArtifactError: there is no scorer, or it is damaged.
+        ConfigError: the release gate did not let it pass, and the config does not allow that.
+    """
+    manifest = read_manifest(Path(scorer_folder), KIND)
+    if manifest.extra.get("released") is not True and not config.allow_unreleased:
+        raise ConfigError(
+            "the release gate did not let this scorer pass",
+            got=manifest.extra.get("reasons") or "released=false",
+            mend="train a policy that passes, or set serving.allow_unreleased=true",
+        )
+    return manifest
+
+
+def load_engine(
+    scorer_folder: Path,
+    config: ServingConfig,
+    *,
+    index_folder: Path | None = None,
+    candidates: CandidatesConfig | None = None,
+    newest: Callable[[Any], Tensor | None] | None = None,
+) -> RankingEngine:
+    """Load a scorer and check it by its golden requests.
+
+    Args:
+        scorer_folder: artifact of kind "scorer".
+        config: limits.
+        index_folder: artifact of kind "index" over the same catalogue. Without one, only a
+            catalogue that is no larger than the pool can be chosen from.
+        candidates: shape of the pool; its defaults where None.
+        newest: catalogue -> [F] int64, its newest items, or None where their age is unknown.
+
+    Raises:
+        ArtifactError: a folder is absent, damaged, or of another catalogue.
+        ConfigError: the scorer was not released and the config does not allow that.
+        ParityError: the golden requests are answered otherwise than when it was exported.
+    """
+    manifest = check_released(scorer_folder, config)
+    scorer = load_scorer(scorer_folder)
+    check_golden(scorer, Path(scorer_folder) / GOLDEN, config.num_golden_requests)
+    shape = candidates or CandidatesConfig()
+    retrieval = None if index_folder is None else load_retrieval(index_folder, scorer.catalogue)
+    pool = None
+    if retrieval is not None or scorer.catalogue.num_items <= shape.num_candidates:
+        fresh_item_id = None if newest is None else newest(scorer.catalogue)
+        pool = CandidatePool(shape, scorer.catalogue.num_items, retrieval, fresh_item_id)
+    return RankingEngine(scorer, config, pool, manifest.identity)
+
+
+def check_golden(scorer: PolicyScorer, path: Path, num: int) -> None:
+    """Answer the first `num` golden requests, or, where there are none, random ones.
+
+    Raises:
+        ParityError: an answer differs from the recorded one.
+        SchemaError: an answer is not a number.
+    """
+    if not path.is_file():
+        make_golden(scorer, make_generator(0), num_states=num, num_candidates=8)
+        return
+    report = compare(scorer, Golden.load(path).head(num))
+    if not report["passed"]:
+        raise ParityError(
+            "the scorer does not answer as it did when it was exported",
+            got=report,
+            mend="serve with the package versions of its manifest, or export it again",
+        )

@@ -1,0 +1,219 @@
+"""Requests in JSON, checked field by field, and the states that they describe.
+
+    {"user_id": 17, "user_features": {"age": 0.3, "tenure": -1.2}, "step": 1,
+     "history": [{"item_id": 4, "feedback": {"watch_10s": true}, "dwell_s": 12.5}],
+     "item_ids": [8, 15, 16, 23]}
+
+`history` is oldest first, `step` counts its last events that belong to the present session. A
+request gives its candidates in `item_ids`, or leaves them to the pool and says in `num` how many
+it wants; with both it gets the best `num` of its own. A body holds one request or a list of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from recomind.errors import SchemaError, did_you_mean
+from recomind.export import PolicyScorer
+from recomind.serving.config import ServingConfig
+from recomind.types import SessionState
+
+_MAX_INT = 2**63 - 1
+_MAX_FLOAT = 3e38  # of float32
+
+
+@dataclass(kw_only=True, slots=True)
+class Event:
+    """One event of a history."""
+
+    item_id: int
+    feedback: list[bool]  # [H]
+    dwell_s: float  # seconds
+
+
+@dataclass(kw_only=True, slots=True)
+class RankRequest:
+    """One user who waits for items."""
+
+    user_id: int
+    user_features: list[float]  # [U], standardised
+    history: list[Event] = field(default_factory=list)  # oldest first, at most L
+    step: int = 0
+    item_ids: list[int] | None = None  # candidates; from the pool where None
+    num: int | None = None  # items wanted; all candidates where None
+
+
+@dataclass(kw_only=True, slots=True)
+class RequestSchema:
+    """What a request to one scorer may hold."""
+
+    feature_names: tuple[str, ...]  # U
+    tasks: tuple[str, ...]  # H
+    history_length: int  # L; older events are left out
+    num_items: int  # N
+    has_pool: bool  # False: every request must bring its candidates
+    max_candidates: int
+    max_batch_size: int
+
+    @classmethod
+    def of(cls, scorer: PolicyScorer, config: ServingConfig, *, has_pool: bool) -> RequestSchema:
+        """The schema of requests to `scorer`."""
+        return cls(
+            feature_names=scorer.user_feature_names,
+            tasks=scorer.feedback_tasks,
+            history_length=scorer.history_length,
+            num_items=scorer.catalogue.num_items,
+            has_pool=has_pool,
+            max_candidates=config.max_candidates,
+            max_batch_size=config.max_batch_size,
+        )
+
+    def parse_body(self, body: bytes) -> tuple[list[RankRequest], bool]:
+        """The requests of a body, and whether it was a list.
+
+        Raises:
+            SchemaError: it is not JSON, or a request of it is not one.
+        """
+        try:
+            payload = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise SchemaError("the body is not JSON", got=str(error) or "nested too deep") from None
+        if not isinstance(payload, list):
+            return [self.parse(payload)], False
+        if not 1 <= len(payload) <= self.max_batch_size:
+            raise SchemaError(
+                "requests of one body", got=len(payload), expected=f"1 to {self.max_batch_size}"
+            )
+        return [self.parse(entry) for entry in payload], True
+
+    def parse(self, payload: object) -> RankRequest:
+        """One request from decoded JSON.
+
+        Raises:
+            SchemaError: a field is absent, unknown, or not what it must be.
+        """
+        known = ("user_id", "user_features", "history", "step", "item_ids", "num")
+        fields = _object(payload, "a request", known)
+        request = RankRequest(
+            user_id=_integer(fields.get("user_id"), "user_id", 0, _MAX_INT),
+            user_features=self._features(fields.get("user_features", {})),
+            history=self._history(fields.get("history", [])),
+            step=_integer(fields.get("step", 0), "step", 0, _MAX_INT),
+            item_ids=self._item_ids(fields.get("item_ids")),
+        )
+        if fields.get("num") is not None:
+            request.num = _integer(fields["num"], "num", 1, self.max_candidates)
+        if request.item_ids is None and (request.num is None or not self.has_pool):
+            raise SchemaError(
+                "a request without candidates",
+                expected="item_ids" + (", or num to take them from the pool" * self.has_pool),
+                mend="" if self.has_pool else "start the service with an index to let it choose",
+            )
+        return request
+
+    def _features(self, value: object) -> list[float]:
+        if isinstance(value, list):
+            if len(value) != len(self.feature_names):
+                raise SchemaError(
+                    "user_features", got=f"{len(value)} numbers", expected=list(self.feature_names)
+                )
+            value = dict(zip(self.feature_names, value, strict=True))
+        given = _object(value, "user_features", self.feature_names)
+        absent = [name for name in self.feature_names if name not in given]
+        if absent:
+            raise SchemaError("user_features without a value", got=absent)
+        return [_number(given[n], f"user_features.{n}") for n in self.feature_names]
+
+    def _history(self, value: object) -> list[Event]:
+        events = _list(value, "history")[-self.history_length :]
+        return [self._event(event) for event in events]
+
+    def _event(self, value: object) -> Event:
+        event = _object(value, "an event", ("item_id", "feedback", "dwell_s"))
+        feedback = _object(event.get("feedback", {}), "feedback", self.tasks)
+        for task, answer in feedback.items():
+            if not isinstance(answer, bool):
+                raise SchemaError(f"feedback.{task}", got=answer, expected="true or false")
+        dwell_s = _number(event.get("dwell_s", 0.0), "dwell_s")
+        if dwell_s < 0:
+            raise SchemaError("dwell_s", got=dwell_s, expected=">= 0 seconds")
+        return Event(
+            item_id=_integer(event.get("item_id"), "item_id", 0, self.num_items - 1),
+            feedback=[feedback.get(task, False) for task in self.tasks],
+            dwell_s=dwell_s,
+        )
+
+    def _item_ids(self, value: object) -> list[int] | None:
+        if value is None:
+            return None
+        items = _list(value, "item_ids")
+        if not 1 <= len(items) <= self.max_candidates:
+            raise SchemaError(
+                "item_ids", got=f"{len(items)} ids", expected=f"1 to {self.max_candidates}"
+            )
+        ids = [_integer(item, "item_ids", 0, self.num_items - 1) for item in items]
+        if len(set(ids)) < len(ids):
+            raise SchemaError("item_ids names an item twice", got=f"{len(ids)} ids")
+        return ids
+
+
+def states_of(requests: Sequence[RankRequest], schema: RequestSchema) -> SessionState:
+    """The states [B] that the requests describe; histories are padded on the left."""
+    batch, length = len(requests), schema.history_length
+    item_id = torch.zeros(batch, length, dtype=torch.int64)
+    feedback = torch.zeros(batch, length, len(schema.tasks), dtype=torch.bool)
+    dwell_s = torch.zeros(batch, length)
+    for row, request in enumerate(requests):
+        for column, event in enumerate(request.history, start=length - len(request.history)):
+            item_id[row, column], dwell_s[row, column] = event.item_id, event.dwell_s
+            feedback[row, column] = torch.tensor(event.feedback, dtype=torch.bool)
+    count = torch.tensor([len(r.history) for r in requests])
+    features = torch.tensor([r.user_features for r in requests], dtype=torch.float32)
+    return SessionState(
+        user_id=torch.tensor([r.user_id for r in requests], dtype=torch.int64),
+        user_features=features.reshape(batch, len(schema.feature_names)),
+        history_item_id=item_id,
+        history_feedback=feedback,
+        history_dwell_s=dwell_s,
+        history_mask=torch.arange(length, 0, -1) <= count[:, None],
+        step=torch.tensor([r.step for r in requests], dtype=torch.int64),
+        batch_size=[batch],
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _object(value: object, what: str, known: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise SchemaError(what, got=type(value).__name__, expected="a JSON object")
+    for name in value:
+        if name not in known:
+            raise SchemaError(f"{what}: unknown {name!r}", mend=did_you_mean(name, known))
+    return value
+
+
+def _list(value: object, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise SchemaError(what, got=type(value).__name__, expected="a JSON list")
+    return value
+
+
+def _integer(value: Any, what: str, low: int, high: int) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:
+        raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
+    return value
+
+
+def _number(value: Any, what: str) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not abs(value) <= _MAX_FLOAT:  # a NaN is not
+        raise SchemaError(what, got=repr(value)[:50], expected="a finite number")
+    return float(value)

@@ -1,0 +1,169 @@
+"""Bad input: one clear line, status 2, and nothing half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.data.conftest import START_MS, small_log, small_users, small_videos
+from tests.flow.commands import recomind
+from tests.flow.in_process import Command, Outcome
+
+Tables = dict[str, pl.DataFrame | None]
+OUT = Path("runs/here")
+HERE = f"hydra.run.dir={OUT}"
+
+
+def put(column: str, value: object, row: int = 7) -> Tables:
+    """The small log with one value replaced; a text makes the column text."""
+    log = small_log()
+    values = log[column].to_list()
+    values[row] = value
+    if isinstance(value, str):
+        values = [str(x) for x in values]
+    return {"log": log.with_columns(pl.Series(column, values))}
+
+
+def duration(value: str) -> Tables:
+    videos = small_videos().cast({"video_duration": pl.String})
+    column = pl.Series("video_duration", [value, *videos["video_duration"][1:]])
+    return {"videos": videos.with_columns(column)}
+
+
+def check_refused(outcome: Outcome, message: str) -> None:
+    """One line that says `message`, status 2, and no artifact of the stage that failed."""
+    assert outcome.status == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert "Traceback" not in outcome.out
+    assert [str(p) for p in OUT.glob("round_*/*")] == []
+
+
+DEFECTS: dict[str, tuple[Callable[[], Tables], str]] = {
+    "no log": (lambda: {"log": None}, "no log file here"),
+    "no users": (lambda: {"users": None}, "a file is missing"),
+    "no videos": (lambda: {"videos": None}, "a file is missing"),
+    "no column": (lambda: {"log": small_log().drop("time_ms")}, "column 'time_ms' is missing"),
+    "no user column": (
+        lambda: {"users": small_users().drop("register_days")},
+        "column 'register_days' is missing",
+    ),
+    "wrong type": (lambda: put("play_time_ms", "soon"), "wrong type; got: 'soon' in row 7"),
+    "empty log": (lambda: {"log": small_log().clear()}, "is empty"),
+    "unknown user": (lambda: put("user_id", 12), "got: 12 in row 7"),
+    "unknown video": (lambda: put("video_id", 20), "got: 20 in row 7"),
+    "negative play time": (lambda: put("play_time_ms", -1), "got: -1 in row 7"),
+    "NaN in a feature": (lambda: duration("NaN"), "'video_duration'"),
+    "equal timestamps": (
+        lambda: {"log": small_log().with_columns(time_ms=START_MS)},
+        "one value only",
+    ),
+}
+
+
+@pytest.mark.parametrize("stage", ["prepare-data", "run"])
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_bad_files(
+    command: Command, official: Callable[..., str], defect: str, stage: str
+) -> None:
+    tables, message = DEFECTS[defect]
+    root = f"data.root={official(**tables())}"
+    check_refused(command(stage, "experiment=kuairand", root, HERE), message)
+
+
+def test_good_files_are_read(command: Command, official: Callable[..., str]) -> None:
+    root = official()
+    outcome = command("prepare-data", "experiment=kuairand", f"data.root={root}", HERE)
+    assert outcome.status == 0, outcome.err
+    assert (OUT / "round_0" / "sessions" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("stage", ["train-ranker", "run"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["training.gama=0.5"], "unknown setting 'training.gama': did you mean 'gamma'?"),
+        (["trainig.gamma=0.5"], "unknown setting 'trainig': did you mean 'training'?"),
+        (["+sed=1"], "unknown setting 'sed': did you mean 'seed'?"),
+        (["+training.gama=0.5"], "'training.gama': did you mean 'gamma'?"),
+        (["training.gamma=1.5"], "training.gamma; got: 1.5; expected: in [0, 1)"),
+        (["training.gamma=much"], "training.gamma"),
+        (["seed=one"], "seed"),
+        (["rounds=0"], "rounds"),
+        (["seed==1"], "unreadable override 'seed==1'"),
+        (["world=fatige"], "unknown world 'fatige': did you mean 'fatigue'?"),
+        (["world=none"], "data.source=world without a world"),
+        (["gate.target_metric=depth"], "unknown metric in the gate"),
+    ],
+)
+def test_bad_settings(command: Command, stage: str, settings: list[str], message: str) -> None:
+    check_refused(command(stage, "experiment=tiny", *settings, HERE), message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["world._target_=logging.os.system"], "outside the allowed prefixes"),
+        (["world._target_=recomind.artifacts.os.system"], "is no world"),
+        (["world._target_=simulators.absent.World"], "cannot be imported"),
+        (["world.num_itms=4"], "did you mean 'num_items'?"),
+        (["world.preset_name=fatige"], "fatigue"),
+    ],
+)
+def test_bad_worlds(command: Command, settings: list[str], message: str) -> None:
+    check_refused(command("collect-logs", "experiment=tiny", *settings, HERE), message)
+
+
+def test_an_unknown_experiment(command: Command) -> None:
+    said = "unknown experiment 'tyny': did you mean 'tiny'?"
+    check_refused(command("run", "experiment=tyny", HERE), said)
+
+
+def test_an_unknown_stage(command: Command) -> None:
+    check_refused(command("trian-policy"), "did you mean 'train-policy'?")
+
+
+def test_raw_logs_without_a_folder(command: Command) -> None:
+    check_refused(command("run", "experiment=kuairand", HERE), "data.root")
+
+
+@pytest.mark.parametrize(
+    "stage", ["train-ranker", "build-index", "fit-simulator", "train-policy", "evaluate", "export"]
+)
+def test_a_stage_without_its_inputs(command: Command, stage: str) -> None:
+    outcome = command(stage, "experiment=tiny", HERE)
+    assert "here" in outcome.err
+    check_refused(outcome, "to mend: ")
+
+
+def test_no_reports(command: Command) -> None:
+    check_refused(command("results", "nowhere"), "no folder of runs here")
+
+
+def test_a_folder_with_something_else_in_it(command: Command) -> None:
+    OUT.mkdir(parents=True)
+    (OUT / "thesis.tex").write_text("mine")
+    check_refused(command("run", "experiment=tiny", HERE), "something that is not a run")
+    assert (OUT / "thesis.tex").read_text() == "mine"
+    assert not (OUT / "run.json").exists()
+
+
+def test_a_first_command_that_failed_can_be_mended(
+    command: Command, official: Callable[..., str]
+) -> None:
+    here = ("run", "experiment=kuairand", HERE)
+    check_refused(command(*here, "data.root=nowhere"), "data.root is not a folder")
+    root = official(log=None)
+    check_refused(command(*here, f"data.root={root}"), "no log file here")
+
+
+def test_as_a_process(tmp_path: Path) -> None:
+    done = recomind("run", "experiment=tiny", "training.gamma=2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: training.gamma; got: 2.0; expected: in [0, 1)\n"
+    assert done.stdout == ""
