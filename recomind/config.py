@@ -25,12 +25,13 @@ from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.policy import PolicyConfig
 from recomind.ranker import RankerConfig
 from recomind.retrieval import RetrievalConfig
+from recomind.serving import ServingConfig
 from recomind.simulation import SimulatorConfig, World
 from recomind.training.config import TrainingConfig
 
 STAGES = (
     "collect-logs", "prepare-data", "train-ranker", "build-index", "fit-simulator",
-    "train-policy", "evaluate", "export", "run",
+    "train-policy", "evaluate", "export", "run", "serve",
 )  # fmt: skip
 _ALLOWED_PREFIXES = ("recomind.", "simulators.")
 
@@ -78,6 +79,7 @@ class RecomindConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.round < 0:
@@ -114,6 +116,7 @@ _GROUPS: dict[str, type] = {
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
     "gate": GateConfig,
+    "serving": ServingConfig,
 }
 
 
@@ -140,10 +143,9 @@ def resolve(config: DictConfig) -> RecomindConfig:
     Raises:
         ConfigError: a value that is missing or out of range.
     """
-    known = [field.name for field in dataclasses.fields(RecomindConfig)]
-    for name in map(str, config):
-        if name not in known:  # given as `+name=...`, which Hydra lets through
-            raise ConfigError(f"unknown setting {name!r}: {did_you_mean(name, known)}")
+    _refuse_unknown(config, RecomindConfig)
+    for group, schema in _GROUPS.items():
+        _refuse_unknown(config[group], schema, f"{group}.")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError(
@@ -153,6 +155,14 @@ def resolve(config: DictConfig) -> RecomindConfig:
     if not isinstance(resolved, RecomindConfig):
         raise ConfigError("not a recomind config", got=type(resolved).__name__)
     return resolved
+
+
+def _refuse_unknown(config: DictConfig, schema: type, prefix: str = "") -> None:
+    """Hydra lets `+name=...` through, and a dataclass without slots takes it without a word."""
+    known = [f.name for f in dataclasses.fields(schema)]
+    for name in map(str, config):
+        if name not in known:
+            raise ConfigError(f"unknown setting {prefix + name!r}: {did_you_mean(name, known)}")
 
 
 def make_world(config: RecomindConfig) -> World | None:
@@ -169,7 +179,7 @@ def make_world(config: RecomindConfig) -> World | None:
     if not target.startswith(prefixes):
         raise ConfigError(
             "world._target_ is outside the allowed prefixes",
-            got=target,
+            got=target or "no _target_",
             expected=list(prefixes),
             mend="add your package to allowed_targets",
         )

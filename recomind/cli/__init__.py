@@ -19,8 +19,9 @@ stages, in the order of the flow (each takes Hydra overrides; --help shows its s
   export          policy                    -> scorer folder, parity report
   run             all of it, in rounds; the same command goes on after a stop
 
+  serve           scorer folder, index      -> HTTP service on loopback
+
 other commands
-  serve           scorer folder, index      -> HTTP service
   results [dir]   one table over the reports below a folder (default: runs)
   doctor          look over the installation
 
@@ -59,12 +60,8 @@ def _dispatch(command: str, rest: list[str]) -> int:
     from recomind.config import STAGES
     from recomind.errors import did_you_mean
 
-    if command == "serve":
-        from recomind.cli import serve
-
-        return serve.main(rest)
     if command not in STAGES:
-        known = [*STAGES, "serve", "results", "doctor"]
+        known = [*STAGES, "results", "doctor"]
         print(f"error: unknown command {command!r}: {did_you_mean(command, known)}",
               file=sys.stderr)  # fmt: skip
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 import traceback
@@ -76,6 +77,7 @@ def execute(stage: str, config: DictConfig) -> int:
     """Run one job; returns 0, or `exit_unreleased` where the gate stayed shut."""
     resolved = resolve(config)
     torch.set_num_threads(resolved.training.num_threads)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # in a launcher's worker it tells more
     released = _function(stage)(Run(resolved), resolved.round)
     in_sweep = _in_sweep()
     return 0 if released is not False or in_sweep else resolved.exit_unreleased

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recomind.artifacts import load_tensors, read_manifest
 from recomind.candidates import CandidatePool, SubsetExploration
 from recomind.cli.context import Run, is_current
 from recomind.data import TableCatalogue, materialise, write_sessions
@@ -9,7 +10,6 @@ from recomind.errors import ConfigError
 from recomind.policy import MixedExploration, QNetwork, QPolicy
 from recomind.simulation import World, collect_sessions
 from recomind.training.factories import NetworkFactory, fresh_items
-from recomind.artifacts import load_tensors
 from recomind.types import CandidateSource, Policy
 
 
@@ -71,6 +71,7 @@ def network_factory(run: Run, round_index: int) -> NetworkFactory:
 def load_policy(run: Run, round_index: int) -> QNetwork:
     """The round's trained network."""
     network = network_factory(run, round_index)()
-    path = run.path("policy", round_index) / "policy.safetensors"
-    network.load_trainable_state(load_tensors(path))
+    folder = run.path("policy", round_index)
+    read_manifest(folder, "policy")
+    network.load_trainable_state(load_tensors(folder / "policy.safetensors"))
     return network.eval()

@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from recomind.artifacts import read_manifest
+from recomind.artifacts import read_manifest, write_artifact
 from recomind.cli.collect_logs import load_policy, network_factory
 from recomind.cli.context import Run, is_current
+from recomind.cli.progress import StageLine
 from recomind.cli.train_policy import CURVE
+from recomind.data import SessionDataset
 from recomind.evaluation.calibration import calibration_curve
 from recomind.evaluation.html import write_html
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.report import build_report, environment_entry, read_report, write_report
 from recomind.evaluation.rollout import rollout
 from recomind.evaluation.table import print_report
-from recomind.artifacts import write_artifact
 from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
 from recomind.ranker import SessionRanker, load_rankers, predict
 from recomind.simulation import BatchedSessions, load_holdout, load_simulator
@@ -46,7 +47,7 @@ def run(run: Run, round_index: int) -> bool:
     return bool(report["gate"]["released"])
 
 
-def _report(run: Run, round_index: int, line) -> dict[str, Any]:
+def _report(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
     config = run.config
     rankers = load_rankers(run.path("ranker", round_index))
     pool = run.pool_factory(round_index)()
@@ -117,7 +118,7 @@ def _parity(
     return step0_parity(scores, q_BK, candidates.mask)
 
 
-def _calibration(ranker: SessionRanker, dataset, num_bins: int) -> dict[str, Any]:
+def _calibration(ranker: SessionRanker, dataset: SessionDataset, num_bins: int) -> dict[str, Any]:
     """Calibration of the ranker on the test days, per task."""
     rows = dataset.rows("test")
     if len(rows) == 0:

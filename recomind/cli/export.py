@@ -13,11 +13,11 @@ from recomind.export import export_and_verify
 def run(run: Run, round_index: int) -> None:
     """Write `export/`; it says whether the gate released the policy, and why."""
     report_folder, folder = run.folder / "report", run.folder / "export"
+    judged = read_manifest(report_folder, "report").inputs
     report = read_report(report_folder)
     gate = report["gate"]
     inputs = [run.path("policy", round_index), run.path("ranker", round_index), report_folder]
     manifest = run.manifest("scorer", "export", round_index, ["policy", "ranker"], inputs)
-    judged = read_manifest(report_folder, "report", verify=False).inputs
     if judged.get(f"round_{round_index}/policy") != manifest.inputs[f"round_{round_index}/policy"]:
         raise ArtifactError(
             "the report judges another policy", got=report_folder, mend="run `recomind evaluate`"

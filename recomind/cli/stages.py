@@ -10,6 +10,7 @@ from recomind.cli import (
     fit_simulator,
     prepare_data,
     run,
+    serve,
     train_policy,
     train_ranker,
 )
@@ -24,4 +25,5 @@ FUNCTIONS = {
     "evaluate": evaluate.run,
     "export": export.run,
     "run": run.run,
+    "serve": serve.run,
 }

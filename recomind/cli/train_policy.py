@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -42,8 +42,8 @@ def run(run: Run, round_index: int) -> None:
         network=network_factory(run, round_index),
     )
     curve = _Curve(run, problem, round_index, run.path("checkpoints", round_index), line)
-    curve.start(problem.network())
-    network = train_policy(
+    curve.start(cast(QNetwork, problem.network()))
+    trained = train_policy(
         problem,
         run.config.training,
         seed=manifest.seed,
@@ -52,7 +52,8 @@ def run(run: Run, round_index: int) -> None:
         tensorboard_dir=run.folder / "tensorboard" / f"round_{round_index}",
     )
     with write_artifact(folder, manifest) as staging:
-        save_tensors(staging / "policy.safetensors", network.trainable_state())
+        tensors = cast(QNetwork, trained).trainable_state()
+        save_tensors(staging / "policy.safetensors", tensors)
         write_json(staging / CURVE, curve.points)
     line.done(curve.note)
 
@@ -69,7 +70,8 @@ class _Curve:
         self.run, self.round_index, self.line = run, round_index, line
         self.path = folder / CURVE
         self.pool: CandidateSource = problem.candidates()
-        self.simulator, self.world = problem.environment(), run.world
+        self.simulator: BatchedSessions = problem.environment()
+        self.world = run.world
         self.seeds = draw_seeds(run.config.curve_sessions, run.generator("curve", round_index))
         self.points: list[dict[str, Any]] = []
         self.note = ""

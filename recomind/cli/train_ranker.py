@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from recomind.cli.context import Run, is_current
+from recomind.cli.progress import StageLine
 from recomind.data import SessionDataset
 from recomind.ranker import (
     SessionRanker,
@@ -15,6 +16,7 @@ from recomind.ranker import (
     quality,
     save_rankers,
 )
+from recomind.streams import hash_uniform
 
 
 def run(run: Run, round_index: int) -> None:
@@ -42,7 +44,7 @@ def run(run: Run, round_index: int) -> None:
 
 
 def _fit_member(
-    run: Run, dataset: SessionDataset, round_index: int, member: int, line
+    run: Run, dataset: SessionDataset, round_index: int, member: int, line: StageLine
 ) -> SessionRanker:
     """One member: its own seed and its own bootstrap sample of the sessions."""
     config = run.config.ranker
@@ -71,7 +73,5 @@ def _member_rows(dataset: SessionDataset, member: int, seed: int) -> torch.Tenso
     rows = dataset.rows("train", holdout=False)
     if member == 0:
         return rows
-    from recomind.streams import hash_uniform
-
     kept = hash_uniform(dataset.session_index(rows), seed % 2**31) < 0.8
     return rows[kept]

@@ -126,7 +126,10 @@ class SessionRanker(nn.Module):
         # Calibration, fitted on later days: logit -> slope * logit + offset, per task.
         self.register_buffer("calibration_slope", torch.ones(len(tasks)))
         self.register_buffer("calibration_offset", torch.zeros(len(tasks)))
+        # Item half of scoring, per catalogue: vectors, their place on the gate's sphere, and their
+        # part of the first layer.
         self._table: Tensor | None = None
+        self._units = self._parts = torch.zeros(0)
 
     def precompute_items(self) -> SessionRanker:
         """Compute every item's vector once, where the catalogue is small enough; then eval."""
@@ -135,6 +138,7 @@ class SessionRanker(nn.Module):
             with torch.no_grad():
                 chunks = torch.arange(self.catalogue.num_items).split(65_536)
                 self._table = torch.cat([self.items(c, self.catalogue) for c in chunks])
+                self._units, self._parts = self._unit(self._table), self.item_part(self._table)
         return self
 
     def item_vectors(self, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
@@ -193,19 +197,43 @@ class SessionRanker(nn.Module):
     def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
         """Calibrated logits [B, K, H] for `item_id` [B, K]; `encoding` is a `StateEncoding`."""
         item_BKD = self.item_vectors(item_id, snapshot)
+        if snapshot is None and self._tables_hold():
+            units = nn.functional.embedding(item_id, self._units)
+            parts = nn.functional.embedding(item_id, self._parts)
+            return self.head_logits(self._joint(encoding, item_BKD, units, parts))
         return self.head_logits(self.features(encoding, item_BKD))
+
+    def _tables_hold(self) -> bool:
+        """Whether the item half of scoring may come from tables: they exist, nothing learns."""
+        learns = self.gate.weight.requires_grad or self.item_part.weight.requires_grad
+        return self._table is not None and not self.training and not learns
 
     def features(self, encoding: StateEncoding, item_BKD: Tensor) -> Tensor:
         """The last hidden layer [B, K, M], on which heads stand."""
-        like_BKL = self._unit(item_BKD) @ encoding.keys_BLD.mT * self.log_sharpness.exp()
-        gate_BKL = torch.sigmoid(like_BKL + encoding.bias_BL[:, None])
+        return self._joint(encoding, item_BKD, self._unit(item_BKD), self.item_part(item_BKD))
+
+    def _joint(
+        self, encoding: StateEncoding, item_BKD: Tensor, unit_BKD: Tensor, part_BKM: Tensor
+    ) -> Tensor:
+        """`features` from the item half of the first layer.
+
+        Sums go into the products that they follow (`addmm`, `baddbmm`): between them, additions
+        and copies of [B, K, M] cost as much as the products themselves.
+        """
+        shape = part_BKM.shape
+        keys_BDL = encoding.keys_BLD.mT * self.log_sharpness.exp()
+        bias_BKL = encoding.bias_BL[:, None].expand(-1, shape[1], -1)
+        gate_BKL = torch.baddbmm(bias_BKL, unit_BKD, keys_BDL).sigmoid_()
         seen_BKD = gate_BKL @ encoding.values_BLD
-        first = nn.functional.relu(
-            encoding.hidden_BM[:, None] + self.item_part(item_BKD) + self.event_part(seen_BKD)
+        first = torch.addmm(
+            part_BKM.flatten(0, 1), seen_BKD.flatten(0, 1), self.event_part.weight.mT
         )
-        cross = self.cross(encoding.hidden_BM)[:, None] * item_BKD
-        joint = self.dropout(torch.cat([first, cross], dim=-1))
-        return nn.functional.relu(self.hidden(joint))
+        first_BKM = self.dropout(first.view(shape).add_(encoding.hidden_BM[:, None]).relu_())
+        of_first, of_cross = self.hidden.weight.split([shape[2], item_BKD.shape[2]], dim=1)
+        joint_BKM = nn.functional.linear(first_BKM, of_first, self.hidden.bias)
+        # (c * item) W = item (c * W): a small matrix per state in place of a product per candidate.
+        cross_BDM = self.cross(encoding.hidden_BM)[:, :, None] * of_cross.mT
+        return joint_BKM.baddbmm_(self.dropout(item_BKD), cross_BDM).relu_()
 
     def head_logits(self, features_BKM: Tensor) -> Tensor:
         """Calibrated logits [B, K, H]."""

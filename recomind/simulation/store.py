@@ -189,6 +189,7 @@ def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
     return {
         "tasks": list(dataset.tasks),
         "num_user_features": dataset.num_user_features,
+        "user_feature_names": list(dataset.user_feature_names),
         "config": plain,
     }
 

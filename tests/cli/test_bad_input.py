@@ -68,9 +68,7 @@ DEFECTS: dict[str, tuple[Callable[[], Tables], str]] = {
 
 @pytest.mark.parametrize("stage", ["prepare-data", "run"])
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_bad_files(
-    command: Command, official: Callable[..., str], defect: str, stage: str
-) -> None:
+def test_bad_files(command: Command, official: Callable[..., str], defect: str, stage: str) -> None:
     tables, message = DEFECTS[defect]
     root = f"data.root={official(**tables())}"
     check_refused(command(stage, "experiment=kuairand", root, HERE), message)
@@ -97,7 +95,6 @@ def test_good_files_are_read(command: Command, official: Callable[..., str]) -> 
         (["rounds=0"], "rounds"),
         (["seed==1"], "unreadable override 'seed==1'"),
         (["world=fatige"], "unknown world 'fatige': did you mean 'fatigue'?"),
-        (["world=none"], "data.source=world without a world"),
         (["gate.target_metric=depth"], "unknown metric in the gate"),
     ],
 )
@@ -109,8 +106,9 @@ def test_bad_settings(command: Command, stage: str, settings: list[str], message
     ("settings", "message"),
     [
         (["world._target_=logging.os.system"], "outside the allowed prefixes"),
-        (["world._target_=recomind.artifacts.os.system"], "is no world"),
+        (["world._target_=recomind.artifacts.Manifest"], "is no world"),
         (["world._target_=simulators.absent.World"], "cannot be imported"),
+        (["world=none"], "got: no _target_"),  # the experiment's settings of a world stay
         (["world.num_itms=4"], "did you mean 'num_items'?"),
         (["world.preset_name=fatige"], "fatigue"),
     ],
@@ -122,6 +120,10 @@ def test_bad_worlds(command: Command, settings: list[str], message: str) -> None
 def test_an_unknown_experiment(command: Command) -> None:
     said = "unknown experiment 'tyny': did you mean 'tiny'?"
     check_refused(command("run", "experiment=tyny", HERE), said)
+
+
+def test_nothing_to_work_on(command: Command) -> None:
+    check_refused(command("run", HERE), "data.source=world without a world")
 
 
 def test_an_unknown_stage(command: Command) -> None:

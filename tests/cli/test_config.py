@@ -53,4 +53,5 @@ def test_every_world_can_be_built(world: str) -> None:
 
 
 def test_training_follows_the_policys_support_constraint() -> None:
-    assert resolve(composed("run", "world=steady", "policy.support_ratio=0.3")).training.support_ratio == 0.3
+    config = resolve(composed("run", "world=steady", "policy.support_ratio=0.3"))
+    assert config.training.support_ratio == 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -54,9 +55,10 @@ def test_a_file_that_answers_otherwise_is_removed(scorer, file, tmp_path):
     golden = make_golden(scorer, make_generator(9), num_states=5, num_candidates=4)
     path = tmp_path / "copy.onnx"
     path.write_bytes(file[0].read_bytes())
-    fields = {name: getattr(golden, name) for name in Golden.__slots__}
+    fields: dict[str, Any] = {name: getattr(golden, name) for name in Golden.__slots__}
+    fields["utility"] = golden.utility + 1e-3
     with pytest.raises(ParityError, match="the ONNX file does not answer"):
-        room._checked(path, Golden(**fields | {"utility": golden.utility + 1e-3}))
+        room._checked(path, Golden(**fields))
     assert not path.exists()
 
 

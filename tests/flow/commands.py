@@ -63,18 +63,20 @@ def recomind(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def kill(process: subprocess.Popen[str]) -> str:
     """`kill -9` of the process and of all that it started; returns what it wrote to stderr."""
-    os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
     return process.communicate(timeout=TIMEOUT_S)[1]
 
 
 def kill_when(process: subprocess.Popen[str], marker: Path) -> str:
     """`kill -9` as soon as `marker` is there; returns what the process wrote to stderr."""
     deadline = time.monotonic() + TIMEOUT_S
-    while not marker.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"no {marker}: {process.poll()}, {kill(process)}")
+    while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    return kill(process)
+    said = kill(process)
+    assert process.returncode == -signal.SIGKILL, said
+    assert marker.exists(), said
+    return said
 
 
 def read_report(folder: Path) -> dict[str, Any]:

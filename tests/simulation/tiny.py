@@ -16,7 +16,6 @@ from recomind.data import SessionDataset, TableCatalogue, materialise, write_ses
 from recomind.ranker import RankerConfig, SessionRanker, fit_ranker, new_ranker
 from recomind.simulation import SimulatorConfig, collect_sessions
 from recomind.streams import make_generator
-from simulators.video_feed.policies import LoggingPolicy
 from simulators.video_feed.world import TASKS, VideoFeed
 
 torch.set_num_threads(1)
@@ -52,7 +51,7 @@ def collect(world: VideoFeed, num_sessions=NUM_SESSIONS, **changes) -> pl.DataFr
     } | changes
     return collect_sessions(
         world,
-        LoggingPolicy(world),
+        world.logging_policy(),
         tiny_pool(),
         num_sessions=num_sessions,
         generator=make_generator(0),

@@ -93,7 +93,8 @@ def test_exploration_ends_with_training():
 
 
 def test_target_is_copied_when_due():
-    with build(target_update_every=4, learning_starts=0, env_steps_per_update=100) as algorithm:
+    changes = {"target_update_every": 4, "learning_starts": 0, "env_steps_per_update": 100}
+    with build(target_rate=0.0, **changes) as algorithm:
         module = algorithm.learner.q_module
         seen = []
         update = algorithm.learner_group.update
@@ -108,6 +109,26 @@ def test_target_is_copied_when_due():
         algorithm.train()
         assert len(seen) >= 9
         assert [i for i, equal in enumerate(seen, 1) if equal] == list(range(4, len(seen) + 1, 4))
+
+
+def test_target_follows_as_an_exponential_average_and_is_the_policy():
+    with build(target_rate=0.25, learning_starts=0, env_steps_per_update=100) as algorithm:
+        module = algorithm.learner.q_module
+        average = {k: v.detach().clone() for k, v in trainable(module.network).items()}
+        update = algorithm.learner_group.update
+
+        def spy(**kwargs):
+            update(**kwargs)
+            for name, value in trainable(module.network).items():
+                average[name] = 0.75 * average[name] + 0.25 * value.detach()
+
+        algorithm.learner_group.update = spy
+        algorithm.train()
+        assert algorithm.num_updates >= 4
+        for name, value in average.items():
+            torch.testing.assert_close(module.target.tensors[name], value)
+        assert same(trainable(algorithm.trained_network()), module.target.tensors)
+        assert not same(trainable(module.network), module.target.tensors)
 
 
 def test_target_copy_values_as_the_earlier_network():

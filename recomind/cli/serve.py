@@ -1,0 +1,20 @@
+"""`recomind serve`: the exported scorer of a run behind HTTP, on loopback by default."""
+
+from __future__ import annotations
+
+from recomind.artifacts import is_complete
+from recomind.cli.context import Run
+
+
+def run(run: Run, round_index: int) -> None:
+    """Serve `export/` with the index of the round that it came from, until interrupted."""
+    from recomind.serving.app import serve_forever
+
+    index = run.path("index", round_index)
+    serve_forever(
+        run.folder / "export",
+        run.config.serving,
+        index_folder=index if is_complete(index) else None,
+        candidates=run.config.candidates,
+        on_ready=lambda address: print(f"serving at {address}; POST /rank, GET /healthz"),
+    )
