@@ -25,7 +25,12 @@ from recomind.streams import make_generator
 from recomind.training.factories import PoolFactory
 
 RUN_FILE = "run.json"
-_NOT_IDENTITY = ("output", "round", "exit_unreleased", "serving")  # may differ between calls on one folder
+_NOT_IDENTITY = (
+    "output",
+    "round",
+    "exit_unreleased",
+    "serving",
+)  # may differ between calls on one folder
 
 
 class Run:

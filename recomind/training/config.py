@@ -48,7 +48,7 @@ class TrainingConfig:
     num_threads: int = 1  # torch threads of the calling process; more is not reproducible
     device: str = "cpu"  # of the learners: "cpu" or "cuda"
 
-    checkpoint_every: int = 10  # iterations
+    checkpoint_every: int = 1  # iterations
     keep_checkpoints: int = 2  # older ones are removed
 
     def __post_init__(self) -> None:

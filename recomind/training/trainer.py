@@ -69,6 +69,7 @@ def train_policy(
                 report = run.iterate()
                 _write(writer, report)
                 on_iteration(report | {"network": a.trained_network()})
+                run.save()  # last: a kill before it does the iteration, and its report, again
         return a.trained_network().cpu().eval()
 
 
@@ -95,8 +96,6 @@ class _Run:
         algorithm.train()
         self._iteration += 1
         left = self._config.num_env_steps - algorithm.num_env_steps
-        if left <= 0 or self._iteration % self._config.checkpoint_every == 0:
-            self._save()
         speed = (algorithm.num_env_steps - before) / (time.monotonic() - start)
         return (
             {"iteration": self._iteration}
@@ -108,7 +107,11 @@ class _Run:
             }
         )
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint, where one is due."""
+        done = self._algorithm.num_env_steps >= self._config.num_env_steps
+        if not done and self._iteration % self._config.checkpoint_every:
+            return
         config = dataclasses.asdict(self._config)
         state = self._algorithm.training_state()
         save_checkpoint(self._checkpoint_dir, self._iteration, state, config, self._seed)

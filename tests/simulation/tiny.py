@@ -14,7 +14,7 @@ from recomind.artifacts import Manifest
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.data import SessionDataset, TableCatalogue, materialise, write_sessions
 from recomind.ranker import RankerConfig, SessionRanker, fit_ranker, new_ranker
-from recomind.simulation import SimulatorConfig, collect_sessions
+from recomind.simulation import SimulatorConfig, World, collect_sessions
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS, VideoFeed
 
@@ -43,7 +43,7 @@ def tiny_pool() -> CandidatePool:
     return CandidatePool(config, NUM_ITEMS)
 
 
-def collect(world: VideoFeed, num_sessions=NUM_SESSIONS, **changes) -> pl.DataFrame:
+def collect(world: World, num_sessions=NUM_SESSIONS, **changes) -> pl.DataFrame:
     settings: dict[str, Any] = {
         "calibration_share": 0.25,
         "test_share": 0.25,

@@ -93,8 +93,8 @@ def test_exploration_ends_with_training():
 
 
 def test_target_is_copied_when_due():
-    changes = {"target_update_every": 4, "learning_starts": 0, "env_steps_per_update": 100}
-    with build(target_rate=0.0, **changes) as algorithm:
+    changes: dict[str, Any] = {"target_update_every": 4, "learning_starts": 0}
+    with build(target_rate=0.0, env_steps_per_update=100, **changes) as algorithm:
         module = algorithm.learner.q_module
         seen = []
         update = algorithm.learner_group.update
