@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+import absl.logging
 import pytest
 import torch
 
@@ -22,3 +24,12 @@ def kuairand_root() -> Path:
         if (folder / "user_features_pure.csv").is_file():
             return folder
     pytest.skip(f"no KuaiRand-Pure in {given}; set RECOMIND_DATA to its folder or its parent")
+
+
+def pytest_collection_finish() -> None:
+    """Keep absl's log handler, made while importing, from closing pytest's captured stream.
+
+    Hydra closes all log handlers when it configures logging, and absl's closes its stream with it
+    unless that is one of the process's own.
+    """
+    absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
