@@ -253,7 +253,8 @@ def session_seeds(algorithm: Any) -> list[list[int]]:
 def test_two_runners_that_also_resume_and_restart(tmp_path):
     import ray
 
-    with build(num_runners=2, num_env_steps=3000, restart_runners=True) as algorithm:
+    changes: dict[str, Any] = {"restart_runners": True, "target_rate": 0.0}
+    with build(num_runners=2, num_env_steps=3000, **changes) as algorithm:
         assert algorithm.runner is None
         algorithm.train()
         path = save_checkpoint(tmp_path, 1, algorithm.training_state(), {}, seed=0)
