@@ -16,6 +16,7 @@ from torch import Tensor
 from recomind.errors import RecomindError, SchemaError
 from recomind.ranker.model import SessionRanker
 from recomind.simulation.config import Pessimism
+from recomind.simulation.dwell import DwellModel
 from recomind.simulation.environment import (
     LANE_BEGIN,
     LANE_WORLD,
@@ -23,7 +24,7 @@ from recomind.simulation.environment import (
     Hidden,
     append_event,
 )
-from recomind.simulation.response import DwellModel, SummaryNet, joint_feedback
+from recomind.simulation.response import SummaryNet, joint_feedback
 from recomind.simulation.summary import summarise
 from recomind.simulation.trees import TreeModels
 from recomind.streams import SessionStreams

@@ -22,11 +22,10 @@ from recomind.errors import SchemaError
 from recomind.ranker import load_rankers, load_weights, quality
 from recomind.ranker.model import SessionRanker
 from recomind.simulation.config import Pessimism, SimulatorConfig
+from recomind.simulation.dwell import DwellModel, fit_dwell
 from recomind.simulation.environment import state_from, state_tensors
 from recomind.simulation.response import (
-    DwellModel,
     SummaryNet,
-    fit_dwell,
     fit_gate,
     fit_leave,
     summaries,

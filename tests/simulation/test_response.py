@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from recomind.errors import ConfigError
 from recomind.simulation import SimulatorConfig
+from recomind.simulation.dwell import DwellModel, fit_dwell
 from recomind.simulation.response import (
     Coupling,
-    DwellModel,
     Fit,
     SummaryNet,
-    fit_dwell,
     fit_gate,
     fit_leave,
     fit_network,
