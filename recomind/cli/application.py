@@ -121,6 +121,3 @@ def config_message(error: BaseException) -> str:
     if full and full not in detail:
         return f"{full}: {detail}"
     return text if detail in text else f"{text}: {detail}"
-
-
-__all__ = ["OmegaConf", "config_message", "execute", "run_stage"]
