@@ -13,14 +13,13 @@ from recomind.cli.context import Run, is_current
 from recomind.cli.progress import StageLine
 from recomind.cli.train_policy import CURVE
 from recomind.data import SessionDataset
-from recomind.evaluation.calibration import calibration_curve
 from recomind.evaluation.html import write_html
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.report import build_report, environment_entry, read_report, write_report
 from recomind.evaluation.rollout import rollout
 from recomind.evaluation.table import print_report
 from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
-from recomind.ranker import SessionRanker, load_rankers, predict
+from recomind.ranker import SessionRanker, calibration_curve, load_rankers, predict
 from recomind.simulation import BatchedSessions, load_holdout, load_simulator
 from recomind.streams import SessionStreams, draw_seeds
 from recomind.types import CandidateSource, Policy

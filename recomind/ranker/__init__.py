@@ -1,10 +1,9 @@
 """The supervised multi-task ranker."""
 
+from recomind.ranker.calibration import calibration_curve
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.model import SessionRanker, StateEncoding, utility
 from recomind.ranker.store import (
-    calibration_bins,
-    expected_calibration_error,
     load_rankers,
     load_weights,
     quality,
@@ -23,8 +22,7 @@ __all__ = [
     "SessionRanker",
     "StateEncoding",
     "calibrate",
-    "calibration_bins",
-    "expected_calibration_error",
+    "calibration_curve",
     "fit_ranker",
     "load_rankers",
     "load_weights",

@@ -20,10 +20,12 @@ from recomind.artifacts import (
 )
 from recomind.data import TableCatalogue
 from recomind.errors import ArtifactError
+from recomind.ranker.calibration import calibration_curve
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.model import SessionRanker
 
 KIND = "ranker"
+_ECE_BINS = 15
 
 
 def save_rankers(
@@ -89,27 +91,7 @@ def quality(logits: Tensor, labels: Tensor, tasks: Sequence[str]) -> dict[str, f
         metrics[f"log_loss.{task}"] = float(
             -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped)).mean()
         )
-        metrics[f"ece.{task}"] = expected_calibration_error(p, y)
+        curve = calibration_curve(probability[:, column], labels[:, column].bool(), _ECE_BINS)
+        metrics[f"ece.{task}"] = curve["ece"]
         metrics[f"rate.{task}"] = float(y.mean())
     return metrics
-
-
-def calibration_bins(p: np.ndarray, y: np.ndarray, num_bins: int = 15) -> list[dict[str, float]]:
-    """Equal-count bins of predicted `p` [R] against observed `y` [R]: mean, mean, count."""
-    bins = []
-    for index in np.array_split(np.argsort(p, kind="stable"), num_bins):
-        if len(index):
-            bins.append(
-                {
-                    "predicted": float(p[index].mean()),
-                    "observed": float(y[index].mean()),
-                    "n": len(index),
-                }
-            )
-    return bins
-
-
-def expected_calibration_error(p: np.ndarray, y: np.ndarray) -> float:
-    """Mean |predicted - observed| over equal-count bins (Naeini et al., AAAI 2015)."""
-    bins = calibration_bins(p, y)
-    return sum(b["n"] * abs(b["predicted"] - b["observed"]) for b in bins) / len(p)

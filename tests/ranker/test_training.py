@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 from functools import cache
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -17,7 +16,7 @@ from recomind.data.sessions import ORDER
 from recomind.errors import RecomindError
 from recomind.ranker import (
     calibrate,
-    expected_calibration_error,
+    calibration_curve,
     fit_ranker,
     log_loss,
     new_ranker,
@@ -176,7 +175,7 @@ def calibrated(ranker, logits):
 
 
 def ece(logits, labels):
-    return expected_calibration_error(logits[:, 0].sigmoid().numpy(), labels[:, 0].numpy())
+    return calibration_curve(logits[:, 0].sigmoid(), labels[:, 0].bool())["ece"]
 
 
 def test_calibration_mends_logits_that_are_off():
@@ -235,5 +234,6 @@ def test_quality_by_hand():
 
 
 def test_calibration_error_of_a_constant_shift():
-    y = np.tile([0.0, 1.0], 500)
-    assert expected_calibration_error(np.full(1_000, 0.7), y) == pytest.approx(0.2, abs=0.02)
+    observed = torch.tensor([False, True]).repeat(500)
+    curve = calibration_curve(torch.full((1_000,), 0.7), observed, 15)
+    assert curve["ece"] == pytest.approx(0.2, abs=0.02)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recomind.errors import SchemaError
-from recomind.evaluation.calibration import calibration_curve
+from recomind.ranker import calibration_curve
 from recomind.streams import make_generator
 
 
