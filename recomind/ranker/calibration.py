@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -46,5 +47,7 @@ def calibration_curve(predicted: Tensor, observed: Tensor, num_bins: int = 10) -
 
 
 def _bin(part: Tensor) -> dict[str, Any]:
-    predicted, observed = part.mean(1).tolist()
-    return {"predicted": predicted, "observed": observed, "n": part.shape[1]}
+    """Means by exact summation: a tensor's own sum may differ in its last bit from run to run."""
+    num = part.shape[1]
+    predicted, observed = (math.fsum(row) / num for row in part.tolist())
+    return {"predicted": predicted, "observed": observed, "n": num}
