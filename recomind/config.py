@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import recomind
 from recomind.candidates import CandidatesConfig
@@ -221,5 +221,5 @@ def plain(value: Any) -> Any:
     return value
 
 
-__all__ = ["MISSING", "STAGES", "CollectConfig", "RecomindConfig", "conf_dir", "make_world",
+__all__ = ["STAGES", "CollectConfig", "RecomindConfig", "conf_dir", "make_world",
            "plain", "register", "resolve"]  # fmt: skip

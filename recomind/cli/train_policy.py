@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,6 +112,3 @@ class _Curve:
         with torch.no_grad():
             outcomes = rollout(environment, QPolicy(network), self.pool, self.seeds)
         return float(outcomes.reward.mean())
-
-
-Stage = Callable[[Run, int], None]

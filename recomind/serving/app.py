@@ -21,6 +21,7 @@ from recomind.errors import ConfigError
 from recomind.serving.config import ServingConfig
 from recomind.serving.engine import check_released, load_engine
 from recomind.serving.http import refuse, respond, too_large
+from recomind.training.cluster import start_ray
 from recomind.training.factories import fresh_items
 
 with warnings.catch_warnings():
@@ -188,17 +189,7 @@ def _running_ray(config: ServingConfig) -> Iterator[None]:
         return
     available = len(os.sched_getaffinity(0))
     _check_cpus(needed, available)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(
-            num_cpus=available,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
+    start_ray(available, _OBJECT_STORE_BYTES)
     try:
         yield
     finally:

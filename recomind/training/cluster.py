@@ -44,7 +44,7 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
         yield
         return
     _check_cpus(needed, len(os.sched_getaffinity(0)))
-    _start(needed)
+    start_ray(needed)
     try:
         yield
     finally:
@@ -73,7 +73,8 @@ def _check_cpus(needed: int, available: int) -> None:
         )
 
 
-def _start(num_cpus: int) -> None:
+def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> None:
+    """A Ray of this machine alone: no dashboard, no chatter, a small object store."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with warnings.catch_warnings():
@@ -83,5 +84,5 @@ def _start(num_cpus: int) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
+            object_store_memory=object_store_bytes,
         )
