@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import importlib
 import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 import recomind
+from recomind import plugins
 from recomind.candidates import CandidatesConfig
 from recomind.data import DataConfig, DataSource
 from recomind.errors import ConfigError, did_you_mean
@@ -31,9 +31,8 @@ from recomind.training.config import TrainingConfig
 
 STAGES = (
     "collect-logs", "prepare-data", "train-ranker", "build-index", "fit-simulator",
-    "train-policy", "evaluate", "export", "run", "serve",
+    "train-policy", "evaluate", "export", "run", "serve", "check-ranker",
 )  # fmt: skip
-_ALLOWED_PREFIXES = ("recomind.", "simulators.")
 
 
 @dataclass(kw_only=True)
@@ -175,15 +174,7 @@ def make_world(config: RecomindConfig) -> World | None:
         return None
     arguments = dict(config.world)
     target = str(arguments.pop("_target_", ""))
-    prefixes = (*_ALLOWED_PREFIXES, *config.allowed_targets)
-    if not target.startswith(prefixes):
-        raise ConfigError(
-            "world._target_ is outside the allowed prefixes",
-            got=target or "no _target_",
-            expected=list(prefixes),
-            mend="add your package to allowed_targets",
-        )
-    cls = _class_at(target)
+    cls = _world_class(target, config.allowed_targets)
     known = inspect.signature(cls.__init__).parameters
     for name in arguments:
         if name not in known:
@@ -192,13 +183,9 @@ def make_world(config: RecomindConfig) -> World | None:
     return cls(**arguments, reward_weights=dict(config.ranker.utility_weights))
 
 
-def _class_at(target: str) -> type[World]:
+def _world_class(target: str, allowed: list[str]) -> type[World]:
     """The class that a dotted path names; checked on the resolved object, not on the string."""
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError("world._target_ cannot be imported", got=f"{target}: {error}") from error
+    found = plugins.resolve(target, setting="world._target_", also=allowed)
     if not (isinstance(found, type) and issubclass(found, World)):
         raise ConfigError(
             "world._target_ is no world",

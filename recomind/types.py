@@ -6,13 +6,15 @@ A state with L = 4 of a session in its third step (two events in this session, o
 
     history_item_id   [ 0, 17,  4,  9]     oldest first; the last column is the latest event
     history_mask      [ F,  T,  T,  T]     padding is on the left, its ids are 0
+    history_gap_s     [ 0,  0, 90, 12]     item 9 came 12 s after item 4; before 17: unknown
+    gap_s             5                    this decision comes 5 s after item 9 was shown
     step              2                    columns L-2 and L-1 belong to this session
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from tensordict import TensorClass
@@ -32,7 +34,11 @@ class SessionState(TensorClass["nocast"]):
     history_item_id: Tensor  # [B, L] int64, oldest first; 0 where the mask is False
     history_feedback: Tensor  # [B, L, H] bool, tasks in the environment's order
     history_dwell_s: Tensor  # [B, L] float32, seconds; 0.0 where the mask is False
+    history_gap_s: Tensor  # [B, L] float32, seconds between the starts of the event before and
+    # this one; 0.0 where the mask is False or it is unknown (the oldest event of a timeline)
     history_mask: Tensor  # [B, L] bool
+    gap_s: Tensor  # [B] float32, seconds from the start of the latest event to this decision;
+    # 0.0 where there is no history or it is unknown
     step: Tensor  # [B] int64, events of this session so far
 
     @property
@@ -114,16 +120,20 @@ class Catalogue(Protocol):
 
 @runtime_checkable
 class Ranker(Protocol):
-    """A supervised model of the next response. `StateEncoding` is whatever the ranker likes."""
+    """A supervised model of the next response.
+
+    `snapshot` is the dated content of the catalogue that a logged decision saw; without one the
+    latest content is meant, as in serving.
+    """
 
     tasks: tuple[str, ...]
 
-    def encode_state(self, state: SessionState) -> object:
-        """Everything of `state` [B] that scoring needs; computed once per state."""
+    def encode_state(self, state: SessionState, snapshot: Tensor | None = None) -> Any:
+        """Everything of `state` [B] that scoring needs, computed once; `snapshot` is [B]."""
         ...
 
-    def score(self, encoding: object, item_id: Tensor) -> Tensor:
-        """Logits [B, K, H] for `item_id` [B, K]; never encodes the state again."""
+    def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
+        """Calibrated logits [B, K, H] of `item_id` [B, K]; `snapshot` is [B, 1] or [B, K]."""
         ...
 
 

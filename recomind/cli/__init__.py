@@ -20,6 +20,7 @@ stages, in the order of the flow (each takes Hydra overrides; --help shows its s
   run             all of it, in rounds; the same command goes on after a stop
 
   serve           scorer folder, index      -> HTTP service on loopback
+  check-ranker    rankers, or one of yours  -> what is wrong with them
 
 other commands
   results [dir]   one table over the reports below a folder (default: runs)

@@ -22,6 +22,7 @@ from recomind.cli import stages
 from recomind.cli.context import Run
 from recomind.config import conf_dir, register, resolve
 from recomind.errors import ConfigError, RecomindError, did_you_mean
+from recomind.plugins import allow
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
 
@@ -76,6 +77,7 @@ def _check_launcher(arguments: Sequence[str]) -> None:
 def execute(stage: str, config: DictConfig) -> int:
     """Run one job; returns 0, or `exit_unreleased` where the gate stayed shut."""
     resolved = resolve(config)
+    allow(resolved.allowed_targets)  # by the environment, which workers inherit
     torch.set_num_threads(resolved.training.num_threads)
     logging.getLogger("ray").setLevel(logging.ERROR)  # in a launcher's worker it tells more
     released = _function(stage)(Run(resolved), resolved.round)

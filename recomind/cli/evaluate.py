@@ -19,10 +19,10 @@ from recomind.evaluation.report import build_report, environment_entry, read_rep
 from recomind.evaluation.rollout import rollout
 from recomind.evaluation.table import print_report
 from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
-from recomind.ranker import SessionRanker, calibration_curve, load_rankers, predict
+from recomind.ranker import calibration_curve, load_rankers, predict
 from recomind.simulation import BatchedSessions, load_holdout, load_simulator
 from recomind.streams import SessionStreams, draw_seeds
-from recomind.types import CandidateSource, Policy
+from recomind.types import CandidateSource, Policy, Ranker
 
 
 def run(run: Run, round_index: int) -> bool:
@@ -104,7 +104,7 @@ def _environments(run: Run, round_index: int) -> list[tuple[str, str, BatchedSes
 
 @torch.no_grad()
 def _parity(
-    run: Run, round_index: int, ranker: SessionRanker, simulator: BatchedSessions,
+    run: Run, round_index: int, ranker: Ranker, simulator: BatchedSessions,
     pool: CandidateSource,
 ) -> dict[str, float | int]:  # fmt: skip
     """The untrained network against the ranker, on states that the simulator begins from."""
@@ -117,7 +117,7 @@ def _parity(
     return step0_parity(scores, q_BK, candidates.mask)
 
 
-def _calibration(ranker: SessionRanker, dataset: SessionDataset, num_bins: int) -> dict[str, Any]:
+def _calibration(ranker: Ranker, dataset: SessionDataset, num_bins: int) -> dict[str, Any]:
     """Calibration of the ranker on the test days, per task."""
     rows = dataset.rows("test")
     if len(rows) == 0:

@@ -7,7 +7,7 @@ from recomind.cli.collect_logs import load_policy
 from recomind.cli.context import Run, is_current
 from recomind.errors import ArtifactError
 from recomind.evaluation.report import read_report
-from recomind.export import export_and_verify
+from recomind.export import ExportRecord, export_and_verify
 
 
 def run(run: Run, round_index: int) -> None:
@@ -26,17 +26,16 @@ def run(run: Run, round_index: int) -> None:
     if is_current(folder, manifest):
         return line.skipped()
     dataset = run.dataset(round_index)
-    parity = export_and_verify(
-        folder,
-        load_policy(run, round_index),
-        manifest_config=manifest.config,
+    record = ExportRecord(
+        config=manifest.config,
         seed=manifest.seed,
         released=bool(gate["released"]),
         reasons=gate["reasons"],
         user_feature_names=dataset.user_feature_names,
         inputs=manifest.inputs,
-        start=dataset.state(dataset.session_starts()),
     )
+    start = dataset.state(dataset.session_starts())
+    parity = export_and_verify(folder, load_policy(run, round_index), record, start=start)
     line.done(
         f"(released: {str(gate['released']).lower()}; largest difference of a score "
         f"{parity['max_abs_difference']:.1e} in a fresh process)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recomind.cli import (
     build_index,
+    check_ranker,
     collect_logs,
     evaluate,
     export,
@@ -26,4 +27,5 @@ FUNCTIONS = {
     "export": export.run,
     "run": run.run,
     "serve": serve.run,
+    "check-ranker": check_ranker.run,
 }

@@ -3,75 +3,141 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
+from recomind.artifacts import Manifest
 from recomind.cli.context import Run, is_current
 from recomind.cli.progress import StageLine
-from recomind.data import SessionDataset
+from recomind.data import SessionDataset, SessionSource, SessionStream
 from recomind.ranker import (
     SessionRanker,
+    calibrate_on,
     fit_ranker,
     load_rankers,
     new_ranker,
-    predict,
-    quality,
+    predict_blocks,
+    quality_report,
+    report_groups,
     save_rankers,
+    training_rows,
+    trunk_of,
 )
+from recomind.ranker.config import ExternalKind
+from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external, require_tasks
 from recomind.streams import hash_uniform
+from recomind.types import Ranker
+
+_KEPT_SHARE = 0.8  # of the sessions, for a member that is not the first
 
 
 def run(run: Run, round_index: int) -> None:
-    """Fit every member; later rounds start from the weights of the round before."""
+    """Fit every member; later rounds start from the weights of the round before.
+
+    With an external ranker, that is the first member, completed by the second for the tasks that
+    it does not have; it is calibrated and otherwise left as it is.
+    """
     folder = run.path("ranker", round_index)
     inputs = run.session_folders(round_index)
     if round_index:
         inputs = [*inputs, run.path("ranker", round_index - 1)]
     manifest = run.manifest("ranker", "train-ranker", round_index, ["ranker"], inputs)
     line = run.line("train-ranker", round_index)
+    config = run.config.ranker
     if is_current(folder, manifest):
         return line.skipped()
-    dataset = run.dataset(round_index)
-    members = [
-        _fit_member(run, dataset, round_index, member, line)
-        for member in range(run.config.ranker.num_members)
+    source = SessionStream.open(
+        run.session_folders(round_index), config.history_length, config.max_block_events
+    )
+    external = _external(run, source)
+    # The external ranker is calibrated before the rest is trained: what is wrong with it shows.
+    first = 0 if external is None else 1
+    own = [
+        _fit_member(run, source, round_index, member, line, whole=member == first)
+        for member in range(first, config.num_members)
     ]
-    test = dataset.rows("test")
-    if len(test):
-        manifest.metrics = quality(*predict(members[0], dataset, test), dataset.tasks)
-    save_rankers(folder, members, dataset.catalogue, manifest)
-    task = next(iter(run.weights))
-    auc = manifest.metrics.get(f"auc.{task}")
-    line.done(f"(AUC {auc:.4f} for {task} on later days)" if auc else "")
+    members: list[Ranker] = [*own]
+    if external is not None:
+        members = [CompletedRanker(external, own[0]), *own]
+    manifest.metrics = _quality(members[0], source)
+    save_rankers(folder, members, source.catalogue, manifest)
+    line.done(_summary(run, manifest))
+
+
+def _external(run: Run, source: SessionSource) -> ExternalRanker | None:
+    config = run.config.ranker.external
+    if config.kind is ExternalKind.none:
+        return None
+    require_tasks(config, source.tasks)
+    ranker = load_external(config, source.catalogue)
+    calibrate_on(ranker, source)
+    return ranker
 
 
 def _fit_member(
-    run: Run, dataset: SessionDataset, round_index: int, member: int, line: StageLine
-) -> SessionRanker:
-    """One member: its own seed and its own bootstrap sample of the sessions."""
+    run: Run, source: SessionSource, round_index: int, member: int, line: StageLine,
+    *, whole: bool,
+) -> SessionRanker:  # fmt: skip
+    """One member: its own seed, and all sessions or its own bootstrap sample of them."""
     config = run.config.ranker
     seed = run.seed(f"member-{member}", round_index)
-    if round_index == 0:
-        ranker = new_ranker(dataset, config, seed)
-    else:
-        ranker = load_rankers(run.path("ranker", round_index - 1))[member]
-        ranker.catalogue = dataset.catalogue
-        ranker.calibration_slope.fill_(1.0)
-        ranker.calibration_offset.fill_(0.0)
+    ranker = _start(run, source, round_index, member, seed)
     total = config.num_members
+
+    def rows(block: SessionDataset) -> Tensor:
+        chosen = training_rows(block)
+        if whole:
+            return chosen
+        kept = hash_uniform(block.session_key(chosen), seed % 2**31) < _KEPT_SHARE
+        return chosen[kept]
+
+    name = f"{run.path('ranker', round_index).name}_member_{member}_{seed:x}.safetensors"
     return fit_ranker(
         ranker,
-        dataset,
-        rows=_member_rows(dataset, member, seed),
-        calibration_rows=dataset.rows("calibration", holdout=False),
+        source,
         num_epochs=config.refit_epochs if round_index else config.num_epochs,
         seed=seed,
-        progress=lambda done, of, loss: line(member + done / of, total, f"loss {loss:.4f}"),
+        rows=rows,
+        progress=lambda share, loss: line(member + share, total, f"loss {loss:.4f}"),
+        checkpoint=run.folder / "checkpoints" / name,
     )
 
 
-def _member_rows(dataset: SessionDataset, member: int, seed: int) -> torch.Tensor:
-    """All training rows for the first member, the ranker; 80 % of the sessions for another."""
-    rows = dataset.rows("train", holdout=False)
-    if member == 0:
-        return rows
-    kept = hash_uniform(dataset.session_index(rows), seed % 2**31) < 0.8
-    return rows[kept]
+def _start(
+    run: Run, source: SessionSource, round_index: int, member: int, seed: int
+) -> SessionRanker:
+    """Fresh weights in the first round, those of the round before in a later one."""
+    if round_index == 0:
+        return new_ranker(source, run.config.ranker, seed)
+    before = load_rankers(run.path("ranker", round_index - 1))[member]
+    ranker = trunk_of([before])
+    ranker.catalogue, ranker.table = source.catalogue, None
+    return ranker
+
+
+def _quality(ranker: Ranker, source: SessionSource) -> dict[str, float]:
+    """Figures of the test days; none where the log has no such days."""
+    if source.num_rows("test") == 0:
+        return {}
+    seen = torch.zeros(source.catalogue.num_items, dtype=torch.bool)
+    for block in source.blocks():
+        seen[block.item_id(training_rows(block))] = True
+    logits, labels = predict_blocks(ranker, source, _test_rows)
+    groups = _groups(source, seen, len(labels))
+    return quality_report(logits, labels, ranker.tasks, groups)
+
+
+def _test_rows(block: SessionDataset) -> Tensor:
+    return block.rows("test")
+
+
+def _groups(source: SessionSource, seen: Tensor, num_rows: int) -> dict[str, Tensor]:
+    parts: list[dict[str, Tensor]] = [
+        report_groups(block, _test_rows(block), seen) for block in source.blocks()
+    ]
+    return {name: torch.cat([part[name] for part in parts])[:num_rows] for name in parts[0]}
+
+
+def _summary(run: Run, manifest: Manifest) -> str:
+    task = next(iter(run.weights))
+    auc = manifest.metrics.get(f"auc.{task}")
+    return f"(AUC {auc:.4f} for {task} on later days)" if auc else ""

@@ -10,7 +10,7 @@ A row is an index into the events, which stand timeline after timeline, oldest f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from recomind.artifacts import read_manifest
 from recomind.data.catalogue import TableCatalogue, check_range
-from recomind.data.sessions import EVENTS, KIND, SPLITS
-from recomind.errors import ArtifactError, ConfigError, did_you_mean
+from recomind.data.rounds import concatenated, read_facts
+from recomind.data.sessions import EVENTS, SPLITS, split_code
+from recomind.errors import ConfigError
+from recomind.streams import hash_int64
 from recomind.types import SessionState
 
 
@@ -30,7 +31,7 @@ class SessionDataset:
 
     Args:
         frame: events sorted as `recomind.data.sessions.ORDER` says, rounds one after another,
-            `history_id` and `session_id` unique across rounds, with a column `round_index`.
+            `history_id` unique across rounds, with a column `round_index`.
         catalogue: the items.
         tasks: names of the task columns, in order.
         user_feature_names: names of the `u_*` columns without the prefix, in order.
@@ -56,6 +57,7 @@ class SessionDataset:
         self._holdout = _tensor(frame, "holdout", np.bool_)
         self._dwell_s = _tensor(frame, "dwell_s", np.float32)
         self._propensity = _tensor(frame, "propensity", np.float64)
+        self._gap_s = _seconds_since_last(frame)
         self._labels_EH = _matrix(frame, list(self.tasks), np.uint8).bool()
         self._user_EU = _matrix(frame, [f"u_{n}" for n in self.user_feature_names], np.float32)
         self._split = torch.from_numpy(
@@ -65,7 +67,7 @@ class SessionDataset:
             .copy()
         )
         self._begin = _first_rows(self._int["history_id"])
-        _, self._session = torch.unique_consecutive(self._int["session_id"], return_inverse=True)
+        _, self._session = torch.unique_consecutive(self._session_keys(), return_inverse=True)
 
     @classmethod
     def load(cls, folders: Sequence[Path], history_length: int) -> SessionDataset:
@@ -76,17 +78,13 @@ class SessionDataset:
                 items differ between the folders.
             ConfigError: no folder, or a history length below 1.
         """
-        if not folders:
-            raise ConfigError("no sessions to load", got="no folder", expected="at least one")
-        extras = [read_manifest(Path(folder), KIND).extra for folder in folders]
-        for name in ("tasks", "user_feature_names", "num_items"):
-            _require_equal(name, [extra[name] for extra in extras], folders)
+        facts = read_facts(folders)
         frames = [pl.read_parquet(Path(folder) / EVENTS) for folder in folders]
         return cls(
-            _concatenated(frames),
+            concatenated(dict(enumerate(frames))),
             TableCatalogue.load(Path(folders[-1])),
-            tasks=extras[0]["tasks"],
-            user_feature_names=extras[0]["user_feature_names"],
+            tasks=facts["tasks"],
+            user_feature_names=facts["user_feature_names"],
             history_length=history_length,
         )
 
@@ -108,10 +106,18 @@ class SessionDataset:
         """
         chosen = self._int["position"] >= 0
         if splits:
-            chosen &= torch.isin(self._split, torch.tensor([_split_code(s) for s in splits]))
+            chosen &= torch.isin(self._split, torch.tensor([split_code(s) for s in splits]))
         if holdout is not None:
             chosen &= self._holdout == holdout
         return chosen.nonzero()[:, 0]
+
+    def num_rows(self, *splits: str, holdout: bool | None = None) -> int:
+        """How many `rows` there are."""
+        return len(self.rows(*splits, holdout=holdout))
+
+    def blocks(self, generator: torch.Generator | None = None) -> Iterator[SessionDataset]:
+        """The dataset itself, as the one block of a `SessionSource`."""
+        yield self
 
     def session_starts(self, *splits: str, holdout: bool | None = None) -> Tensor:
         """Rows [B] int64 that open a session; the arguments are those of `rows`."""
@@ -120,13 +126,17 @@ class SessionDataset:
 
     def state(self, rows: Tensor) -> SessionState:
         """What was known before the events `rows` [B]."""
-        return self._state(rows, rows, self._int["position"][rows])
+        return self._state(rows, rows, self._int["position"][rows], self._gap_s)
 
     def next_state(self, rows: Tensor) -> SessionState:
-        """What was known after the events `rows` [B]; user features stay those before them."""
-        return self._state(rows, rows + 1, self._int["position"][rows] + 1)
+        """What was known after the events `rows` [B]; user features stay those before them.
 
-    def _state(self, rows: Tensor, until: Tensor, step: Tensor) -> SessionState:
+        `gap_s` is the event's dwell time: the next item would start when this one ends. When the
+        user really came back would tell whether they had left.
+        """
+        return self._state(rows, rows + 1, self._int["position"][rows] + 1, self._dwell_s)
+
+    def _state(self, rows: Tensor, until: Tensor, step: Tensor, gap_s_E: Tensor) -> SessionState:
         """History [B, L] = the rows [until - L, until) that are of the row's timeline."""
         check_range(rows, len(self), "row")
         source_BL = until[:, None] + torch.arange(-self.history_length, 0)
@@ -138,10 +148,20 @@ class SessionDataset:
             history_item_id=self._int["item_id"][source_BL] * mask_BL,
             history_feedback=self._labels_EH[source_BL] & mask_BL[..., None],
             history_dwell_s=self._dwell_s[source_BL] * mask_BL,
+            history_gap_s=self._gap_s[source_BL] * mask_BL,
             history_mask=mask_BL,
+            gap_s=gap_s_E[rows],
             step=step,
             batch_size=[len(rows)],
         )
+
+    def user_id(self, rows: Tensor) -> Tensor:
+        """[B] int64."""
+        return self._int["user_id"][rows]
+
+    def position(self, rows: Tensor) -> Tensor:
+        """[B] int64: 0-based place in the session."""
+        return self._int["position"][rows]
 
     def item_id(self, rows: Tensor) -> Tensor:
         """[B] int64: the item shown."""
@@ -179,7 +199,16 @@ class SessionDataset:
         """[B] int64: equal for events of one session, different across sessions and rounds."""
         return self._session[rows]
 
+    def session_key(self, rows: Tensor) -> Tensor:
+        """[B] int64: a hash of round and session, the same in whichever block they are read."""
+        return self._session_keys(rows)
 
+    def _session_keys(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        of_round = hash_int64(self._int["round_index"][rows], _SALT_SESSION)
+        return hash_int64(self._int["session_id"][rows] ^ of_round, _SALT_SESSION)
+
+
+_SALT_SESSION = 83
 _INTEGERS = (
     "history_id", "session_id", "position", "user_id", "item_id", "snapshot", "round_index",
 )  # fmt: skip
@@ -199,35 +228,13 @@ def _matrix(frame: pl.DataFrame, names: list[str], dtype: type[np.generic]) -> T
     return torch.from_numpy(np.ascontiguousarray(frame.select(names).to_numpy(), dtype=dtype))
 
 
+def _seconds_since_last(frame: pl.DataFrame) -> Tensor:
+    """[E] float32: seconds since the timeline's event before; 0.0 at its first event."""
+    since_ms = pl.col("time_ms").diff().over("history_id").fill_null(0)
+    return _tensor(frame.select(gap_s=since_ms / 1000), "gap_s", np.float32)
+
+
 def _first_rows(history_id: Tensor) -> Tensor:
     """[E] int64: the first row of each row's timeline, for ids [E] in unbroken runs."""
     _, counts = torch.unique_consecutive(history_id, return_counts=True)
     return torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-
-
-def _split_code(split: str) -> int:
-    if split not in SPLITS:
-        raise ConfigError("unknown split", got=split, mend=did_you_mean(split, SPLITS))
-    return SPLITS.index(split)
-
-
-def _concatenated(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """Rounds one after another; ids are offset so that they stay unique across rounds."""
-    parts, offset = [], {"history_id": 0, "session_id": 0}
-    for index, frame in enumerate(frames):
-        shifted = [pl.col(n) - frame[n].min() + first for n, first in offset.items()]  # pyright: ignore
-        parts.append(
-            frame.with_columns(*shifted, pl.lit(index, dtype=pl.Int64).alias("round_index"))
-        )
-        offset = {n: int(parts[-1][n].max()) + 1 for n in offset}  # pyright: ignore
-    return pl.concat(parts)
-
-
-def _require_equal(name: str, values: list[object], folders: Sequence[Path]) -> None:
-    for value, folder in zip(values, folders, strict=True):
-        if value != values[0]:
-            raise ArtifactError(
-                f"rounds of sessions differ in {name}",
-                got=f"{value} in {folder}",
-                expected=f"{values[0]} as in {folders[0]}",
-            )

@@ -25,9 +25,10 @@ from recomind.data.validate import (
     require_rows,
     require_schema,
 )
-from recomind.errors import SchemaError
+from recomind.errors import ConfigError, SchemaError, did_you_mean
 
 KIND, EVENTS = "sessions", "sessions.parquet"
+ROW_GROUP_EVENTS = 50_000  # of the file; a reader of a part reads whole row groups
 SPLITS = ("history", "train", "calibration", "test")
 ORDER = ("history_id", "time_ms", "position")
 SCHEMA: dict[str, pl.DataType] = {
@@ -84,8 +85,15 @@ def write_sessions(
         "num_items": catalogue.num_items,
     }
     with write_artifact(folder, manifest) as staging:
-        frame.write_parquet(staging / EVENTS)
+        frame.write_parquet(staging / EVENTS, row_group_size=ROW_GROUP_EVENTS)
         catalogue.save(staging)
+
+
+def split_code(split: str) -> int:
+    """Place of a split in `SPLITS`; ConfigError where there is none of that name."""
+    if split not in SPLITS:
+        raise ConfigError("unknown split", got=split, mend=did_you_mean(split, SPLITS))
+    return SPLITS.index(split)
 
 
 def user_feature_columns(frame: pl.DataFrame) -> list[str]:

@@ -2,9 +2,10 @@
 
 from recomind.export.golden import Golden, random_states
 from recomind.export.parity import compare, export_and_verify
-from recomind.export.scorer import PolicyScorer, export_policy, load_scorer
+from recomind.export.scorer import ExportRecord, PolicyScorer, export_policy, load_scorer
 
 __all__ = [
+    "ExportRecord",
     "Golden",
     "PolicyScorer",
     "compare",

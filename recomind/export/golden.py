@@ -100,13 +100,16 @@ def random_states(
     dwell_s = -20.0 * torch.rand(shape, generator=generator).clamp(min=1e-6).log()
     step = torch.rand(num, generator=generator) * (count[:, 0] + 1)
     user_id, user_features = _users(start, num, num_user_features, generator)
+    gap_s = -60.0 * torch.rand(num, history_length + 1, generator=generator).clamp(min=1e-6).log()
     return SessionState(
         user_id=user_id,
         user_features=user_features,
         history_item_id=item_id * mask,
         history_feedback=feedback & mask[..., None],
         history_dwell_s=dwell_s * mask,
+        history_gap_s=gap_s[:, 1:] * mask,
         history_mask=mask,
+        gap_s=gap_s[:, 0] * (count[:, 0] > 0),
         step=step.long(),
         batch_size=[num],
     )

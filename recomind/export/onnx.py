@@ -1,7 +1,8 @@
 """The scorer as one ONNX file: state and candidates in, Q and utility out.
 
     inputs   user_features [B, U], history_item_id [B, L], history_feedback [B, L, H],
-             history_dwell_s [B, L], history_mask [B, L], step [B], item_id [B, K]
+             history_dwell_s [B, L], history_gap_s [B, L], history_mask [B, L], gap_s [B],
+             step [B], item_id [B, K]
     outputs  q [B, K], utility [B, K]
 
 `B` and `K` are free; types are those of `SessionState`. The file carries the table of item
@@ -14,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,13 @@ from torch import Tensor, nn
 from recomind.errors import ConfigError, ParityError
 from recomind.export.golden import Golden, make_golden
 from recomind.export.scorer import PolicyScorer
+from recomind.ranker import SessionRanker
 from recomind.streams import make_generator
 from recomind.types import SessionState
 
 STATE_INPUTS = (
-    "user_features", "history_item_id", "history_feedback", "history_dwell_s", "history_mask",
-    "step",
+    "user_features", "history_item_id", "history_feedback", "history_dwell_s", "history_gap_s",
+    "history_mask", "gap_s", "step",
 )  # fmt: skip
 INPUTS, OUTPUTS = (*STATE_INPUTS, "item_id"), ("q", "utility")
 _EXTERNAL_BYTES = 2**30  # protobuf holds no more than 2 GiB; larger weights lie beside the file
@@ -63,7 +66,7 @@ def export_onnx(scorer: PolicyScorer, path: Path, golden: Golden) -> dict[str, A
         ConfigError: no table, or a package that the exporter needs is absent.
         ParityError: ONNX Runtime answers otherwise; the file is removed.
     """
-    _check_possible(scorer)
+    check_possible(scorer)
     sample = make_golden(scorer, make_generator(0), num_states=3, num_candidates=5)
     batch, candidates = torch.export.Dim("batch"), torch.export.Dim("candidates")
     shapes = (*({0: batch} for _ in STATE_INPUTS), {0: batch, 1: candidates})
@@ -120,13 +123,22 @@ def _inputs(golden: Golden) -> dict[str, Tensor]:
 
 
 def _num_bytes(scorer: PolicyScorer) -> int:
-    table = scorer.network.frozen._table
-    tensors = list(scorer.network.state_dict().values()) + ([] if table is None else [table])
+    table = scorer.network.trunk.table
+    tensors = list(scorer.network.state_dict().values())
+    tensors += [] if table is None else [getattr(table, f.name) for f in fields(table)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _check_possible(scorer: PolicyScorer) -> None:
-    if scorer.network.frozen._table is None:
+def check_possible(scorer: PolicyScorer) -> None:
+    """Raise ConfigError unless `scorer` can become an ONNX file here."""
+    if not isinstance(scorer.network.frozen, SessionRanker):
+        raise ConfigError(
+            "a policy on an external ranker has no ONNX form: that model is a file of its own",
+            got=type(scorer.network.frozen).__name__,
+            expected="a policy that started from a ranker of ours",
+            mend="export without ONNX and serve the scorer's folder, which holds the model",
+        )
+    if scorer.network.frozen.table is None:
         raise ConfigError(
             "ONNX needs the table of item vectors",
             got=f"{scorer.catalogue.num_items} items, more than ranker.max_table_items",

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from torch import Tensor
 from recomind.artifacts import MANIFEST, Manifest, write_artifact, write_json
 from recomind.errors import ParityError
 from recomind.export.golden import GOLDEN, Golden, answer, make_golden
-from recomind.export.onnx import export_onnx
-from recomind.export.scorer import PolicyScorer, export_policy
+from recomind.export.onnx import check_possible, export_onnx
+from recomind.export.scorer import ExportRecord, PolicyScorer, export_policy
 from recomind.policy import QNetwork
 from recomind.streams import make_generator
 from recomind.types import SessionState
@@ -116,13 +115,8 @@ def verify_in_fresh_process(scorer_folder: Path, golden_path: Path) -> dict[str,
 def export_and_verify(
     folder: Path,
     network: QNetwork,
+    record: ExportRecord,
     *,
-    manifest_config: Mapping[str, Any],
-    seed: int,
-    released: bool,
-    reasons: Sequence[str],
-    user_feature_names: Sequence[str],
-    inputs: Mapping[str, str] | None = None,
     start: SessionState | None = None,
     num_states: int = 1000,
     num_candidates: int = 64,
@@ -133,12 +127,7 @@ def export_and_verify(
     Args:
         folder: where the artifact goes.
         network: the trained Q network.
-        manifest_config: resolved config to keep.
-        seed: of the run; the golden requests follow from it.
-        released: the release gate's verdict.
-        reasons: why it was not released.
-        user_feature_names: U names.
-        inputs: name -> identity of the artifacts that the network came from.
+        record: what the manifest says of the run.
         start: [any] start states from which the golden users are drawn; random ones where None.
         num_states: golden requests.
         num_candidates: of each.
@@ -152,18 +141,17 @@ def export_and_verify(
         ConfigError: ONNX is asked for and cannot be had; see `export_onnx`.
         ParityError: the exported scorer answers differently; no artifact is left.
     """
-    trained = PolicyScorer(network, user_feature_names)
+    trained = PolicyScorer(network, record.user_feature_names)
+    if with_onnx:
+        check_possible(trained)
     golden = make_golden(
-        trained, make_generator(seed), num_states=num_states, num_candidates=num_candidates,
-        start=start,
+        trained, make_generator(record.seed), num_states=num_states,
+        num_candidates=num_candidates, start=start,
     )  # fmt: skip
     manifest = Manifest(kind="scorer")
     with write_artifact(folder, manifest) as staging:
         trial = staging / "trial"
-        written = export_policy(
-            trial, network, manifest_config=manifest_config, seed=seed, released=released,
-            reasons=reasons, user_feature_names=user_feature_names, inputs=inputs,
-        )  # fmt: skip
+        written = export_policy(trial, network, record)
         golden.save(staging / GOLDEN)
         report = verify_in_fresh_process(trial, staging / GOLDEN)
         if with_onnx:

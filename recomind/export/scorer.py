@@ -2,6 +2,7 @@
 
 catalogue.safetensors, catalogue.json    the items' latest content
 weights.safetensors                      the whole Q network, the ranker included
+external/                                the model of a ranker that existed already, if there is one
 manifest.json                            kind "scorer"; extra holds all that rebuilds the network,
                                          and the release gate's verdict
 
@@ -10,10 +11,10 @@ Symbols: `B` states, `K` candidates, `L` history events, `U` user features.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +24,14 @@ from recomind.data import TableCatalogue, materialise
 from recomind.errors import ArtifactError, SchemaError
 from recomind.policy import PolicyConfig, QNetwork, support_mask
 from recomind.policy.network import QEncoding
-from recomind.ranker import RankerConfig, SessionRanker, load_weights
+from recomind.ranker import SessionRanker
+from recomind.ranker.recipe import (
+    build_ranker,
+    config_from_json,
+    config_to_json,
+    load_weights,
+    ranker_recipe,
+)
 from recomind.types import SessionState
 
 KIND, WEIGHTS = "scorer", "weights.safetensors"
@@ -54,15 +62,15 @@ class PolicyScorer:
         reasons: Sequence[str] = (),
     ) -> None:
         self.network = network
-        self.catalogue, self.feedback_tasks = network.frozen.catalogue, network.tasks
-        self.history_length = network.frozen.config.history_length
-        self.num_user_features = network.frozen.num_user_features
+        self.catalogue, self.feedback_tasks = network.catalogue, network.trunk.tasks
+        self.history_length = network.trunk.config.history_length
+        self.num_user_features = network.trunk.num_user_features
         self.user_feature_names = tuple(user_feature_names)
         self.released, self.reasons = released, tuple(reasons)
 
     @torch.no_grad()
-    def encode_state(self, state: SessionState) -> QEncoding:
-        """Everything of `state` [B] that scoring needs.
+    def encode_state(self, state: SessionState, snapshot: Tensor | None = None) -> QEncoding:
+        """Everything of `state` [B] that scoring needs; `snapshot` is [B].
 
         Raises:
             SchemaError: other user features or feedback tasks, or a longer history, than the
@@ -76,20 +84,22 @@ class PolicyScorer:
                 got=f"(U, H) = {got}, L = {state.history_mask.shape[-1]}",
                 expected=f"(U, H) = {expected}, L <= {self.history_length}",
             )
-        return self.network.encode_state(state)
+        return self.network.encode_state(state, snapshot)
 
-    def score(self, encoding: QEncoding, item_id: Tensor) -> Tensor:
+    def score(self, encoding: QEncoding, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
         """Q [B, K, 1] of `item_id` [B, K], in units of reward."""
-        return self.values(encoding, item_id)[0][..., None]
+        return self.values(encoding, item_id, snapshot)[0][..., None]
 
     def utility(self, encoding: QEncoding, item_id: Tensor) -> Tensor:
         """The frozen ranker's expected reward of the next response [B, K]."""
         return self.values(encoding, item_id)[1]
 
     @torch.no_grad()
-    def values(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
+    def values(
+        self, encoding: QEncoding, item_id: Tensor, snapshot: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Q [B, K] and utility [B, K] of `item_id` [B, K]."""
-        return self.network.score_encoded(encoding, item_id)
+        return self.network.score_encoded(encoding, item_id, snapshot)
 
     def rank(self, state: SessionState, item_id: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Order the candidates as the policy acts.
@@ -135,69 +145,61 @@ def order_slots(
     return order_BK.gather(1, by_tier)
 
 
+@dataclass(kw_only=True, slots=True)
+class ExportRecord:
+    """What a scorer's manifest says of the run beside what rebuilds the network."""
+
+    config: Mapping[str, Any]  # resolved, of the run
+    seed: int  # of the run; the golden requests follow from it
+    released: bool  # the release gate's verdict
+    reasons: Sequence[str]  # why it was not released; empty where it was
+    user_feature_names: Sequence[str]  # U names, in the order of `SessionState.user_features`
+    inputs: Mapping[str, str] = field(default_factory=dict)  # name -> identity of an artifact
+
+
 def export_policy(
-    folder: Path,
-    network: QNetwork,
-    *,
-    manifest_config: Mapping[str, Any],
-    seed: int,
-    released: bool,
-    reasons: Sequence[str],
-    user_feature_names: Sequence[str],
-    inputs: Mapping[str, str] | None = None,
-    max_catalogue_items: int = 5_000_000,
+    folder: Path, network: QNetwork, record: ExportRecord, *, max_catalogue_items: int = 5_000_000
 ) -> Manifest:
     """Write an artifact of kind "scorer" from a trained network.
 
     Args:
         folder: where it goes.
-        network: the trained Q network; its catalogue's latest content is copied.
-        manifest_config: resolved config to keep.
-        seed: of the run.
-        released: the release gate's verdict.
-        reasons: why it was not released.
-        user_feature_names: U names, in the order of `SessionState.user_features`.
-        inputs: name -> identity of the artifacts that the network came from.
+        network: the trained Q network; its catalogue's latest content and the model of an
+            external ranker are copied.
+        record: what the manifest says of the run.
         max_catalogue_items: a larger catalogue is refused.
 
     Returns:
         The manifest as written.
 
     Raises:
-        ConfigError: the catalogue is too large to be copied.
+        ConfigError: the catalogue is too large to be copied, or the ranker cannot be.
         SchemaError: names for another number of user features.
     """
-    extra = rebuild_recipe(network, user_feature_names)
-    catalogue = materialise(network.frozen.catalogue, max_catalogue_items)
+    names = list(record.user_feature_names)
+    if len(names) != network.trunk.num_user_features:
+        expected = f"{network.trunk.num_user_features} names"
+        raise SchemaError("one name a user feature", got=names, expected=expected)
+    catalogue = materialise(network.catalogue, max_catalogue_items)
+    verdict = {"released": bool(record.released), "reasons": list(record.reasons)}
     manifest = Manifest(
-        kind=KIND,
-        seed=seed,
-        config=dict(manifest_config),
-        inputs=dict(inputs or {}),
-        extra=extra | {"released": bool(released), "reasons": list(reasons)},
+        kind=KIND, seed=record.seed, config=dict(record.config), inputs=dict(record.inputs)
     )
     with write_artifact(folder, manifest) as staging:
+        manifest.extra = verdict | rebuild_recipe(network, staging) | {"user_feature_names": names}
         catalogue.save(staging)
         save_tensors(staging / WEIGHTS, network.state_dict())
     return manifest
 
 
-def rebuild_recipe(network: QNetwork, user_feature_names: Sequence[str]) -> dict[str, Any]:
-    """What `load_scorer` needs beside the weights and the catalogue, as JSON."""
-    ranker = network.frozen
-    if len(user_feature_names) != ranker.num_user_features:
-        raise SchemaError(
-            "one name a user feature",
-            got=list(user_feature_names),
-            expected=f"{ranker.num_user_features} names",
-        )
+def rebuild_recipe(network: QNetwork, staging: Path) -> dict[str, Any]:
+    """What `load_scorer` needs beside weights and catalogue; external models go to `staging`."""
+    weights = network.weights_H.tolist()
     return {
-        "tasks": list(ranker.tasks),
-        "num_user_features": ranker.num_user_features,
-        "user_feature_names": list(user_feature_names),
-        "ranker_config": dataclasses.asdict(ranker.config),
-        "policy_config": dataclasses.asdict(network.config),
-        "reward_weights": dict(zip(ranker.tasks, network.weights_H.tolist(), strict=True)),
+        "ranker": ranker_recipe(network.frozen, staging),
+        "trunk": ranker_recipe(network.trunk, staging),
+        "policy_config": config_to_json(network.config),
+        "reward_weights": dict(zip(network.tasks, weights, strict=True)),
     }
 
 
@@ -208,21 +210,23 @@ def load_scorer(folder: Path) -> PolicyScorer:
         ArtifactError: absent, damaged, or weights that do not fit what the manifest says.
     """
     folder = Path(folder)
-    extra = read_manifest(folder, KIND).extra
-    catalogue = TableCatalogue.load(folder)
+    extra, catalogue = read_manifest(folder, KIND).extra, TableCatalogue.load(folder)
     try:
-        network = _untrained_network(extra, catalogue)
+        network = _untrained_network(extra, catalogue, folder)
         names, released = extra["user_feature_names"], extra["released"]
         reasons = extra["reasons"]
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise ArtifactError("incomplete scorer manifest", got=f"{folder}: {error!r}") from error
     load_weights(network, folder / WEIGHTS)
     network.share_items(catalogue).eval().requires_grad_(False)
     return PolicyScorer(network, names, released=released is True, reasons=reasons)
 
 
-def _untrained_network(extra: Mapping[str, Any], catalogue: TableCatalogue) -> QNetwork:
-    config = RankerConfig(**extra["ranker_config"])
+def _untrained_network(
+    extra: Mapping[str, Any], catalogue: TableCatalogue, folder: Path
+) -> QNetwork:
+    config = config_from_json(PolicyConfig, extra["policy_config"])
     with torch.random.fork_rng(devices=[]):
-        ranker = SessionRanker(catalogue, tuple(extra["tasks"]), extra["num_user_features"], config)
-        return QNetwork(ranker, extra["reward_weights"], PolicyConfig(**extra["policy_config"]))
+        ranker = build_ranker(extra["ranker"], catalogue, folder)
+        trunk = build_ranker(extra["trunk"], catalogue, folder)
+        return QNetwork(ranker, extra["reward_weights"], config, cast(SessionRanker, trunk))

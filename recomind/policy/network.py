@@ -2,9 +2,10 @@
 
     Q(s, a) = sum_h w_h p_h(s, a) + residual(s, a)
 
-The residual's trunk starts as a copy of the ranker, its last layer at zero, so that at step 0 the
-order of any candidates is the ranker's, exactly. Item vectors stay the ranker's: the policy's
-cost and memory do not grow with the catalogue. Ours.
+The frozen part is any ranker, also one without gradients. The residual's trunk starts as a copy of
+a ranker of our own, its last layer at zero, so that at step 0 the order of any candidates is the
+frozen ranker's, exactly. Item vectors stay the ranker's: the policy's cost and memory do not grow
+with the catalogue. Ours.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recomind.errors import ArtifactError
+from recomind.errors import ArtifactError, ConfigError
 from recomind.policy.config import PolicyConfig
 from recomind.ranker import SessionRanker, StateEncoding, utility
+from recomind.ranker.external import CompletedRanker
 from recomind.simulation.environment import task_weights
-from recomind.types import Catalogue, SessionState
+from recomind.types import Catalogue, Ranker, SessionState
 
 
 @dataclass(slots=True)
 class QEncoding:
     """What scoring needs of `B` states."""
 
-    frozen: StateEncoding  # of the ranker
+    frozen: Any  # of the ranker
     trunk: StateEncoding  # of the residual
 
 
@@ -35,48 +38,75 @@ class QNetwork(nn.Module):
     """The policy's network, bootstrapped from a ranker.
 
     Args:
-        ranker: the starting point; it is copied and frozen.
+        ranker: the starting point. One of ours is copied; another one is used as it is, frozen,
+            and must not go on learning.
         reward_weights: task -> weight, the ones that define the reward.
         config: see `PolicyConfig`.
+        trunk: what the residual's trunk is a copy of; `ranker`, or what completes it, where None.
+
+    Raises:
+        ConfigError: neither `ranker` nor `trunk` is a ranker of ours.
     """
 
     weights_H: Tensor
 
     def __init__(
-        self, ranker: SessionRanker, reward_weights: Mapping[str, float], config: PolicyConfig
+        self,
+        ranker: Ranker,
+        reward_weights: Mapping[str, float],
+        config: PolicyConfig,
+        trunk: SessionRanker | None = None,
     ) -> None:
         super().__init__()
         self.config, self.tasks = config, ranker.tasks
-        self.frozen = copy.deepcopy(ranker).requires_grad_(False).precompute_items()
-        self.trunk = copy.deepcopy(self.frozen).requires_grad_(True)
+        source = own_part(ranker) if trunk is None else trunk
+        if source is None:
+            raise ConfigError(
+                "the residual needs a trunk",
+                got=type(ranker).__name__,
+                expected="a ranker of ours, or trunk=... beside another one",
+            )
+        self.frozen = _frozen(ranker)
+        own = own_part(self.frozen) if source is own_part(ranker) else None
+        self.trunk = _copied(own or source).requires_grad_(True)
         # Item vectors belong to the catalogue; heads and calibration are not used by the residual.
-        for unused in (self.trunk.items, self.trunk.head):
+        trunk = self.trunk
+        for unused in (trunk.items, trunk.head, trunk.wide_user, trunk.wide_item, trunk.next_action):
             unused.requires_grad_(False)
         if not config.bootstrap:
             _reset_parameters(self.trunk)
-        self.residual = nn.Linear(ranker.config.hidden, 1)
+        self.residual = nn.Linear(source.config.hidden, 1)
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)
         self.register_buffer("weights_H", task_weights(ranker.tasks, reward_weights))
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """Of the items; every part knows the same one."""
+        return self.trunk.catalogue
+
     def train(self, mode: bool = True) -> QNetwork:
         """Dropout stays off: a TD target must not depend on luck."""
         super().train(mode)
-        self.frozen.eval()
-        self.trunk.eval()
+        for ranker in (self.frozen, self.trunk):
+            if isinstance(ranker, nn.Module):
+                ranker.eval()
         return self
 
-    def encode_state(self, state: SessionState) -> QEncoding:
+    def encode_state(self, state: SessionState, snapshot: Tensor | None = None) -> QEncoding:
         """Everything of `state` [B] that scoring needs; computed once per state."""
         with torch.no_grad():
-            frozen = self.frozen.encode_state(state)
-        return QEncoding(frozen=frozen, trunk=self.trunk.encode_state(state))
+            frozen = self.frozen.encode_state(state, snapshot)
+        return QEncoding(frozen=frozen, trunk=self.trunk.encode_state(state, snapshot))
 
-    def score_encoded(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
+    def score_encoded(
+        self, encoding: QEncoding, item_id: Tensor, snapshot: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""
         with torch.no_grad():
-            utility_BK = utility(self.frozen.score(encoding.frozen, item_id), self.weights_H)
-        features = self.trunk.features(encoding.trunk, self.trunk.item_vectors(item_id))
+            logits_BKH = self.frozen.score(encoding.frozen, item_id, snapshot)
+            utility_BK = utility(logits_BKH, self.weights_H)
+        features = self.trunk.features(encoding.trunk, self.trunk.item_vectors(item_id, snapshot))
         residual_BK = self.residual(features)[..., 0] * self.config.residual_scale
         base_BK = utility_BK if self.config.bootstrap else torch.zeros_like(utility_BK)
         return base_BK + residual_BK, utility_BK
@@ -86,10 +116,20 @@ class QNetwork(nn.Module):
         return self.score_encoded(self.encode_state(state), item_id)
 
     def share_items(self, catalogue: Catalogue) -> QNetwork:
-        """Use one catalogue and one table of item vectors, computed anew from the weights."""
-        self.frozen.catalogue = self.trunk.catalogue = catalogue
-        self.frozen.precompute_items()
-        self.trunk._table = self.frozen._table
+        """Use one catalogue and tables of item vectors computed anew from the weights.
+
+        The trunk uses the frozen ranker's table where their item encoders are the same.
+        """
+        for part in (self.frozen, self.trunk):
+            if hasattr(part, "catalogue"):
+                part.catalogue = catalogue  # type: ignore[attr-defined]
+        own = own_part(self.frozen)
+        if own is not None:
+            own.precompute_items()
+        if own is not None and _same_tensors(own.items, self.trunk.items):
+            self.trunk.table = own.table
+        else:
+            self.trunk.precompute_items()
         return self
 
     def trainable_state(self) -> dict[str, Tensor]:
@@ -113,11 +153,46 @@ class QNetwork(nn.Module):
                 parameter.copy_(tensors[name])
 
 
-def _reset_parameters(module: nn.Module) -> None:
-    for part in module.modules():
-        reset = getattr(part, "reset_parameters", None)
-        if callable(reset) and not isinstance(part, nn.Embedding):
-            reset()
+def own_part(ranker: Ranker) -> SessionRanker | None:
+    """The ranker of ours that `ranker` is, or is completed by."""
+    own = ranker.own if isinstance(ranker, CompletedRanker) else ranker
+    return own if isinstance(own, SessionRanker) else None
+
+
+def _frozen(ranker: Ranker) -> Ranker:
+    """A copy of what is ours, and the rest as it is; nothing in it learns."""
+    match ranker:
+        case SessionRanker():
+            ranker = _copied(ranker)
+        case CompletedRanker():
+            ranker = CompletedRanker(copy.deepcopy(ranker.external), _copied(ranker.own))
+    if isinstance(ranker, nn.Module):
+        ranker.eval().requires_grad_(False)
+    return ranker
+
+
+def _copied(ranker: SessionRanker) -> SessionRanker:
+    """A copy of the weights; the catalogue and the tables computed from it are shared."""
+    shared = [ranker.catalogue, ranker.table]
+    copied = copy.deepcopy(ranker, {id(thing): thing for thing in shared if thing is not None})
+    return copied.eval() if ranker.table is not None else copied.precompute_items()
+
+
+def _same_tensors(one: nn.Module, two: nn.Module) -> bool:
+    ours, theirs = one.state_dict(), two.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        ours[name].shape == theirs[name].shape and torch.equal(ours[name], theirs[name])
+        for name in ours
+    )
+
+
+def _reset_parameters(trunk: SessionRanker) -> None:
+    """Fresh weights, but for the item vectors, which stay the ranker's."""
+    for name, child in trunk.named_children():
+        for part in child.modules() if name != "items" else ():
+            reset = getattr(part, "reset_parameters", None)
+            if callable(reset):
+                reset()
 
 
 def support_mask(utility_BK: Tensor, mask_BK: Tensor, support_ratio: float) -> Tensor:

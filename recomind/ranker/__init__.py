@@ -1,35 +1,41 @@
 """The supervised multi-task ranker."""
 
-from recomind.ranker.calibration import calibration_curve
+from recomind.ranker.calibration import Calibration, calibration_curve
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.model import SessionRanker, StateEncoding, utility
-from recomind.ranker.store import (
-    load_rankers,
-    load_weights,
-    quality,
-    save_rankers,
-)
+from recomind.ranker.prediction import log_loss, predict, predict_blocks
+from recomind.ranker.quality import grouped_auc, quality, quality_report, report_groups
+from recomind.ranker.recipe import load_weights
+from recomind.ranker.store import load_rankers, save_rankers, trunk_of
 from recomind.ranker.training import (
-    calibrate,
+    calibrate_on,
     fit_ranker,
-    log_loss,
+    later_rows,
     new_ranker,
-    predict,
+    training_rows,
 )
 
 __all__ = [
+    "Calibration",
     "RankerConfig",
     "SessionRanker",
     "StateEncoding",
-    "calibrate",
+    "calibrate_on",
     "calibration_curve",
     "fit_ranker",
+    "grouped_auc",
+    "later_rows",
     "load_rankers",
     "load_weights",
     "log_loss",
     "new_ranker",
     "predict",
+    "predict_blocks",
     "quality",
+    "quality_report",
+    "report_groups",
     "save_rankers",
+    "training_rows",
+    "trunk_of",
     "utility",
 ]

@@ -3,8 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from recomind.errors import ConfigError
+
+
+class ExternalKind(Enum):
+    """What a ranker that exists already is stored as; lower case, since Hydra matches names."""
+
+    none = "none"
+    torch = "torch"
+    torchscript = "torchscript"
+    onnx = "onnx"
+    lightgbm = "lightgbm"
+
+
+class OutputKind(Enum):
+    """What an external model returns."""
+
+    probabilities = "probabilities"
+    logits = "logits"
+
+
+@dataclass(kw_only=True, slots=True)
+class ExternalConfig:
+    """A ranker that exists already, in place of ours; see docs/bring-your-own-ranker.md."""
+
+    kind: ExternalKind = ExternalKind.none
+    path: str = ""  # the model's file; for lightgbm also a folder with a <task>.txt each
+    factory: str = ""  # kind torch: dotted name of a function () -> nn.Module the weights fit
+    inputs: str = ""  # dotted name of the function RowBatch -> what the model takes
+    tasks: list[str] = field(default_factory=list)  # what the outputs are, in order
+    output: OutputKind = OutputKind.probabilities
+    chunk_rows: int = 65_536  # flat rows scored at once
+
+    def __post_init__(self) -> None:
+        if self.chunk_rows < 1:
+            raise ConfigError("ranker.external.chunk_rows", got=self.chunk_rows, expected=">= 1")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -14,31 +49,59 @@ class RankerConfig:
     utility_weights: dict[str, float] = field(default_factory=lambda: {"watch_10s": 1.0})
     # task -> weight; utility and reward are this sum, of probabilities and of feedback
     num_members: int = 2  # ensemble size; the first member is "the ranker"
+    external: ExternalConfig = field(default_factory=ExternalConfig)
     history_length: int = 40  # L, events of a state
+    recent_length: int = 64  # of them the latest that the causal transformer reads
+    num_nearest: int = 32  # of the older ones, those nearest to a candidate that it attends to
+    num_layers: int = 1  # of the causal transformer over the recent events; 0 for none
+    num_heads: int = 2  # of its attention
     dim: int = 32  # width of item and event vectors
     hidden: int = 64  # width of the scoring network
-    id_buckets: int = 16384  # rows of the id embedding; ids are hashed into it
-    id_dropout: float = 0.3  # share of ids hidden in training, so that a new item scores well
-    dropout: float = 0.1  # on hidden layers
-    learning_rate: float = 5e-3  # peak of a one-cycle schedule
+    id_dim: int = 8  # width of an embedding row
+    num_bins: int = 12  # of the piecewise linear encoding of a number
+    id_buckets: int = 16384  # rows of the id embedding
+    hash_ids: bool = True  # hash ids into the rows; without it an id is its row
+    id_dropout: float = 0.7  # share of ids hidden in training, so that a new item scores well
+    dropout: float = 0.4  # on hidden layers
+    next_action_weight: float = 0.1  # of the Next Action Loss beside the tasks' own
+    learning_rate: float = 2e-3  # peak of a one-cycle schedule
+    wide_rate: float = 3.0  # learning rate of the wide parts, in multiples of the others'
+    average_rate: float = 0.002  # of the running average of weights that is kept; 0 for none
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions
-    num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
+    num_epochs: int = 6  # at most; the best by log-loss on the calibration split is kept
+    checks_per_epoch: int = 2  # judgements by the calibration split, of which the best is kept
+    patience: int = 6  # judgements without a gain after which training stops
     refit_epochs: int = 2  # when warm-started from the previous round
+    max_block_events: int = 250_000  # events of the log in memory at once
     max_table_items: int = 5_000_000  # item vectors are precomputed up to this many items
 
     def __post_init__(self) -> None:
-        for name in ("num_members", "history_length", "dim", "hidden", "id_buckets", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected=">= 1")
-        for name in ("num_epochs", "refit_epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected=">= 1")
-        for name in ("id_dropout", "dropout"):
+        at_least = dict.fromkeys(
+            ("num_members", "history_length", "recent_length", "num_heads", "dim", "hidden",
+             "id_dim", "num_bins", "id_buckets", "batch_size", "num_epochs", "refit_epochs",
+             "checks_per_epoch", "patience", "max_block_events"), 1,
+        ) | dict.fromkeys(("num_nearest", "num_layers", "max_table_items"), 0)  # fmt: skip
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected=f">= {least}")
+        for name in ("id_dropout", "dropout", "average_rate"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected="in [0, 1)")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
+        if min(self.learning_rate, self.wide_rate) <= 0 or self.weight_decay < 0 or self.next_action_weight < 0:
             raise ConfigError(
-                "ranker learning rate must be positive and weight decay not negative",
-                got=(self.learning_rate, self.weight_decay),
+                "ranker learning rates must be positive, weight decay and next action weight not "
+                "negative",
+                got=(self.learning_rate, self.weight_decay, self.next_action_weight),
+            )
+        if self.dim % self.num_heads:
+            raise ConfigError(
+                "ranker.dim does not divide into heads",
+                got=f"dim={self.dim}, num_heads={self.num_heads}",
+            )
+        if self.external.kind is not ExternalKind.none and self.num_members < 2:
+            raise ConfigError(
+                "an external ranker needs members of ours beside it",
+                got=f"ranker.num_members={self.num_members}",
+                expected=">= 2: the second is the residual's trunk and the ensemble's other opinion",
             )

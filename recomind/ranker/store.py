@@ -2,96 +2,93 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
-import numpy as np
-import torch
-from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import nn
 
-from recomind.artifacts import (
-    Manifest,
-    load_tensors,
-    read_manifest,
-    save_tensors,
-    write_artifact,
-)
+from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
 from recomind.data import TableCatalogue
-from recomind.errors import ArtifactError
-from recomind.ranker.calibration import calibration_curve
-from recomind.ranker.config import RankerConfig
+from recomind.errors import ArtifactError, ConfigError
+from recomind.ranker.external import ExternalRanker
 from recomind.ranker.model import SessionRanker
+from recomind.ranker.recipe import build_ranker, load_weights, ranker_recipe
+from recomind.types import Ranker
 
 KIND = "ranker"
-_ECE_BINS = 15
+_OWN = "own."  # where a completed ranker keeps the ranker of ours
 
 
 def save_rankers(
-    folder: Path, rankers: Sequence[SessionRanker], catalogue: TableCatalogue, manifest: Manifest
+    folder: Path, rankers: Sequence[Ranker], catalogue: TableCatalogue, manifest: Manifest
 ) -> None:
-    """Write an ensemble with the catalogue that it was trained on."""
-    first = rankers[0]
-    manifest.kind = KIND
-    manifest.extra = manifest.extra | {
-        "tasks": list(first.tasks),
-        "num_user_features": first.num_user_features,
-        "num_members": len(rankers),
-        "ranker_config": dataclasses.asdict(first.config),
-    }
+    """Write an ensemble, all that it needs and the catalogue that it was trained on.
+
+    Raises:
+        ConfigError: a member that no artifact can hold, or none of our own.
+    """
+    manifest.kind, own = KIND, trunk_of(rankers)
     with write_artifact(folder, manifest) as staging:
         catalogue.save(staging)
-        for index, ranker in enumerate(rankers):
-            save_tensors(staging / f"member_{index}.safetensors", ranker.state_dict())
+        members = [_save_member(r, i, rankers, staging) for i, r in enumerate(rankers)]
+        manifest.extra = manifest.extra | {
+            "tasks": list(own.tasks),
+            "num_user_features": own.num_user_features,
+            "members": members,
+        }
 
 
-def load_rankers(folder: Path) -> list[SessionRanker]:
+def _save_member(
+    ranker: Ranker, index: int, rankers: Sequence[Ranker], staging: Path
+) -> dict[str, Any]:
+    """Write one member's weights; what another member is, and this one has inside, only once."""
+    recipe = ranker_recipe(ranker, staging)
+    weights = cast(nn.Module, ranker).state_dict()
+    inside = [i for i, r in enumerate(rankers) if r is getattr(ranker, "own", None)]
+    if inside:
+        recipe["own_member"] = inside[0]
+        weights = {n: t for n, t in weights.items() if not n.startswith(_OWN)}
+    save_tensors(staging / f"member_{index}.safetensors", weights)
+    return recipe
+
+
+def load_rankers(folder: Path) -> list[Ranker]:
     """Read an ensemble, ready to score.
 
     Raises:
         ArtifactError: absent, damaged, or weights that do not fit the recorded config.
+        ConfigError: an external ranker names a function that the operator has not allowed.
     """
-    manifest = read_manifest(folder, KIND)
-    extra, catalogue = manifest.extra, TableCatalogue.load(folder)
-    rankers = []
-    for index in range(extra["num_members"]):
-        ranker = SessionRanker(
-            catalogue,
-            tuple(extra["tasks"]),
-            extra["num_user_features"],
-            RankerConfig(**extra["ranker_config"]),
+    folder = Path(folder)
+    extra, catalogue = read_manifest(folder, KIND).extra, TableCatalogue.load(folder)
+    if "members" not in extra:
+        raise ArtifactError(
+            "a ranker of an earlier version", got=folder, mend="run `recomind train-ranker` again"
         )
-        load_weights(ranker, Path(folder) / f"member_{index}.safetensors")
-        rankers.append(ranker.precompute_items())
-    return rankers
+    rankers: dict[int, Ranker] = {}
+    for index, recipe in sorted(enumerate(extra["members"]), key=lambda m: "own_member" in m[1]):
+        own = cast("SessionRanker | None", rankers.get(recipe.get("own_member")))
+        ranker = build_ranker(recipe, catalogue, folder, own)
+        load_weights(ranker, folder / f"member_{index}.safetensors", _OWN if own else "")
+        if own is None and not isinstance(ranker, ExternalRanker):
+            ranker.precompute_items()
+        rankers[index] = ranker.eval()
+    return [rankers[index] for index in range(len(rankers))]
 
 
-def load_weights(module: torch.nn.Module, path: Path) -> None:
-    """Load safetensors into a module, or raise an ArtifactError that says what differs."""
-    try:
-        module.load_state_dict(load_tensors(path))
-    except RuntimeError as error:
-        raise ArtifactError("weights do not fit the model", got=f"{path}: {error}") from error
+def trunk_of(rankers: Sequence[Ranker]) -> SessionRanker:
+    """The first ranker of our own, which the residual of a policy is copied from.
 
-
-def quality(logits: Tensor, labels: Tensor, tasks: Sequence[str]) -> dict[str, float]:
-    """AUC, log-loss (nats), ECE and positive rate per task, over logits [R, H].
-
-    A task with labels of one kind only has no AUC and is left out.
+    Raises:
+        ConfigError: there is none.
     """
-    metrics: dict[str, float] = {}
-    probability = logits.double().sigmoid()
-    for column, task in enumerate(tasks):
-        p, y = probability[:, column].numpy(), labels[:, column].numpy()
-        if len(y) == 0 or y.min() == y.max():
-            continue
-        clipped = np.clip(p, 1e-7, 1 - 1e-7)
-        metrics[f"auc.{task}"] = float(roc_auc_score(y, p))
-        metrics[f"log_loss.{task}"] = float(
-            -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped)).mean()
-        )
-        curve = calibration_curve(probability[:, column], labels[:, column].bool(), _ECE_BINS)
-        metrics[f"ece.{task}"] = curve["ece"]
-        metrics[f"rate.{task}"] = float(y.mean())
-    return metrics
+    for ranker in rankers:
+        if isinstance(ranker, SessionRanker):
+            return ranker
+    raise ConfigError(
+        "an ensemble without a ranker of our own",
+        got=[type(ranker).__name__ for ranker in rankers],
+        expected="at least one SessionRanker, which the policy's residual starts from",
+        mend="set ranker.num_members to 2 or more",
+    )

@@ -1,170 +1,289 @@
-"""Fits the ranker on impressions and calibrates it on later ones."""
+"""Fits the ranker on impressions, block by block, and calibrates it on later ones.
+
+A log need not fit in memory: a `SessionSource` brings it in blocks, and no more than one is held.
+What a block does follows from seed, epoch and the block's number alone, so that training goes on
+after a stop as if there had been none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from recomind.data import SessionDataset
-from recomind.errors import RecomindError
+from recomind.data import SessionDataset, SessionSource
+from recomind.errors import ConfigError, RecomindError, SchemaError
+from recomind.ranker.averaging import WeightAverage
+from recomind.ranker.checkpoint import Checkpoint
 from recomind.ranker.config import RankerConfig
-from recomind.ranker.model import SessionRanker
-from recomind.streams import make_generator
+from recomind.ranker.loss import ImpressionLoss
+from recomind.ranker.model import SessionRanker, user_numbers
+from recomind.ranker.prediction import log_loss, predict_blocks
+from recomind.streams import hash_int64, make_generator
+from recomind.types import Ranker
 
-Progress = Callable[[int, int, float], None]  # done, total, loss
+Progress = Callable[[float, float], None]  # share done, loss
+Rows = Callable[[SessionDataset], Tensor]  # which rows of a block
+
+_SAMPLE_ROWS = 50_000  # that decide the bins of the features
+_WARM_UP = 0.3  # share of training until the learning rate is at its peak
+_MAX_NORM = 1.0  # of the dense gradient
+_SALT = 89
 
 
-def new_ranker(dataset: SessionDataset, config: RankerConfig, seed: int) -> SessionRanker:
-    """A ranker with fresh weights, standardised on the dataset's training rows."""
+def training_rows(block: SessionDataset) -> Tensor:
+    """Training impressions of users that are not held out."""
+    return block.rows("train", holdout=False)
+
+
+def later_rows(block: SessionDataset) -> Tensor:
+    """Impressions of later days for calibration, of users that are not held out."""
+    return block.rows("calibration", holdout=False)
+
+
+def new_ranker(source: SessionSource, config: RankerConfig, seed: int) -> SessionRanker:
+    """A ranker with fresh weights, its features binned on a sample of the training rows.
+
+    Raises:
+        RecomindError: there is nothing to train on.
+        ConfigError: a task with a utility weight that the log does not have.
+    """
+    unknown = [task for task in config.utility_weights if task not in source.tasks]
+    if unknown:
+        raise ConfigError(
+            "ranker.utility_weights names a task that the log does not have",
+            got=unknown,
+            expected=f"of {list(source.tasks)}",
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(make_generator(seed).initial_seed() % 2**31))
-        ranker = SessionRanker(dataset.catalogue, dataset.tasks, dataset.num_user_features, config)
-    sample = dataset.rows("train", holdout=False)
-    sample = sample[torch.randperm(len(sample), generator=make_generator(seed))[:50_000]]
-    dense = dataset.catalogue.features(dataset.item_id(sample), dataset.snapshot(sample)).dense
-    _standardise(ranker.items.mean, ranker.items.scale, dense)
-    _standardise(ranker.user_mean, ranker.user_scale, dataset.state(sample).user_features)
+        ranker = SessionRanker(source.catalogue, source.tasks, source.num_user_features, config)
+    users, items = _sample(source, seed)
+    ranker.users.fit(users)
+    ranker.items.numbers.fit(items)
     return ranker
 
 
-def _standardise(mean: Tensor, scale: Tensor, values: Tensor) -> None:
-    if values.shape[-1] and len(values):
-        mean.copy_(values.mean(0))
-        scale.copy_(values.std(0).clamp(min=1e-3))
+def _sample(source: SessionSource, seed: int) -> tuple[Tensor, Tensor]:
+    """User features [R, U] and item features [R, F] of some training rows."""
+    generator, users, items, num = make_generator(seed), [], [], 0
+    for block in source.blocks(generator):
+        rows = training_rows(block)
+        rows = rows[torch.randperm(len(rows), generator=generator)[: _SAMPLE_ROWS - num]]
+        users.append(user_numbers(block.state(rows)))
+        items.append(block.catalogue.features(block.item_id(rows), block.snapshot(rows)).dense)
+        num += len(rows)
+        if num >= _SAMPLE_ROWS:
+            break
+    if num == 0:
+        raise RecomindError("no training rows", mend="check the splits of the sessions")
+    return torch.cat(users), torch.cat(items)
 
 
 def fit_ranker(
     ranker: SessionRanker,
-    dataset: SessionDataset,
+    source: SessionSource,
     *,
-    rows: Tensor,
-    calibration_rows: Tensor,
     num_epochs: int,
     seed: int,
+    rows: Rows = training_rows,
+    calibration_rows: Rows = later_rows,
     progress: Progress | None = None,
+    checkpoint: Path | None = None,
 ) -> SessionRanker:
-    """Train on `rows`, keep the epoch with the best log-loss on `calibration_rows`, calibrate.
+    """Train, keep the weights with the best log-loss on later days, and calibrate them there.
+
+    Args:
+        ranker: from `new_ranker`, or of an earlier round.
+        source: sessions.
+        num_epochs: at most; training stops where later days stop getting better.
+        seed: of order, dropout and hidden ids.
+        rows: the impressions of a block to train on.
+        calibration_rows: those to judge and calibrate by.
+        progress: told the share done and the loss, after every update.
+        checkpoint: file that training goes on from after a stop; removed at the end.
 
     Raises:
-        RecomindError: there is nothing to train on, or the loss is not finite.
+        RecomindError: there is nothing to train on, or the loss is not finite: what was good is
+            in the checkpoint.
+        SchemaError: a task with a utility weight is always 0 or always 1.
     """
-    config = ranker.config
-    if len(rows) == 0:
-        raise RecomindError("no training rows", mend="check the splits of the sessions")
-    generator, optimizers = make_generator(seed), _optimizers(ranker, config)
-    per_epoch = -(-len(rows) // config.batch_size)
-    total = per_epoch * num_epochs
-    schedules = [
-        torch.optim.lr_scheduler.OneCycleLR(o, config.learning_rate, total_steps=total + 1)
-        for o in optimizers
-    ]
-    best, best_loss = _weights(ranker), float("inf")
+    ranker.calibration.reset()
+    fit = _Fit(ranker, source, num_epochs, seed, rows, calibration_rows)
+    state = Checkpoint(checkpoint, ranker, fit.optimizers, fit.average)
+    state.restore()
+    fit.share = state.share
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed() % 2**31)
-        for epoch in range(num_epochs):
-            order = rows[torch.randperm(len(rows), generator=generator)]
-            for index, batch in enumerate(order.split(config.batch_size)):
-                loss = _update(ranker, dataset, batch, optimizers)
-                for schedule in schedules:
-                    schedule.step()
-                if not loss == loss:
-                    raise RecomindError("loss is NaN", got=f"epoch {epoch}, batch {index}")
+        for epoch in range(state.epoch, num_epochs):
+            if state.checks_without_gain >= ranker.config.patience:
+                break
+            for loss in fit.epoch(epoch, state):
                 if progress is not None:
-                    progress(epoch * per_epoch + index + 1, total, loss)
-            loss = (
-                log_loss(*predict(ranker, dataset, calibration_rows))
-                if len(calibration_rows)
-                else -float(epoch)
-            )
-            if loss < best_loss:
-                best, best_loss = _weights(ranker), loss
-    ranker.load_state_dict(best)
-    ranker.eval()
-    if len(calibration_rows):
-        calibrate(ranker, *predict(ranker, dataset, calibration_rows))
+                    progress(fit.share, loss)
+    if not state.best:
+        fit.average.swap()
+    state.take_best()
+    calibrate_on(ranker, source, calibration_rows)
+    state.remove()
     return ranker.precompute_items()
 
 
-def _optimizers(ranker: SessionRanker, config: RankerConfig) -> list[torch.optim.Optimizer]:
-    """Sparse Adam for the id table, AdamW for the rest: dense Adam on a table costs its size."""
-    table = ranker.items.id_table.weight
-    dense = [p for p in ranker.parameters() if p is not table]
-    return [
-        torch.optim.AdamW(dense, lr=config.learning_rate, weight_decay=config.weight_decay),
-        torch.optim.SparseAdam([table], lr=config.learning_rate),
-    ]
+@dataclass(slots=True)
+class _Fit:
+    """What stays the same from update to update."""
 
+    ranker: SessionRanker
+    source: SessionSource
+    num_epochs: int
+    seed: int
+    rows: Rows
+    calibration_rows: Rows
+    share: float = 0.0  # of the training done
+    loss: ImpressionLoss = field(init=False)
+    optimizers: list[torch.optim.Optimizer] = field(init=False)
+    dense: list[nn.Parameter] = field(init=False)
+    average: WeightAverage = field(init=False)
 
-def _update(
-    ranker: SessionRanker,
-    dataset: SessionDataset,
-    rows: Tensor,
-    optimizers: list[torch.optim.Optimizer],
-) -> float:
-    ranker.train()
-    snapshot = dataset.snapshot(rows)
-    encoding = ranker.encode_state(dataset.state(rows), snapshot)
-    logits = ranker.score(encoding, dataset.item_id(rows)[:, None], snapshot[:, None])[:, 0]
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, dataset.labels(rows))
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    loss.backward()
-    dense = [p for p in ranker.parameters() if p.grad is not None and not p.grad.is_sparse]
-    torch.nn.utils.clip_grad_norm_(dense, 1.0)
-    for optimizer in optimizers:
-        optimizer.step()
-    return loss.item()
+    def __post_init__(self) -> None:
+        self.loss = ImpressionLoss(self.ranker)
+        self.optimizers = make_optimizers(self.ranker, self.ranker.config)
+        groups = self.optimizers[0].param_groups
+        self.dense = [parameter for group in groups for parameter in group["params"]]
+        self.average = WeightAverage(self.dense, self.ranker.config.average_rate)
 
+    def epoch(self, epoch: int, state: Checkpoint) -> Iterator[float]:
+        """One pass over the log; yields the loss of each update."""
+        order = make_generator(self._seed(epoch))
+        num_rows = max(1, self.source.num_rows("train", holdout=False))
+        begun, updates, labels_of = 0, 0, torch.zeros(2, len(self.ranker.tasks))
+        for number, block in enumerate(self.source.blocks(order)):
+            rows = self.rows(block)
+            until = begun + len(training_rows(block))
+            if number >= state.block:
+                for share, loss in self._block(block, rows, epoch, number):
+                    updates += 1
+                    at = begun + share * (until - begun)
+                    before, self.share = self.share, (epoch + at / num_rows) / self.num_epochs
+                    if not math.isfinite(loss):
+                        place = f"epoch {epoch + 1}, block {number + 1}, batch {updates}"
+                        raise _not_finite(loss, place, state)
+                    self._check_where_due(before, state)
+                    yield loss
+                state.save(epoch, number + 1, self.share)
+            labels = block.labels(rows)
+            labels_of += torch.stack([labels.sum(0), (1 - labels).sum(0)])
+            begun = until
+        if not bool(labels_of.any()):
+            raise RecomindError("no training rows", mend="check the splits of the sessions")
+        self._require_both_classes(labels_of)
+        state.save(epoch + 1, 0, self.share)
 
-@torch.no_grad()
-def predict(ranker: SessionRanker, dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Calibrated logits [R, H] and labels [R, H] of impressions, at their own snapshots."""
-    ranker.eval()
-    logits = []
-    for batch in rows.split(4096):
-        snapshot = dataset.snapshot(batch)
-        encoding = ranker.encode_state(dataset.state(batch), snapshot)
-        logits.append(ranker.score(encoding, dataset.item_id(batch)[:, None], snapshot[:, None]))
-    return torch.cat(logits)[:, 0], dataset.labels(rows)
+    def _seed(self, *places: int) -> int:
+        """The seed of an epoch, or of a block in it."""
+        mixed = torch.tensor(self.seed)
+        for place in places:
+            mixed = hash_int64(mixed + place, _SALT)
+        return int(mixed) % 2**31
 
+    def _block(
+        self, block: SessionDataset, rows: Tensor, epoch: int, number: int
+    ) -> Iterator[tuple[float, float]]:
+        """Updates on one block: the share of the block that is done, and the loss."""
+        generator = make_generator(self._seed(epoch, number))
+        torch.manual_seed(generator.initial_seed() % 2**31)
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        done = 0
+        if len(rows) == 0:  # or `split` would give one batch of none
+            return
+        for batch in rows.split(self.ranker.config.batch_size):
+            self._set_learning_rate()
+            loss = self._update(block, batch)
+            done += len(batch)
+            yield done / len(rows), loss
 
-def log_loss(logits: Tensor, labels: Tensor) -> float:
-    """Mean over tasks and rows, in nats."""
-    return nn.functional.binary_cross_entropy_with_logits(logits, labels).item()
-
-
-def calibrate(ranker: SessionRanker, logits: Tensor, labels: Tensor) -> None:
-    """Platt scaling per task (Platt 1999), composed with what is already there.
-
-    A task with fewer than 50 labels of either kind only gets its offset moved.
-    """
-    for task in range(logits.shape[1]):
-        positive = int(labels[:, task].sum())
-        few = min(positive, len(labels) - positive)
-        if few == 0:
-            continue
-        slope, offset = _platt(logits[:, task], labels[:, task], fixed_slope=few < 50)
-        ranker.calibration_slope[task] *= slope
-        ranker.calibration_offset[task] = slope * ranker.calibration_offset[task] + offset
-
-
-def _platt(logits: Tensor, labels: Tensor, *, fixed_slope: bool) -> tuple[float, float]:
-    slope = torch.ones((), requires_grad=not fixed_slope)
-    offset = torch.zeros((), requires_grad=True)
-    parameters = [p for p in (slope, offset) if p.requires_grad]
-    optimizer = torch.optim.LBFGS(parameters, max_iter=50, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = nn.functional.binary_cross_entropy_with_logits(slope * logits + offset, labels)
+    def _update(self, block: SessionDataset, rows: Tensor) -> float:
+        self.ranker.train()
+        loss = self.loss(block, rows)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        value = loss.item()
+        if not math.isfinite(value):
+            return value  # no step: the weights stay good
         loss.backward()
-        return loss
+        norm = nn.utils.clip_grad_norm_(self.dense, _MAX_NORM)
+        if not bool(norm.isfinite()):
+            return math.nan  # no step either: clipping makes NaN of an infinite gradient
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.average.update()
+        return value
 
-    optimizer.step(closure)
-    return max(slope.item(), 0.05), offset.item()
+    def _set_learning_rate(self) -> None:
+        """One cycle over the whole training (Smith and Topin, arXiv:1708.07120), by share done."""
+        peak, share = self.ranker.config.learning_rate, min(self.share, 1.0)
+        if share < _WARM_UP:
+            rate = 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * share / _WARM_UP))
+        else:
+            rate = 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP)))
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * group["rate"] * max(rate, 1e-4)
+
+    def _check_where_due(self, before: float, state: Checkpoint) -> None:
+        """Judge by later days `checks_per_epoch` times an epoch, and at the very end."""
+        num = self.ranker.config.checks_per_epoch * self.num_epochs
+        if int(before * num) == int(self.share * num) or not state.seeks_best:
+            return
+        kept = torch.get_rng_state()
+        with self.average.applied():
+            logits, labels = predict_blocks(self.ranker, self.source, self.calibration_rows)
+            if len(labels) == 0:
+                state.seeks_best = False
+            else:
+                state.judge(log_loss(logits, labels))
+        torch.set_rng_state(kept)
+
+    def _require_both_classes(self, counts_2H: Tensor) -> None:
+        for task, (ones, zeros) in zip(self.ranker.tasks, counts_2H.T.tolist(), strict=True):
+            weight = self.ranker.config.utility_weights.get(task, 0.0)
+            if min(ones, zeros) == 0 and weight != 0.0:
+                raise SchemaError(
+                    f"task {task!r} is one class only in the training rows",
+                    got=f"{int(ones)} ones, {int(zeros)} zeros",
+                    mend="bring logs in which it varies, or leave it out of the utility",
+                )
 
 
-def _weights(ranker: SessionRanker) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in ranker.state_dict().items()}
+def _not_finite(loss: float, place: str, state: Checkpoint) -> RecomindError:
+    mend = "lower ranker.learning_rate; look for extreme numbers among the features"
+    if state.path is not None and state.path.is_file():
+        mend += f"; the weights of the blocks before are in {state.path}"
+    return RecomindError("the loss is not finite", got=f"{loss} at {place}", mend=mend)
+
+
+def make_optimizers(ranker: nn.Module, config: RankerConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for the dense part, sparse Adam for the tables: dense Adam costs a table's size."""
+    tables = [p for n, p in ranker.named_parameters() if ".embedding_bags." in n]
+    wide = [p for n, p in ranker.named_parameters() if "wide_" in n]
+    apart = {id(p) for p in [*tables, *wide]}
+    deep = [p for p in ranker.parameters() if id(p) not in apart and p.requires_grad]
+    groups = [{"params": deep, "rate": 1.0}, {"params": wide, "rate": config.wide_rate}]
+    sparse = torch.optim.SparseAdam([{"params": tables, "rate": 1.0}], lr=config.learning_rate)
+    decay = config.weight_decay
+    return [torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=decay), sparse]
+
+
+def calibrate_on(
+    ranker: Ranker, source: SessionSource, rows: Rows = later_rows
+) -> dict[str, str]:
+    """Fit the ranker's calibration on later days; returns what was chosen for each task."""
+    raw = ranker.calibration  # type: ignore[attr-defined]
+    raw.reset()
+    logits, labels = predict_blocks(ranker, source, rows)
+    if len(labels) == 0:
+        return {}
+    return dict(zip(ranker.tasks, raw.fit(logits, labels), strict=True))

@@ -1,11 +1,15 @@
 """Requests in JSON, checked field by field, and the states that they describe.
 
-    {"user_id": 17, "user_features": {"age": 0.3, "tenure": -1.2}, "step": 1,
-     "history": [{"item_id": 4, "feedback": {"watch_10s": true}, "dwell_s": 12.5}],
+    {"user_id": 17, "user_features": {"age": 0.3, "tenure": -1.2}, "step": 1, "gap_s": 13.0,
+     "history": [{"item_id": 4, "feedback": {"watch_10s": true}, "dwell_s": 12.5, "gap_s": 90.0}],
      "item_ids": [8, 15, 16, 23]}
 
-`history` is oldest first, `step` counts its last events that belong to the present session. A
-request gives its candidates in `item_ids`, or leaves them to the pool and says in `num` how many
+`history` is oldest first, `step` counts its last events that belong to the present session. Times
+are seconds: an event's `dwell_s` is how long it lasted, its `gap_s` how long after the start of
+the event before it it began, the request's `gap_s` how long ago the last event began. What is left
+out is 0, which for a gap means unknown; without a history there is no gap.
+
+A request gives its candidates in `item_ids`, or leaves them to the pool and says in `num` how many
 it wants; with both it gets the best `num` of its own. A body holds one request or a list of them.
 """
 
@@ -34,6 +38,7 @@ class Event:
     item_id: int
     feedback: list[bool]  # [H]
     dwell_s: float  # seconds
+    gap_s: float = 0.0  # seconds since the start of the event before; 0.0 where unknown
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,6 +49,7 @@ class RankRequest:
     user_features: list[float]  # [U], standardised
     history: list[Event] = field(default_factory=list)  # oldest first, at most L
     step: int = 0
+    gap_s: float = 0.0  # seconds since the start of the latest event; 0.0 where unknown
     item_ids: list[int] | None = None  # candidates; from the pool where None
     num: int | None = None  # items wanted; all candidates where None
 
@@ -97,13 +103,14 @@ class RequestSchema:
         Raises:
             SchemaError: a field is absent, unknown, or not what it must be.
         """
-        known = ("user_id", "user_features", "history", "step", "item_ids", "num")
+        known = ("user_id", "user_features", "history", "step", "gap_s", "item_ids", "num")
         fields = _object(payload, "a request", known)
         request = RankRequest(
             user_id=_integer(fields.get("user_id"), "user_id", 0, _MAX_INT),
             user_features=self._features(fields.get("user_features", {})),
             history=self._history(fields.get("history", [])),
             step=_integer(fields.get("step", 0), "step", 0, _MAX_INT),
+            gap_s=_seconds(fields.get("gap_s", 0.0), "gap_s"),
             item_ids=self._item_ids(fields.get("item_ids")),
         )
         if fields.get("num") is not None:
@@ -134,18 +141,16 @@ class RequestSchema:
         return [self._event(event) for event in events]
 
     def _event(self, value: object) -> Event:
-        event = _object(value, "an event", ("item_id", "feedback", "dwell_s"))
+        event = _object(value, "an event", ("item_id", "feedback", "dwell_s", "gap_s"))
         feedback = _object(event.get("feedback", {}), "feedback", self.tasks)
         for task, answer in feedback.items():
             if not isinstance(answer, bool):
                 raise SchemaError(f"feedback.{task}", got=answer, expected="true or false")
-        dwell_s = _number(event.get("dwell_s", 0.0), "dwell_s")
-        if dwell_s < 0:
-            raise SchemaError("dwell_s", got=dwell_s, expected=">= 0 seconds")
         return Event(
             item_id=_integer(event.get("item_id"), "item_id", 0, self.num_items - 1),
             feedback=[feedback.get(task, False) for task in self.tasks],
-            dwell_s=dwell_s,
+            dwell_s=_seconds(event.get("dwell_s", 0.0), "dwell_s"),
+            gap_s=_seconds(event.get("gap_s", 0.0), "an event's gap_s"),
         )
 
     def _item_ids(self, value: object) -> list[int] | None:
@@ -167,10 +172,11 @@ def states_of(requests: Sequence[RankRequest], schema: RequestSchema) -> Session
     batch, length = len(requests), schema.history_length
     item_id = torch.zeros(batch, length, dtype=torch.int64)
     feedback = torch.zeros(batch, length, len(schema.tasks), dtype=torch.bool)
-    dwell_s = torch.zeros(batch, length)
+    dwell_s, history_gap_s = torch.zeros(batch, length), torch.zeros(batch, length)
     for row, request in enumerate(requests):
         for column, event in enumerate(request.history, start=length - len(request.history)):
             item_id[row, column], dwell_s[row, column] = event.item_id, event.dwell_s
+            history_gap_s[row, column] = event.gap_s
             feedback[row, column] = torch.tensor(event.feedback, dtype=torch.bool)
     count = torch.tensor([len(r.history) for r in requests])
     features = torch.tensor([r.user_features for r in requests], dtype=torch.float32)
@@ -180,7 +186,9 @@ def states_of(requests: Sequence[RankRequest], schema: RequestSchema) -> Session
         history_item_id=item_id,
         history_feedback=feedback,
         history_dwell_s=dwell_s,
+        history_gap_s=history_gap_s,
         history_mask=torch.arange(length, 0, -1) <= count[:, None],
+        gap_s=torch.tensor([r.gap_s for r in requests], dtype=torch.float32) * (count > 0),
         step=torch.tensor([r.step for r in requests], dtype=torch.int64),
         batch_size=[batch],
     )
@@ -217,3 +225,10 @@ def _number(value: Any, what: str) -> float:
     if not number or not abs(value) <= _MAX_FLOAT:  # a NaN is not
         raise SchemaError(what, got=repr(value)[:50], expected="a finite number")
     return float(value)
+
+
+def _seconds(value: Any, what: str) -> float:
+    seconds = _number(value, what)
+    if seconds < 0:
+        raise SchemaError(what, got=seconds, expected=">= 0 seconds")
+    return seconds

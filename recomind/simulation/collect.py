@@ -38,11 +38,13 @@ def collect_sessions(
 
     Sessions are dated in their order: the last `test_share` of them are the test days, and the
     `calibration_share` before those the calibration days. A session cut by the horizon has no
-    known end.
+    known end. Each session has a clock of its own: its first item is shown at 0 ms, and the time
+    between two events is what the states say of it; where they do not know, no time passes.
     """
     state = environment.reset(num_sessions, generator)
     columns = _Columns(environment.tasks, user_feature_names)
     columns.add_history(state)
+    clock_ms = torch.zeros(num_sessions, dtype=torch.int64)
     alive = torch.ones(num_sessions, dtype=torch.bool)
     for step_index in range(environment.horizon):
         rows = alive.nonzero()[:, 0]
@@ -50,7 +52,8 @@ def collect_sessions(
         item_id = torch.zeros(num_sessions, dtype=torch.int64)
         item_id[rows] = decision.item_id  # the environment ignores what ended sessions are shown
         step = environment.step(item_id)
-        columns.add(rows, state, decision, step)
+        clock_ms += _milliseconds(state.gap_s) * (state.step > 0)
+        columns.add(rows, clock_ms[rows], state, decision, step)
         alive = alive & ~(step.terminated | step.truncated)
         state = step.state
         if progress is not None:
@@ -58,6 +61,11 @@ def collect_sessions(
         if not bool(alive.any()):
             break
     return columns.frame(num_sessions, calibration_share, test_share, holdout_share)
+
+
+def _milliseconds(seconds: Tensor) -> Tensor:
+    """[...] int64, rounded."""
+    return (seconds.double() * _SECOND_MS).round().long()
 
 
 def _decide(
@@ -87,11 +95,12 @@ class _Columns:
     def add_history(self, state: SessionState) -> None:
         """Events from before the sessions, position -1."""
         session, slot = state.history_mask.nonzero(as_tuple=True)
-        length = state.history_mask.shape[1]
+        gap_ms = _milliseconds(torch.cat([state.history_gap_s[:, 1:], state.gap_s[:, None]], 1))
+        time_ms = -gap_ms.flip(1).cumsum(1).flip(1)  # the last one `gap_s` before the session
         self._append(
             session,
             torch.full_like(session, -1),
-            (slot - length) * _SECOND_MS,
+            time_ms[session, slot],
             state.history_item_id[session, slot],
             state.history_feedback[session, slot],
             state.history_dwell_s[session, slot],
@@ -101,12 +110,14 @@ class _Columns:
             log_propensity=torch.full((len(session),), torch.nan),
         )
 
-    def add(self, rows: Tensor, state: SessionState, decision: Decision, step: Step) -> None:
-        """One step of the sessions `rows` [A], for whom `decision` [A] was taken."""
+    def add(
+        self, rows: Tensor, time_ms: Tensor, state: SessionState, decision: Decision, step: Step
+    ) -> None:
+        """One step of the sessions `rows` [A], whom `decision` [A] was shown at `time_ms` [A]."""
         self._append(
             rows,
             state.step[rows],
-            state.step[rows] * _SECOND_MS,
+            time_ms,
             decision.item_id,
             step.response.feedback[rows],
             step.response.dwell_s[rows],
@@ -153,4 +164,4 @@ class _Columns:
             .then(pl.lit("calibration"))
             .otherwise(pl.lit("train")),
         )
-        return frame.sort("session_id", "time_ms")
+        return frame.sort("session_id", "time_ms", "position", maintain_order=True)

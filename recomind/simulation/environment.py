@@ -9,6 +9,7 @@ state, and the step after it ignores the action (`valid` is False) and returns a
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, cast
@@ -16,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from recomind.errors import ConfigError
+from recomind.errors import ConfigError, SchemaError
 from recomind.streams import SessionStreams, draw_seeds, hash_int64
 from recomind.types import Catalogue, Policy, Response, SessionState, Step
 
@@ -171,7 +172,10 @@ def task_weights(tasks: tuple[str, ...], weights: Mapping[str, float]) -> Tensor
 
 
 def append_event(state: SessionState, item_id: Tensor, response: Response) -> SessionState:
-    """`state` [B] after the event (`item_id` [B], `response` [B]); the oldest event drops out."""
+    """`state` [B] after the event (`item_id` [B], `response` [B]); the oldest event drops out.
+
+    The next decision comes when the event ends: its `gap_s` is the event's dwell time.
+    """
     seen = torch.ones_like(item_id, dtype=torch.bool)
     return SessionState(
         user_id=state.user_id,
@@ -179,7 +183,9 @@ def append_event(state: SessionState, item_id: Tensor, response: Response) -> Se
         history_item_id=_push(state.history_item_id, item_id),
         history_feedback=_push(state.history_feedback, response.feedback),
         history_dwell_s=_push(state.history_dwell_s, response.dwell_s),
+        history_gap_s=_push(state.history_gap_s, state.gap_s),
         history_mask=_push(state.history_mask, seen),
+        gap_s=response.dwell_s.to(state.gap_s.dtype, copy=True),
         step=state.step + 1,
         batch_size=state.batch_size,
     )
@@ -195,7 +201,14 @@ def state_tensors(state: SessionState) -> dict[str, Tensor]:
 
 
 def state_from(tensors: Mapping[str, Any]) -> SessionState:
-    """The state [B] whose fields `state_tensors` returned."""
+    """The state [B] whose fields `state_tensors` returned.
+
+    Raises:
+        SchemaError: they are not the fields of a state, as where an older version wrote them.
+    """
+    fields = [field.name for field in dataclasses.fields(SessionState)]
+    if sorted(tensors) != sorted(fields):
+        raise SchemaError("not the fields of a state", got=sorted(tensors), expected=fields)
     return SessionState(**tensors, batch_size=[len(tensors["step"])])
 
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from recomind.data import SessionDataset
 from recomind.ranker import predict
-from recomind.ranker.model import SessionRanker
 from recomind.simulation.config import SimulatorConfig
 from recomind.simulation.summary import summarise, summary_size
 from recomind.streams import make_generator
+from recomind.types import Ranker
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of outputs, context, labels
 _OPEN_GATE = 4.0  # logit at which a gate starts: .98
@@ -124,7 +124,7 @@ def summaries(dataset: SessionDataset, rows: Tensor, *, after: bool) -> Tensor:
 
 
 def fit_gate(
-    ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, later: Tensor,
+    ranker: Ranker, dataset: SessionDataset, rows: Tensor, later: Tensor,
     config: SimulatorConfig, seed: int,
 ) -> SummaryNet:  # fmt: skip
     """Gate logits [B, H] of a state for one member of the ensemble."""

@@ -37,12 +37,15 @@ def check_state(env: BatchedSessions, state: SessionState, num: int) -> None:
         "history_item_id": (torch.int64, (num, length)),
         "history_feedback": (torch.bool, (num, length, num_tasks)),
         "history_dwell_s": (torch.float32, (num, length)),
+        "history_gap_s": (torch.float32, (num, length)),
         "history_mask": (torch.bool, (num, length)),
+        "gap_s": (torch.float32, (num,)),
         "step": (torch.int64, (num,)),
     }
     for name, (dtype, shape) in fields.items():
         _require_tensor(getattr(state, name), f"state.{name}", dtype, shape)
     _check_padding(env, state)
+    _check_gaps(state)
 
 
 def _check_padding(env: BatchedSessions, state: SessionState) -> None:
@@ -56,7 +59,7 @@ def _check_padding(env: BatchedSessions, state: SessionState) -> None:
         "state.history_item_id names items that the catalogue does not have",
         (int(item_id.min()), int(item_id.max())), f"in [0, {env.catalogue.num_items})",
     )  # fmt: skip
-    for name in ("history_item_id", "history_feedback", "history_dwell_s"):
+    for name in ("history_item_id", "history_feedback", "history_dwell_s", "history_gap_s"):
         require(
             not bool(state_tensors(state)[name][~mask].any()),
             f"state.{name} is not 0 where the mask is False",
@@ -64,6 +67,17 @@ def _check_padding(env: BatchedSessions, state: SessionState) -> None:
     require(
         bool((mask.sum(1) >= state.step.clamp(max=env.history_length)).all()),
         "state.history_mask hides events of the present session",
+    )
+
+
+def _check_gaps(state: SessionState) -> None:
+    for name in ("history_gap_s", "gap_s"):
+        seconds = state_tensors(state)[name]
+        require(bool((seconds >= 0).all()), f"state.{name} is negative", float(seconds.min()))
+    require(
+        not bool(state.gap_s[~state.history_mask.any(1)].any()),
+        "state.gap_s is not 0 where there is no history",
+        state.gap_s.tolist(),
     )
 
 
@@ -97,6 +111,7 @@ def check_history(before: SessionState, item_id: Tensor, step: Step) -> None:
         "history_item_id": item_id,
         "history_feedback": step.response.feedback,
         "history_dwell_s": step.response.dwell_s,
+        "history_gap_s": before.gap_s,
         "history_mask": valid,
     }
     tensors, earlier = state_tensors(after), state_tensors(before)
@@ -107,3 +122,8 @@ def check_history(before: SessionState, item_id: Tensor, step: Step) -> None:
             f"state.{name} is not the earlier history with the latest event behind it",
             mend="append with recomind.simulation.append_event",
         )
+    require(
+        torch.equal(after.gap_s[valid], step.response.dwell_s[valid]),
+        "state.gap_s is not the dwell time of the latest event", after.gap_s.tolist(),
+        step.response.dwell_s.tolist(), mend="append with recomind.simulation.append_event",
+    )  # fmt: skip

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from recomind.errors import RecomindError, SchemaError
-from recomind.ranker.model import SessionRanker
 from recomind.simulation.config import Pessimism
 from recomind.simulation.dwell import DwellModel
 from recomind.simulation.environment import (
@@ -28,7 +27,7 @@ from recomind.simulation.response import SummaryNet, joint_feedback
 from recomind.simulation.summary import summarise
 from recomind.simulation.trees import TreeModels
 from recomind.streams import SessionStreams
-from recomind.types import Catalogue, Response, SessionState
+from recomind.types import Catalogue, Ranker, Response, SessionState
 
 
 class FittedSessions(BatchedSessions):
@@ -107,27 +106,40 @@ class LearnedSimulator(FittedSessions):
     """The training simulator: ranker ensemble, a gate each, an ensemble of hazards.
 
     Args:
-        rankers: the ensemble, all of the same tasks.
+        rankers: the ensemble, all of the same tasks in the same order.
         gates: one a ranker, logits [B, H] from the summary of a state.
         hazards: hazard networks, logits [B, 1] from the summary after an event.
         pessimism: how the ensemble's disagreement turns into a worse probability.
         deviation_k: `k` of `Pessimism.deviation`.
+        catalogue: of the items; the one that a ranker knows where None.
+
+    Raises:
+        SchemaError: members of different tasks, or no catalogue.
     """
 
     def __init__(
         self,
-        rankers: Sequence[SessionRanker],
+        rankers: Sequence[Ranker],
         gates: Sequence[SummaryNet],
         hazards: Sequence[SummaryNet],
         *,
         pessimism: Pessimism = Pessimism.minimum,
         deviation_k: float = 1.0,
+        catalogue: Catalogue | None = None,
         **shared: object,
     ) -> None:
         tasks = {ranker.tasks for ranker in rankers}
         if len(tasks) != 1:
-            raise SchemaError("an ensemble of rankers with different tasks", got=sorted(tasks))
-        super().__init__(tasks=rankers[0].tasks, catalogue=rankers[0].catalogue, **shared)  # type: ignore[arg-type]
+            raise SchemaError(
+                "an ensemble of rankers with different tasks",
+                got=sorted(tasks),
+                expected="the same tasks in the same order",
+            )
+        super().__init__(
+            tasks=rankers[0].tasks,
+            catalogue=_catalogue_of(rankers) if catalogue is None else catalogue,
+            **shared,  # type: ignore[arg-type]
+        )
         self.rankers, self.gates, self.hazards = list(rankers), list(gates), list(hazards)
         self.pessimism, self.deviation_k = pessimism, deviation_k
 
@@ -161,6 +173,14 @@ class LearnedSimulator(FittedSessions):
             return mean - sign * self.deviation_k * members_E.std(0)
         low, high = members_E.min(0).values, members_E.max(0).values
         return torch.where(sign > 0, low, torch.where(sign < 0, high, mean))
+
+
+def _catalogue_of(rankers: Sequence[Ranker]) -> Catalogue:
+    for ranker in rankers:
+        catalogue = getattr(ranker, "catalogue", None)
+        if isinstance(catalogue, Catalogue):
+            return catalogue
+    raise SchemaError("no ranker of the ensemble knows its catalogue", mend="pass catalogue=...")
 
 
 class TreeSimulator(FittedSessions):

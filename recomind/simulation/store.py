@@ -19,8 +19,7 @@ from recomind.artifacts import (
 )
 from recomind.data import SessionDataset, TableCatalogue
 from recomind.errors import SchemaError
-from recomind.ranker import load_rankers, load_weights, quality
-from recomind.ranker.model import SessionRanker
+from recomind.ranker import load_rankers, load_weights, quality, trunk_of
 from recomind.simulation.config import Pessimism, SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
 from recomind.simulation.environment import state_from, state_tensors
@@ -35,7 +34,7 @@ from recomind.simulation.simulator import LearnedSimulator, TreeSimulator
 from recomind.simulation.summary import summary_size
 from recomind.simulation.trees import TreeModels, fit_trees
 from recomind.streams import make_generator
-from recomind.types import Catalogue, SessionState
+from recomind.types import Catalogue, Ranker, SessionState
 
 KIND, HOLDOUT_KIND = "simulator", "holdout_simulator"
 _STARTS, _DWELL = "starts.safetensors", "dwell.safetensors"
@@ -43,7 +42,7 @@ _STARTS, _DWELL = "starts.safetensors", "dwell.safetensors"
 
 def fit_simulator(
     folder: Path,
-    rankers: Sequence[SessionRanker],
+    rankers: Sequence[Ranker],
     dataset: SessionDataset,
     config: SimulatorConfig,
     manifest: Manifest,
@@ -85,7 +84,7 @@ def load_simulator(
     """The training simulator on top of its ranker ensemble."""
     folder, extra = Path(folder), read_manifest(folder, KIND).extra
     config, rankers = SimulatorConfig(**_decoded(extra["config"])), load_rankers(ranker_folder)
-    catalogue = rankers[0].catalogue
+    catalogue = trunk_of(rankers).catalogue
     num_inputs = summary_size(
         len(extra["tasks"]), extra["num_user_features"], len(catalogue.dense_names)
     )
@@ -101,6 +100,7 @@ def load_simulator(
         [h.eval() for h in hazards],
         pessimism=config.pessimism if pessimism is None else pessimism,
         deviation_k=config.deviation_k if deviation_k is None else deviation_k,
+        catalogue=catalogue,
         starts=_load_states(folder / _STARTS),
         dwell=_load_dwell(folder / _DWELL, catalogue, config),
         couplings=extra["couplings"],

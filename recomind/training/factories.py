@@ -10,7 +10,7 @@ import torch
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.data import TableCatalogue
 from recomind.policy import PolicyConfig, QNetwork
-from recomind.ranker import load_rankers
+from recomind.ranker import load_rankers, trunk_of
 from recomind.retrieval import load_retrieval
 from recomind.simulation import LearnedSimulator, load_simulator
 
@@ -70,5 +70,5 @@ class NetworkFactory:
         """The network, the same one each time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            ranker = load_rankers(self.ranker_folder)[0]
-            return QNetwork(ranker, self.reward_weights, self.config)
+            rankers = load_rankers(self.ranker_folder)
+            return QNetwork(rankers[0], self.reward_weights, self.config, trunk_of(rankers))

@@ -39,7 +39,9 @@ def pack_state(state: SessionState) -> dict[str, Tensor]:
         "history_item_id": state.history_item_id.to(torch.int32),
         "history_feedback": pack_bits(state.history_feedback),
         "history_dwell_s": state.history_dwell_s,
+        "history_gap_s": state.history_gap_s,
         "history_mask": state.history_mask,
+        "gap_s": state.gap_s,
         "step": state.step.to(torch.int32),
     }
 
@@ -52,7 +54,9 @@ def unpack_state(columns: dict[str, Tensor], num_tasks: int) -> SessionState:
         history_item_id=columns["history_item_id"].long(),
         history_feedback=unpack_bits(columns["history_feedback"], num_tasks),
         history_dwell_s=columns["history_dwell_s"],
+        history_gap_s=columns["history_gap_s"],
         history_mask=columns["history_mask"],
+        gap_s=columns["gap_s"],
         step=columns["step"].long(),
         batch_size=columns["step"].shape,
     )

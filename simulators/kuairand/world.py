@@ -43,7 +43,9 @@ class KuaiRandFeed(World):
         )
 
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
-        return self._fitted._begin(streams)
+        state, hidden = self._fitted._begin(streams)
+        state.history_gap_s[:, 0] = 0.0  # a log of this world would not hold the event before it
+        return state, hidden
 
     def _respond(
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams

@@ -99,7 +99,9 @@ class VideoFeed(World):
             history_item_id=torch.zeros(num, length, dtype=torch.int64),
             history_feedback=torch.zeros(num, length, len(TASKS), dtype=torch.bool),
             history_dwell_s=torch.zeros(num, length),
+            history_gap_s=torch.zeros(num, length),  # nobody knows when the earlier days were
             history_mask=torch.zeros(num, length, dtype=torch.bool),
+            gap_s=torch.zeros(num),
             step=torch.zeros(num, dtype=torch.int64),
             batch_size=[num],
         )

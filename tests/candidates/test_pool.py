@@ -39,7 +39,9 @@ def state_of(batch: int, history: list[int] | None = None, step: int = 0) -> Ses
         history_item_id=item,
         history_feedback=torch.zeros(batch, 6, 1, dtype=torch.bool),
         history_dwell_s=torch.zeros(batch, 6),
+        history_gap_s=torch.zeros(batch, 6),
         history_mask=mask,
+        gap_s=torch.zeros(batch),
         step=torch.full((batch,), step),
         batch_size=[batch],
     )

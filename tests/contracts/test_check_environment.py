@@ -151,6 +151,54 @@ class OtherItems(VideoFeed):
         return state, hidden
 
 
+class Backwards(VideoFeed):
+    """Users whose last event is yet to come."""
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        state.gap_s = state.gap_s - 5.0
+        return state, hidden
+
+
+class Waiting(VideoFeed):
+    """Waits for users who have no history."""
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        state.history_mask = torch.zeros_like(state.history_mask)
+        for name in ("history_item_id", "history_feedback", "history_dwell_s"):
+            setattr(state, name, torch.zeros_like(getattr(state, name)))
+        state.gap_s = state.gap_s + 5.0
+        return state, hidden
+
+
+class PaddedGaps(VideoFeed):
+    """Gaps of events that never were."""
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        state.history_gap_s = state.history_gap_s + 1.0
+        return state, hidden
+
+
+class Timeless(VideoFeed):
+    """Forgets when the latest event began."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        step.state.gap_s = torch.zeros_like(step.state.gap_s)
+        return step
+
+
+class Restless(VideoFeed):
+    """Says that no time passes between events."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        step.state.history_gap_s = torch.zeros_like(step.state.history_gap_s)
+        return step
+
+
 class SameUsers(VideoFeed):
     """Takes the users from a counter, not from the seeds."""
 
@@ -185,6 +233,11 @@ class Stopping(VideoFeed):
         (Diverged, "response.dwell_s is not finite"),
         (RightPadded, "state.history_mask has a gap; padding stands on the left"),
         (OtherItems, "history_item_id names items that the catalogue does not have"),
+        (Backwards, "state.gap_s is negative; got: -5.0"),
+        (Waiting, "state.gap_s is not 0 where there is no history"),
+        (PaddedGaps, "state.history_gap_s is not 0 where the mask is False"),
+        (Timeless, "state.gap_s is not the dwell time of the latest event"),
+        (Restless, "state.history_gap_s is not the earlier history with the latest event"),
         (SameUsers, "the same generator gives other sessions: state.user_features differs"),
         (Stopping, "with auto_reset, the step after an end must"),
     ],

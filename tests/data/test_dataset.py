@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -26,6 +29,26 @@ def in_memory(events: pl.DataFrame, history_length: int) -> SessionDataset:
     )
 
 
+def at_odd_times(events: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Timelines that begin at any time; events follow within a blink, seconds or days."""
+    rng = np.random.default_rng(seed)
+    since_ms = pl.Series("time_ms", rng.choice([1, 12_345, 260_000_017], events.height))
+    return events.with_columns(since_ms).with_columns(
+        pl.col("time_ms").cum_sum().over("history_id")
+    )
+
+
+def naive_gaps(events: list[dict], row: int, length: int, *, after: bool) -> list[float]:
+    """Seconds [length] before each event of `naive_history`, then those before the decision."""
+    timeline = events[row]["history_id"]
+    earlier = [e for e in events[: row + after] if e["history_id"] == timeline]
+    times_ms = [e["time_ms"] for e in earlier]
+    gaps = [0.0] + [(b - a) / 1000 for a, b in pairwise(times_ms)]
+    now = (events[row]["time_ms"] - times_ms[-1]) / 1000 if earlier else 0.0
+    history = ([0.0] * length + gaps[: len(earlier)])[-length:]
+    return [*history, events[row]["dwell_s"] if after else now]
+
+
 def naive_history(events: list[dict], row: int, length: int, *, after: bool) -> list[dict | None]:
     """The last `length` events of the row's timeline before (or up to) it, padded on the left."""
     timeline = events[row]["history_id"]
@@ -36,7 +59,7 @@ def naive_history(events: list[dict], row: int, length: int, *, after: bool) -> 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 9), after=st.booleans())
 def test_states_equal_those_of_a_loop_over_events(seed, length, after):
-    frame = small_events(seed, num_timelines=5)
+    frame = at_odd_times(small_events(seed, num_timelines=5), seed)
     dataset, events = in_memory(frame, length), frame.to_dicts()
     rows = dataset.rows()
     state = dataset.next_state(rows) if after else dataset.state(rows)
@@ -48,6 +71,9 @@ def test_states_equal_those_of_a_loop_over_events(seed, length, after):
         assert state.history_feedback[index].tolist() == [
             [bool(e[task]) if e else False for task in TASKS] for e in past
         ]
+        gaps = [*state.history_gap_s[index].tolist(), state.gap_s[index].item()]
+        expected = naive_gaps(events, row, length, after=after)
+        assert gaps == np.array(expected, np.float32).tolist()
         assert state.step[index] == events[row]["position"] + after
         assert state.user_id[index] == events[row]["user_id"]
         torch.testing.assert_close(

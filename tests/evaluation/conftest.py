@@ -55,7 +55,9 @@ class TinyWorld(BatchedSessions):
             history_item_id=torch.zeros(num, 4, dtype=torch.int64),
             history_feedback=torch.zeros(num, 4, 3, dtype=torch.bool),
             history_dwell_s=torch.zeros(num, 4),
+            history_gap_s=torch.zeros(num, 4),
             history_mask=torch.zeros(num, 4, dtype=torch.bool),
+            gap_s=torch.zeros(num),
             step=zero,
             batch_size=[num],
         )

@@ -28,5 +28,5 @@ def golden(trained) -> Golden:
 def exported(trained, tmp_path_factory):
     """Read-only: a test that damages a scorer exports its own."""
     folder = tmp_path_factory.mktemp("export") / "scorer"
-    export_policy(folder, trained, **settings())
+    export_policy(folder, trained, settings())
     return folder

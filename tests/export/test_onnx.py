@@ -29,7 +29,7 @@ def scorer():
 def file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx") / "scorer"
     report = export_and_verify(
-        folder, network(), **settings(), num_states=60, num_candidates=6, with_onnx=True
+        folder, network(), settings(), num_states=60, num_candidates=6, with_onnx=True
     )
     return folder / "model.onnx", report
 

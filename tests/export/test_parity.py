@@ -23,7 +23,7 @@ from tests.export.tiny import LENGTH, NAMES, NUM_ITEMS, TASKS, catalogue, networ
 
 def test_export_is_checked_in_a_fresh_process(trained, tmp_path):
     folder = tmp_path / "scorer"
-    report = export_and_verify(folder, trained, **settings(), num_states=80, num_candidates=9)
+    report = export_and_verify(folder, trained, settings(), num_states=80, num_candidates=9)
     assert report["passed"]
     assert report["max_abs_difference"] <= 1e-5
     assert report["forbidden_modules_loaded"] == []
@@ -34,7 +34,7 @@ def test_export_is_checked_in_a_fresh_process(trained, tmp_path):
     }  # fmt: skip
     manifest = read_manifest(folder, "scorer")
     assert (manifest.seed, manifest.config, manifest.inputs) == (
-        5, settings()["manifest_config"], settings()["inputs"],
+        5, settings().config, settings().inputs,
     )  # fmt: skip
     golden = Golden.load(folder / "golden.safetensors")
     assert golden.q.shape == (80, 9)
@@ -43,12 +43,12 @@ def test_export_is_checked_in_a_fresh_process(trained, tmp_path):
 
 
 def test_a_difference_leaves_no_artifact(trained, tmp_path, monkeypatch):
-    def spoiled(folder, network, **arguments):
+    def spoiled(folder, network, record):
         weight = network.residual.weight
         with torch.no_grad():
             weight += 0.01
         try:
-            return parity_module_export(folder, network, **arguments)
+            return parity_module_export(folder, network, record)
         finally:
             with torch.no_grad():
                 weight -= 0.01
@@ -57,7 +57,7 @@ def test_a_difference_leaves_no_artifact(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(parity_module, "export_policy", spoiled)
     with pytest.raises(ParityError, match="does not answer as the trained network does"):
         export_and_verify(
-            tmp_path / "scorer", network(), **settings(), num_states=20, num_candidates=5
+            tmp_path / "scorer", network(), settings(), num_states=20, num_candidates=5
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -69,6 +69,14 @@ def test_golden_requests_survive_their_file(golden, tmp_path):
         assert torch.equal(getattr(loaded, name), getattr(golden, name))
     assert (loaded.state == golden.state).all()
     assert len(loaded.head(7).state.step) == len(loaded.head(7).q) == 7
+
+
+def test_golden_states_exercise_the_gaps_and_pad_them(golden):
+    state = golden.state
+    empty = ~state.history_mask.any(1)
+    assert 0 < int(empty.sum()) < len(empty)
+    assert torch.equal(state.history_gap_s > 0, state.history_mask)
+    assert torch.equal(state.gap_s > 0, ~empty)
 
 
 def test_a_foreign_tensor_file_is_refused(exported):

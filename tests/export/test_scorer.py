@@ -95,7 +95,7 @@ def test_it_is_a_ranker_whose_logit_is_q(trained):
 @pytest.mark.parametrize("bootstrap", [True, False])
 def test_a_loaded_scorer_answers_bit_for_bit(tmp_path, bootstrap):
     trained = network(PolicyConfig(bootstrap=bootstrap, residual_scale=0.5, support_ratio=0.6))
-    export_policy(tmp_path / "scorer", trained, **settings())
+    export_policy(tmp_path / "scorer", trained, settings())
     random = torch.random.get_rng_state()
     loaded = load_scorer(tmp_path / "scorer")
     assert torch.equal(torch.random.get_rng_state(), random)
@@ -109,7 +109,7 @@ def test_a_loaded_scorer_answers_bit_for_bit(tmp_path, bootstrap):
 
 
 def test_a_catalogue_without_a_table_of_vectors_answers_the_same(tmp_path, trained):
-    export_policy(tmp_path / "scorer", network(max_table_items=1), **settings())
+    export_policy(tmp_path / "scorer", network(max_table_items=1), settings())
     state, (item_id, mask) = states(), pool()
     loaded = load_scorer(tmp_path / "scorer").rank(state, item_id, mask)
     torch.testing.assert_close(loaded[1], PolicyScorer(trained).rank(state, item_id, mask)[1])
@@ -117,7 +117,7 @@ def test_a_catalogue_without_a_table_of_vectors_answers_the_same(tmp_path, train
 
 def test_the_folder_says_what_it_is(exported):
     loaded, manifest = load_scorer(exported), read_manifest(exported, "scorer")
-    assert (loaded.released, loaded.reasons) == (False, (settings()["reasons"][0],))
+    assert (loaded.released, loaded.reasons) == (False, (settings().reasons[0],))
     assert (loaded.user_feature_names, loaded.feedback_tasks) == (NAMES, TASKS)
     assert manifest.extra["reward_weights"] == {"watch_10s": 1.0, "like": 0.5, "hide": 0.0}
     assert (manifest.seed, manifest.inputs) == (5, {"round_0/policy": "abc"})
@@ -144,9 +144,9 @@ def test_states_of_another_shape_are_refused(trained, state, got):
 
 def test_names_for_other_features_are_refused(trained, tmp_path):
     with pytest.raises(SchemaError, match="one name a user feature"):
-        export_policy(tmp_path / "s", trained, **settings(user_feature_names=["age"]))
+        export_policy(tmp_path / "s", trained, settings(user_feature_names=["age"]))
     with pytest.raises(ConfigError, match="too large"):
-        export_policy(tmp_path / "s", trained, **settings(), max_catalogue_items=NUM_ITEMS - 1)
+        export_policy(tmp_path / "s", trained, settings(), max_catalogue_items=NUM_ITEMS - 1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,8 +163,9 @@ def test_a_damaged_file_is_named(exported, tmp_path):
     ("field", "value", "error"),
     [
         ("reward_weights", None, "incomplete scorer manifest"),
-        ("num_user_features", 4, "weights do not fit the model"),
-        ("ranker_config", {"depth": 3}, "incomplete scorer manifest"),
+        ("ranker", {"kind": "forest"}, "unreadable recipe of a ranker"),
+        ("ranker", {"kind": "external"}, "unreadable recipe of a ranker"),
+        ("policy_config", {"depth": 3}, "unreadable PolicyConfig"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(exported, tmp_path, field, value, error):

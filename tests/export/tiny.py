@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from recomind.data import TableCatalogue
+from recomind.export import ExportRecord
 from recomind.policy import PolicyConfig, QNetwork
 from recomind.ranker import RankerConfig, SessionRanker
 
@@ -34,7 +35,7 @@ def network(policy: PolicyConfig | None = None, **changes) -> QNetwork:
         with torch.no_grad():  # items must differ, or no constraint and no order would matter
             ranker.item_part.weight *= 20.0
             ranker.head.bias.fill_(-0.35)
-            ranker.calibration_slope.fill_(10.0)
+            ranker.calibration.slope.fill_(10.0)
         network = QNetwork(ranker, {"watch_10s": 1.0, "like": 0.5}, policy or PolicyConfig())
         with torch.no_grad():
             for parameter in network.trunk.parameters():
@@ -44,14 +45,14 @@ def network(policy: PolicyConfig | None = None, **changes) -> QNetwork:
     return network
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    """Arguments of an export, beside folder and network."""
+def settings(**changes: Any) -> ExportRecord:
+    """The record of an export."""
     given: dict[str, Any] = {
-        "manifest_config": {"policy": {"support_ratio": 0.8}},
+        "config": {"policy": {"support_ratio": 0.8}},
         "seed": 5,
         "released": False,
         "reasons": ["the interval of the lift contains zero"],
         "user_feature_names": list(NAMES),
         "inputs": {"round_0/policy": "abc"},
     }
-    return given | changes
+    return ExportRecord(**(given | changes))

@@ -29,7 +29,9 @@ def random_states() -> SessionState:
         history_item_id=(uniform(LENGTH) * NUM_ITEMS).long() * mask,
         history_feedback=(uniform(LENGTH, 4) < 0.3) & mask[..., None],
         history_dwell_s=100 * uniform(LENGTH) * mask,
+        history_gap_s=1000 * uniform(LENGTH) * mask,
         history_mask=mask,
+        gap_s=1000 * uniform() * (length > 0),
         step=(uniform() * (length + 1)).long(),
         batch_size=[NUM_STATES],
     )

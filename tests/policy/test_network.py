@@ -11,12 +11,28 @@ from hypothesis import strategies as st
 
 from recomind.errors import ArtifactError, ConfigError
 from recomind.policy import PolicyConfig, QNetwork, support_mask
+from recomind.policy.network import own_part
+from recomind.ranker import SessionRanker
 from recomind.streams import make_generator
-from tests.simulation.tiny import NUM_ITEMS, WEIGHTS, tiny_dataset, tiny_ranker, tiny_world
+from tests.simulation.tiny import (
+    NUM_ITEMS,
+    RANKER,
+    WEIGHTS,
+    tiny_dataset,
+    tiny_ranker,
+    tiny_world,
+)
 
 
 def network(**changes):
     return QNetwork(tiny_ranker(0), WEIGHTS, PolicyConfig(**changes))
+
+
+def frozen(q_network) -> SessionRanker:
+    own = own_part(q_network.frozen)
+    assert own is not None
+    assert own is q_network.frozen
+    return own
 
 
 def batch(num=30):
@@ -41,22 +57,22 @@ def learn(q_network, num_updates=3):
 def test_only_the_dense_residual_learns():
     q_network = network()
     before = {k: v.clone() for k, v in q_network.state_dict().items()}
-    tables = q_network.frozen._table, q_network.trunk._table
-    copies = [t.clone() for t in tables if t is not None]
+    tables = [t for t in (frozen(q_network).table, q_network.trunk.table) if t is not None]
+    copies = [t.vector.clone() for t in tables]
     learn(q_network)
     moved = {k for k, v in q_network.state_dict().items() if not torch.equal(v, before[k])}
     assert moved
     assert moved <= set(q_network.trainable_state())
     assert not any(k.startswith(("frozen", "trunk.items", "trunk.head")) for k in moved)
     assert {"residual.weight", "residual.bias", "trunk.hidden.weight", "trunk.item_part.weight",
-            "trunk.state.0.weight", "trunk.event.weight"} <= moved  # fmt: skip
+            "trunk.state.0.weight", "trunk.events.linear.weight"} <= moved  # fmt: skip
     assert len(copies) == 2
-    assert all(torch.equal(a, b) for a, b in zip(tables, copies, strict=True) if a is not None)
+    assert all(torch.equal(a.vector, b) for a, b in zip(tables, copies, strict=True))
 
 
 def test_what_learns_does_not_grow_with_the_catalogue():
     assert not any(
-        NUM_ITEMS in tensor.shape or 64 in tensor.shape  # id_buckets
+        NUM_ITEMS in tensor.shape or RANKER.id_buckets in tensor.shape
         for tensor in network().trainable_state().values()
     )
 
@@ -67,6 +83,16 @@ def test_the_ranker_it_started_from_is_left_alone():
     learn(QNetwork(ranker, WEIGHTS, PolicyConfig()))
     assert all(torch.equal(v, before[k]) for k, v in ranker.state_dict().items())
     assert all(p.requires_grad for p in ranker.parameters())
+
+
+def test_the_catalogue_and_what_was_computed_from_it_are_not_copied():
+    ranker = tiny_ranker(0)
+    q_network = QNetwork(ranker, WEIGHTS, PolicyConfig())
+    assert ranker.table is not None
+    for part in (frozen(q_network), q_network.trunk):
+        assert part.catalogue is ranker.catalogue
+        assert part.table is ranker.table
+        assert part.hidden.weight is not ranker.hidden.weight
 
 
 def test_training_mode_keeps_dropout_off():
@@ -116,8 +142,10 @@ def test_without_bootstrap_q_knows_nothing_of_the_ranker():
     q, utility = q_network.q_values(state, item_id)
     assert not bool(q.any())
     assert bool(utility.any())  # the support constraint still has it
-    assert not torch.equal(q_network.trunk.hidden.weight, q_network.frozen.hidden.weight)
-    assert torch.equal(network().trunk.hidden.weight, q_network.frozen.hidden.weight)
+    assert not torch.equal(q_network.trunk.hidden.weight, frozen(q_network).hidden.weight)
+    assert torch.equal(network().trunk.hidden.weight, frozen(q_network).hidden.weight)
+    items = (part.items.state_dict() for part in (q_network.trunk, frozen(q_network)))
+    assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in items), strict=True))
 
 
 def test_the_residual_counts_in_units_of_reward():
@@ -137,7 +165,7 @@ def test_sharing_a_catalogue_shares_one_table():
         before = q_network.q_values(state, item_id)[1]
         q_network.share_items(tiny_world().catalogue)
         assert torch.allclose(q_network.q_values(state, item_id)[1], before, atol=1e-5)
-    assert q_network.trunk._table is q_network.frozen._table
+    assert q_network.trunk.table is frozen(q_network).table
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,12 @@ def test_what_stands_under_the_padding_is_irrelevant(ranker, state):
 
 
 @pytest.mark.parametrize(
-    "field", ["history_item_id", "history_dwell_s", "history_feedback", "user_features", "step"]
-)
+    "field",
+    [
+        "history_item_id", "history_dwell_s", "history_feedback", "history_gap_s", "gap_s",
+        "user_features", "step",
+    ],
+)  # fmt: skip
 def test_everything_else_of_the_state_counts(ranker, state, field):
     other = state.clone()
     value = getattr(other, field)
@@ -105,6 +109,8 @@ def test_everything_else_of_the_state_counts(ranker, state, field):
             value[:, -1] ^= True
         case "history_item_id":
             value[:, -1] = (value[:, -1] + 7) % NUM_ITEMS
+        case "history_gap_s" | "gap_s":
+            value += 3_600
         case _:
             value += 1
     changed = (score(ranker, other, candidates()) - score(ranker, state, candidates())).abs()
@@ -132,41 +138,50 @@ def test_how_often_a_topic_was_seen_stays_visible(ranker):
 
 def test_precomputed_vectors_are_those_of_the_encoder(ranker, state):
     ids = torch.arange(NUM_ITEMS)
-    assert ranker._table is not None
+    assert ranker.table is not None
     with torch.no_grad():
-        assert close(ranker.item_vectors(ids), ranker.items(ids, ranker.catalogue))
+        assert close(ranker.item_vectors(ids), ranker.items(ids, ranker.catalogue)[0])
     without = copy.deepcopy(ranker)
-    without._table = None
+    without.table = None
     assert close(score(ranker, state, candidates()), score(without, state, candidates()))
+
+
+def test_a_ranker_that_cannot_learn_takes_the_whole_item_half_from_the_table(ranker, state):
+    expected = score(ranker, state, candidates())
+    ranker.requires_grad_(False)
+    assert close(score(ranker, state, candidates()), expected)
+    assert ranker.table is not None
+    ranker.table.wide += 1.0
+    assert close(score(ranker, state, candidates()), expected + ranker.calibration.slope)
+
+
+def test_dated_content_does_not_come_from_the_table(ranker, state):
+    """Snapshots of one content give the same scores; the table has no say in them."""
+    item_id, latest = candidates(), torch.zeros(NUM_STATES, dtype=torch.int64)
+    expected = score(ranker, state, item_id)
+    ranker.requires_grad_(False)
+    assert ranker.table is not None
+    for name in ("vector", "unit", "part", "wide"):
+        getattr(ranker.table, name).fill_(torch.nan)
+    encoding = ranker.encode_state(state, latest)
+    assert close(ranker.score(encoding, item_id, latest[:, None]), expected)
 
 
 def test_a_large_catalogue_is_not_copied_into_a_table():
     dataset = tiny_dataset()
     ranker = new_ranker(dataset, replace(RANKER, max_table_items=NUM_ITEMS - 1), seed=0)
-    assert ranker.precompute_items()._table is None
+    assert ranker.precompute_items().table is None
     ranker = new_ranker(dataset, replace(RANKER, max_table_items=NUM_ITEMS), seed=0)
-    assert ranker.precompute_items()._table is not None
-
-
-def test_an_items_id_is_hidden_now_and_then_in_training_only(ranker):
-    ranker.items.id_table.weight.data.fill_(1.0)
-    ids = torch.arange(200)
-    with torch.no_grad():
-        ranker.train()
-        one, two = (ranker.items(ids, ranker.catalogue) for _ in range(2))
-        share = float((one != two).any(1).float().mean())
-        ranker.eval()
-        assert torch.equal(ranker.items(ids, ranker.catalogue), ranker.items(ids, ranker.catalogue))
-    assert share == pytest.approx(2 * 0.3 * 0.7, abs=0.12)
+    assert ranker.precompute_items().table is not None
 
 
 def test_calibration_moves_the_logits_linearly(ranker, state):
     before = score(ranker, state, candidates())
-    slope, offset = ranker.calibration_slope.clone(), ranker.calibration_offset.clone()
-    ranker.calibration_slope *= 2.0
-    ranker.calibration_offset += 0.5
+    slope, offset = ranker.calibration.slope.clone(), ranker.calibration.offset.clone()
+    ranker.calibration.slope *= 2.0
+    ranker.calibration.offset += 0.5
     after = score(ranker, state, candidates())
-    assert close((after - ranker.calibration_offset) / 2, before - offset)
+    assert close((after - ranker.calibration.offset) / 2, before - offset)
     assert bool((slope > 0).all())
 
 
@@ -179,7 +194,9 @@ def test_utility_is_the_weighted_sum_of_the_probabilities():
 def test_a_shorter_history_than_configured_is_scored(ranker, state):
     item_id = candidates()
     short = state.clone()
-    for name in ("history_item_id", "history_dwell_s", "history_feedback", "history_mask"):
+    for name in (
+        "history_item_id", "history_dwell_s", "history_feedback", "history_gap_s", "history_mask",
+    ):  # fmt: skip
         setattr(short, name, getattr(state, name)[:, -4:])
     assert score(ranker, short, item_id).shape == (NUM_STATES, NUM_CANDIDATES, 4)
     assert LENGTH > 4
@@ -201,8 +218,16 @@ def test_new_rankers_differ_by_seed_only():
     [
         ({"num_members": 0}, "ranker.num_members; got: 0"),
         ({"num_epochs": 0}, "ranker.num_epochs"),
+        ({"recent_length": 0}, "ranker.recent_length; got: 0"),
+        ({"num_nearest": -1}, "ranker.num_nearest; got: -1; expected: >= 0"),
+        ({"num_layers": -1}, "ranker.num_layers"),
+        ({"dim": 9, "num_heads": 2}, "does not divide into heads; got: dim=9, num_heads=2"),
+        ({"patience": 0}, "ranker.patience"),
+        ({"wide_rate": 0.0}, "learning rates must be positive"),
+        ({"weight_decay": -0.1}, "not negative"),
+        ({"next_action_weight": -1.0}, "not negative"),
         ({"id_dropout": 1.0}, r"ranker.id_dropout; got: 1.0; expected: in \[0, 1\)"),
-        ({"learning_rate": 0.0}, "learning rate must be positive"),
+        ({"learning_rate": 0.0}, "learning rates must be positive"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):

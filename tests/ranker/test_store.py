@@ -32,7 +32,7 @@ def test_the_same_ensemble_comes_back(folder):
         )
         assert ranker.config == RANKER
         assert not ranker.training
-        assert ranker._table is not None
+        assert ranker.table is not None
 
 
 def test_nothing_in_it_is_a_pickle(folder):
@@ -58,7 +58,7 @@ def test_a_damaged_member_is_refused(folder):
 def test_weights_of_another_shape_are_refused(folder):
     dataset = tiny_dataset()
     other = SessionRanker(
-        tiny_catalogue(), dataset.tasks, dataset.num_user_features, replace(RANKER, dim=5)
+        tiny_catalogue(), dataset.tasks, dataset.num_user_features, replace(RANKER, dim=6)
     )
     with pytest.raises(ArtifactError, match=r"(?s)weights do not fit the model.*size mismatch"):
         load_weights(other, folder / "member_0.safetensors")

@@ -43,7 +43,9 @@ def state_of(items: list[int], liked: list[bool], seen: list[bool]) -> SessionSt
         history_item_id=torch.tensor([items]),
         history_feedback=feedback[None],
         history_dwell_s=torch.zeros(1, 5),
+        history_gap_s=torch.zeros(1, 5),
         history_mask=torch.tensor([seen]),
+        gap_s=torch.zeros(1),
         step=torch.zeros(1, dtype=torch.int64),
         batch_size=[1],
     )

@@ -26,7 +26,7 @@ def write_scorer(folder: Path, *, q_offset: float = 0.0, **changes) -> Path:
     )
     golden.q = golden.q + q_offset
     given = settings(**{"released": True, "reasons": []} | changes)
-    written = export_policy(folder.parent / "plain", trained, **given)
+    written = export_policy(folder.parent / "plain", trained, given)
     manifest = Manifest(kind="scorer", extra=written.extra)
     with write_artifact(folder, manifest) as staging:
         for name in written.files:

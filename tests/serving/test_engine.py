@@ -145,7 +145,7 @@ def test_a_scorer_that_answers_otherwise_than_when_exported_is_refused(tmp_path)
 
 
 def test_a_scorer_without_golden_requests_answers_random_ones(tmp_path):
-    export_policy(tmp_path / "scorer", network(), **settings(released=True))
+    export_policy(tmp_path / "scorer", network(), settings(released=True))
     assert post(load_engine(tmp_path / "scorer", ServingConfig()), GOOD)[0] == 200
 
 

@@ -15,9 +15,10 @@ GOOD = {
     "user_id": 17,
     "user_features": {"hour": 0.5, "age": -1.0, "tenure": 2},
     "step": 1,
+    "gap_s": 7,
     "history": [
         {"item_id": 3, "feedback": {"like": True}, "dwell_s": 12.5},
-        {"item_id": 4, "feedback": {"watch_10s": True, "hide": False}},
+        {"item_id": 4, "feedback": {"watch_10s": True, "hide": False}, "gap_s": 30.5},
     ],
     "item_ids": [8, 15, 16],
 }
@@ -34,6 +35,8 @@ def test_a_request_becomes_a_state(engine):
     assert state.history_item_id.tolist() == [[0, 0, 0, 0, 3, 4]]
     assert state.history_mask.tolist() == [[False] * 4 + [True] * 2]
     assert state.history_dwell_s.tolist() == [[0, 0, 0, 0, 12.5, 0]]
+    assert state.history_gap_s.tolist() == [[0, 0, 0, 0, 0, 30.5]]
+    assert state.gap_s.tolist() == [7]
     assert state.history_feedback[0, 4:].tolist() == [[False, True, False], [True, False, False]]
     assert not state.history_feedback[0, :4].any()
     assert state.in_session.tolist() == [[False] * 5 + [True]]
@@ -52,6 +55,7 @@ def test_features_may_come_as_a_list_in_order(engine):
 
 def test_a_user_without_history(engine):
     state = states_of([engine.schema.parse(without("history", "step"))], engine.schema)
+    assert state.gap_s.tolist() == [0]  # since no event
     assert not state.history_mask.any()
     assert state.step.tolist() == [0]
     assert state.history_item_id.shape == torch.Size([1, LENGTH])
@@ -78,6 +82,10 @@ BAD = [
     (GOOD | {"history": [{"item_id": 1, "feedback": {"liked": True}}]}, "did you mean 'like'"),
     (GOOD | {"history": [{"item_id": 1, "feedback": {"like": 1}}]}, r"feedback\.like; got: 1"),
     (GOOD | {"history": [{"item_id": 1, "dwell_s": -0.1}]}, "dwell_s; got: -0.1"),
+    (GOOD | {"history": [{"item_id": 1, "gap_s": -1}]}, "an event's gap_s; got: -1.0"),
+    (GOOD | {"history": [{"item_id": 1, "gap_s": None}]}, "an event's gap_s; got: None"),
+    (GOOD | {"gap_s": -1}, "gap_s; got: -1.0; expected: >= 0 seconds"),
+    (GOOD | {"gap_s": 1e39}, r"gap_s; got: 1e\+39; expected: a finite number"),
     (GOOD | {"item_ids": []}, "item_ids; got: 0 ids"),
     (GOOD | {"item_ids": list(range(13))}, "item_ids; got: 13 ids; expected: 1 to 12"),
     (GOOD | {"item_ids": [1, 40]}, "item_ids; got: 40"),

@@ -9,11 +9,13 @@ import torch
 from recomind.artifacts import Manifest
 from recomind.data import SessionDataset, write_sessions
 from recomind.data.sessions import SCHEMA
+from recomind.simulation.environment import state_tensors
 from recomind.streams import make_generator
-from simulators.video_feed.world import TASKS
+from simulators.video_feed.world import TASKS, VideoFeed
 from tests.simulation.tiny import (
     HORIZON,
     LENGTH,
+    NUM_ITEMS,
     NUM_SESSIONS,
     WARM,
     collect,
@@ -45,15 +47,58 @@ def test_no_column_carries_the_hidden_taste():
     assert bool(torch.isin(values.float(), state.user_features[:, -1]).any())
 
 
-def test_it_is_written_and_read_as_sessions(tmp_path):
+class Dated(VideoFeed):
+    """Knows when the events before the sessions were: seconds to weeks ago."""
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        gap_s = 1e6 ** streams.uniform(state.step, self.history_length + 1, 77)
+        first = state.history_mask.int().argmax(1, keepdim=True)  # what came before is unknown
+        state.history_gap_s = (gap_s[:, 1:] * state.history_mask).scatter(1, first, 0.0)
+        state.gap_s = gap_s[:, 0]
+        return state, hidden
+
+
+def read_back(frame, folder, length=LENGTH) -> SessionDataset:
     write_sessions(
-        tmp_path / "sessions",
-        tiny_frame(),
+        folder / "sessions",
+        frame,
         tiny_catalogue(),
         tasks=TASKS,
         manifest=Manifest(kind="sessions"),
     )
-    dataset = SessionDataset.load([tmp_path / "sessions"], LENGTH)
+    return SessionDataset.load([folder / "sessions"], length)
+
+
+@pytest.mark.parametrize("kind", [VideoFeed, Dated])
+def test_the_states_of_the_log_are_those_that_were_decided_in(kind, tmp_path):
+    def world():
+        return kind(num_items=NUM_ITEMS, horizon=HORIZON, history_length=LENGTH, warm_events=WARM)
+
+    dataset = read_back(collect(world(), 50), tmp_path)
+    rows, live = dataset.rows(), world()
+    state = live.reset(50, make_generator(0))
+    session = dataset.session_index(rows)
+    for position in range(HORIZON):
+        here = dataset.state(rows).step == position
+        logged, seen = state_tensors(dataset.state(rows[here])), state_tensors(state)
+        assert position > 0 or torch.equal(session[here], torch.arange(50))
+        for name, value in logged.items():
+            expected = seen[name][session[here]]
+            if name.endswith("gap_s"):  # the log is in whole milliseconds
+                torch.testing.assert_close(value, expected, atol=5.1e-4, rtol=1e-7)
+            else:
+                assert torch.equal(value, expected), name
+        item_id = torch.zeros(50, dtype=torch.int64)
+        item_id[session[here]] = dataset.item_id(rows[here])
+        state = live.step(item_id).state
+        after = state_tensors(dataset.next_state(rows[here]))
+        assert torch.equal(after["gap_s"], state.gap_s[session[here]])
+    assert float(state.history_gap_s.max()) > (100_000 if kind is Dated else 10)
+
+
+def test_it_is_written_and_read_as_sessions(tmp_path):
+    dataset = read_back(tiny_frame(), tmp_path)
     assert len(dataset) == tiny_frame().height
     starts = dataset.session_starts()
     assert len(starts) == NUM_SESSIONS
@@ -105,7 +150,7 @@ def test_events_from_before_the_log_are_history_only():
     assert history["split"].unique().to_list() == ["history"]
     assert history["propensity"].null_count() == history.height
     assert not history["left_known"].any()
-    assert (history["time_ms"] < 0).all()
+    assert history["time_ms"].unique().to_list() == [0]  # how long ago, the world does not know
 
 
 def test_every_choice_has_its_propensity():

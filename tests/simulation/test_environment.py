@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from recomind.artifacts import load_tensors, save_tensors
-from recomind.errors import ConfigError
+from recomind.errors import ConfigError, SchemaError
 from recomind.simulation import append_event, task_weights
-from recomind.simulation.environment import state_tensors
+from recomind.simulation.environment import state_from, state_tensors
 from recomind.streams import make_generator
 from recomind.types import Response, SessionState
 from tests.simulation.tiny import NUM_ITEMS, tiny_world
@@ -34,7 +34,9 @@ def test_an_event_goes_to_the_end_and_the_oldest_drops_out():
             [[[False, False], [True, False], [False, True]], [[True, True]] * 3]
         ),
         history_dwell_s=torch.tensor([[0.0, 1.5, 2.5], [1.0, 2.0, 3.0]]),
+        history_gap_s=torch.tensor([[0.0, 0.0, 30.0], [5.0, 6.0, 7.0]]),
         history_mask=torch.tensor([[False, True, True], [True, True, True]]),
+        gap_s=torch.tensor([4.0, 0.0]),
         step=torch.tensor([1, 7]),
         batch_size=[2],
     )
@@ -47,6 +49,8 @@ def test_an_event_goes_to_the_end_and_the_oldest_drops_out():
     after = append_event(state, torch.tensor([8, 9]), response)
     assert after.history_item_id.tolist() == [[17, 4, 8], [2, 3, 9]]
     assert after.history_dwell_s.tolist() == [[1.5, 2.5, 9.0], [2.0, 3.0, 8.0]]
+    assert after.history_gap_s.tolist() == [[0.0, 30.0, 4.0], [6.0, 7.0, 0.0]]
+    assert after.gap_s.tolist() == [9.0, 8.0]
     assert after.history_mask.tolist() == [[True, True, True]] * 2
     assert after.history_feedback[0].tolist() == [[True, False], [False, True], [True, True]]
     assert after.history_feedback[1].tolist() == [[True, True], [True, True], [False, True]]
@@ -54,6 +58,14 @@ def test_an_event_goes_to_the_end_and_the_oldest_drops_out():
     assert after.in_session.tolist() == [[False, True, True], [True, True, True]]
     assert after.user_features.tolist() == state.user_features.tolist()
     assert state.history_item_id.tolist() == [[0, 17, 4], [1, 2, 3]]  # as it was
+
+
+def test_a_state_of_other_fields_is_refused():
+    state = tiny_world().reset(3, make_generator(0))
+    assert equal_states(state_from(state_tensors(state)), state)
+    old = {name: value for name, value in state_tensors(state).items() if name != "gap_s"}
+    with pytest.raises(SchemaError, match=r"not the fields of a state; .*expected: .*'gap_s'"):
+        state_from(old)
 
 
 def test_an_ended_session_stays_as_it_ended():

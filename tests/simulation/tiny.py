@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 NUM_ITEMS, NUM_SESSIONS, LENGTH, HORIZON, WARM = 300, 300, 14, 12, 6
 WEIGHTS = {"watch_10s": 1.0, "hide": -2.0}
 RANKER = RankerConfig(
-    history_length=LENGTH, dim=8, hidden=16, id_buckets=64, batch_size=64, num_epochs=4
+    history_length=LENGTH, dim=8, hidden=16, id_buckets=61, batch_size=64, num_epochs=4
 )
 SIMULATOR = SimulatorConfig(horizon=HORIZON, hidden=8, num_epochs=2, batch_size=256)
 
@@ -90,8 +90,6 @@ def tiny_ranker(seed: int) -> SessionRanker:
     return fit_ranker(
         new_ranker(dataset, RANKER, seed),
         dataset,
-        rows=dataset.rows("train", holdout=False),
-        calibration_rows=dataset.rows("calibration", holdout=False),
         num_epochs=RANKER.num_epochs,
         seed=seed,
     )

@@ -17,6 +17,12 @@ def test_a_fitted_feed_is_a_world_that_logs_can_be_collected_in(tmp_path):
     fit_holdout(folder, tiny_dataset(), SIMULATOR, Manifest(kind="holdout_simulator"), seed=0)
     world = KuaiRandFeed(folder=str(folder))
     check_environment(world)
+    starts = world._fitted.starts
+    starts.history_gap_s = 30.0 + starts.history_gap_s
+    begun = world.reset_to(draw_seeds(20, make_generator(1))).history_gap_s
+    assert begun[0].tolist() == [0.0, *[30.0] * (begun.shape[1] - 1)]
+    assert bool((starts.history_gap_s == 30.0).all())
+    starts.history_gap_s = starts.history_gap_s * starts.history_mask
     frame = collect(world, num_sessions=60)
     assert frame.filter(frame["position"] >= 0)["propensity"].is_between(0, 1).all()
     state = world.reset_to(draw_seeds(200, make_generator(1)))

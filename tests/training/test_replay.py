@@ -30,7 +30,9 @@ def simulate(num_rows: int, num_sessions: int, seed: int) -> dict[str, torch.Ten
         "state.history_item_id": name[..., None].int(),
         "state.history_feedback": torch.zeros(num_rows, num_sessions, 1, 1, dtype=torch.uint8),
         "state.history_dwell_s": torch.zeros(num_rows, num_sessions, 1),
+        "state.history_gap_s": name[..., None] / 4,
         "state.history_mask": torch.ones(num_rows, num_sessions, 1, dtype=torch.bool),
+        "state.gap_s": name / 2,
         "state.step": name.int(),
         "pool_item_id": pool,
         "pool_mask": pool % 2 == 0,
@@ -97,6 +99,8 @@ def test_equals_the_slow_loop(num_rows, kept, n_step, chunk, seed):
         assert float(got.reward[i]) == pytest.approx(total, abs=1e-5)
         assert float(got.discount[i]) == pytest.approx(discount, abs=1e-6)
         assert int(got.next_state.user_id[i]) == last
+        assert (float(got.state.gap_s[i]), float(got.next_state.gap_s[i])) == (name / 2, last / 2)
+        assert got.next_state.history_gap_s[i].tolist() == [last / 4]
         assert int(got.item_id[i]) == name + 7
         assert float(got.log_propensity[i]) == -name
         assert got.next_candidates.item_id[i].tolist() == [last * 10 + k for k in range(3)]

@@ -25,9 +25,10 @@ def test_first_flag_is_the_lowest_bit():
 
 def test_states_come_back_exactly():
     world = TinyWorld()
-    world.reset(7, make_generator(0))
+    state = world.reset(7, make_generator(0))
     for item in (1, 3, 1):
         state = world.step(torch.full((7,), item)).state
+    assert bool((state.gap_s > 0).any() & (state.history_gap_s > 0).any())
     packed = pack_state(state)
     again = unpack_state(packed, 2)
     assert packed["history_item_id"].dtype == torch.int32

@@ -57,7 +57,9 @@ class TinyWorld(BatchedSessions):
             history_item_id=torch.zeros(num, LENGTH, dtype=torch.int64),
             history_feedback=torch.zeros(num, LENGTH, 2, dtype=torch.bool),
             history_dwell_s=torch.zeros(num, LENGTH),
+            history_gap_s=torch.zeros(num, LENGTH),
             history_mask=torch.zeros(num, LENGTH, dtype=torch.bool),
+            gap_s=torch.zeros(num),
             step=zero,
             batch_size=[num],
         )

@@ -1,0 +1,58 @@
+"""Logs of 1e6 and 1e7 impressions, one pass of training over each, and their `result.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from experiments.result import figure, write_result
+
+HERE = Path(__file__).parent
+SIZES = {"1e6": 1_000_000, "1e7": 10_000_000}
+
+
+def run(script: str, *arguments: str) -> str:
+    """Run a script of this folder in a process of its own; what it printed."""
+    command = [sys.executable, str(HERE / script), *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def measure(work: Path) -> dict[str, dict[str, float]]:
+    """Size -> what `train.py` found; logs that are there already are not made again."""
+    found = {}
+    for name, num_impressions in SIZES.items():
+        folder = work / name
+        run("make_log.py", str(folder), str(num_impressions))
+        found[name] = json.loads(run("train.py", str(folder)).splitlines()[-1])
+        print(name, found[name], flush=True)
+    return found
+
+
+def figures(found: dict[str, dict[str, float]]) -> dict[str, dict]:
+    """Speed, peak memory and how the latter grows with the log."""
+    entries = {}
+    for name, of in found.items():
+        rate = of["rows"] / of["seconds"]
+        entries[f"rows_per_s.{name}"] = figure(rate, unit="rows/s", rows=of["rows"])
+        entries[f"rss_mib.{name}"] = figure(of["peak_mib"], unit="MiB")
+        entries[f"rss_imported_mib.{name}"] = figure(of["imported_mib"], unit="MiB")
+    ratio = found["1e7"]["peak_mib"] / found["1e6"]["peak_mib"]
+    return entries | {"rss_ratio_1e7_1e6": figure(ratio)}
+
+
+def main() -> None:
+    """Make, train, write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", type=Path, help="where the logs are kept; a temporary folder")
+    work = parser.parse_args().work
+    with tempfile.TemporaryDirectory() as temporary:
+        found = measure(work or Path(temporary))
+    write_result(HERE, "benchmarks/ranker_training/run", figures(found), seeds=[0])
+
+
+if __name__ == "__main__":
+    main()

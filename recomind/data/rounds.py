@@ -1,0 +1,49 @@
+"""Sessions artifacts of several rounds as one log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recomind.artifacts import read_manifest
+from recomind.data.sessions import KIND
+from recomind.errors import ArtifactError, ConfigError
+
+
+def concatenated(frames: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
+    """Round -> events, one after another; `history_id` is offset to stay unique across rounds."""
+    parts, first = [], 0
+    for index, frame in frames.items():
+        timeline = pl.col("history_id") - pl.col("history_id").min() + first
+        round_index = pl.lit(index, dtype=pl.Int64).alias("round_index")
+        parts.append(frame.with_columns(timeline, round_index))
+        first = int(parts[-1]["history_id"].max()) + 1  # pyright: ignore
+    return pl.concat(parts)
+
+
+def read_facts(folders: Sequence[Path]) -> dict[str, Any]:
+    """What the manifests of sessions artifacts say alike: tasks, features, number of items.
+
+    Raises:
+        ArtifactError: an artifact is absent or damaged, or the rounds differ.
+        ConfigError: no folder.
+    """
+    if not folders:
+        raise ConfigError("no sessions to load", got="no folder", expected="at least one")
+    extras = [read_manifest(Path(folder), KIND).extra for folder in folders]
+    for name in ("tasks", "user_feature_names", "num_items"):
+        _require_equal(name, [extra[name] for extra in extras], folders)
+    return extras[0]
+
+
+def _require_equal(name: str, values: list[object], folders: Sequence[Path]) -> None:
+    for value, folder in zip(values, folders, strict=True):
+        if value != values[0]:
+            raise ArtifactError(
+                f"rounds of sessions differ in {name}",
+                got=f"{value} in {folder}",
+                expected=f"{values[0]} as in {folders[0]}",
+            )

@@ -1,0 +1,47 @@
+"""What a check has to say: findings, each one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from recomind.errors import RecomindError, SchemaError
+
+
+class Level(Enum):
+    """How much a finding weighs."""
+
+    error = "error"  # a promise is broken: the pipeline would fail, or learn nonsense
+    warning = "warning"  # allowed, and seldom meant
+    note = "note"  # for your information
+
+
+@dataclass(slots=True)
+class Finding:
+    """One thing that was found.
+
+    >>> str(Finding(Level.warning, SchemaError("few rows", got=3, expected=">= 50")))
+    'warning: few rows; got: 3; expected: >= 50'
+    """
+
+    level: Level
+    error: RecomindError  # what, got, expected and how to mend it, whatever the level
+
+    def __str__(self) -> str:
+        text = " ".join(str(self.error).split())
+        return f"{self.level.value}: {text}"
+
+
+def finding(
+    level: Level, what: str, got: object = None, expected: object = None, *, mend: str = ""
+) -> Finding:
+    """A finding from the parts of its line."""
+    return Finding(level, SchemaError(what, got=got, expected=expected, mend=mend))
+
+
+def require(
+    holds: bool, what: str, got: object = None, expected: object = None, *, mend: str = ""
+) -> None:
+    """Raise a SchemaError unless `holds`."""
+    if not holds:
+        raise SchemaError(what, got=got, expected=expected, mend=mend)

@@ -1,0 +1,203 @@
+"""Rankers that exist already, in place of ours.
+
+`ExternalRanker` puts a frozen model behind the `Ranker` Protocol for the tasks that it has;
+`CompletedRanker` takes the log's other tasks from a ranker of ours. Of an external ranker only
+the calibration, fitted on later days, belongs to this project: its model stays a file.
+
+Symbols: `B` states, `K` candidates, `H` tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recomind.errors import ConfigError
+from recomind.ranker.adapters import (
+    FlatRows,
+    Scorer,
+    SplitModule,
+    StateBatch,
+    is_split,
+    load_boosters,
+    load_onnx,
+    load_torch,
+    load_torchscript,
+    unpacking,
+)
+from recomind.ranker.adapters.batches import RowBatch as RowBatch
+from recomind.ranker.adapters.files import copy_model as copy_model
+from recomind.ranker.adapters.files import model_path
+from recomind.ranker.adapters.settings import inputs_function, require_settings
+from recomind.ranker.adapters.settings import require_tasks as require_tasks
+from recomind.ranker.calibration import Calibration
+from recomind.ranker.config import ExternalConfig, ExternalKind
+from recomind.ranker.model import SessionRanker
+from recomind.types import Catalogue, SessionState
+
+
+class ExternalRanker(nn.Module):
+    """A frozen model of the response; implements `recomind.types.Ranker` for its own tasks.
+
+    Copies share the model, which never changes, and have a calibration of their own. Training
+    mode and gradients do not reach the model.
+
+    Args:
+        scorer: how the model is asked.
+        config: with the path of the model where it lies now.
+        catalogue: the items.
+    """
+
+    def __init__(self, scorer: Scorer, config: ExternalConfig, catalogue: Catalogue) -> None:
+        super().__init__()
+        self.config, self.catalogue = config, catalogue
+        self.tasks = tuple(config.tasks)
+        self.calibration = Calibration(len(self.tasks))
+        self._scorer = scorer  # not a module: its weights are not this artifact's tensors
+        self.eval()
+
+    @property
+    def cost(self) -> str:
+        """What a decision costs, in words."""
+        return self._scorer.cost
+
+    def train(self, mode: bool = True) -> ExternalRanker:
+        """Stays in evaluation mode, whatever is asked."""
+        del mode
+        return super().train(False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExternalRanker:
+        del memo  # the model is shared, and copy.deepcopy keeps the book itself
+        twin = ExternalRanker(self._scorer, self.config, self.catalogue)
+        twin.calibration.load_state_dict(self.calibration.state_dict())
+        return twin
+
+    @torch.no_grad()
+    def encode_state(self, state: SessionState, snapshot: Tensor | None = None) -> Any:
+        """What scoring needs of `state` [B], with catalogue content as of `snapshot` [B]."""
+        batch = StateBatch(state=state, catalogue=self.catalogue, snapshot=snapshot)
+        return self._scorer.encode(batch)
+
+    @torch.no_grad()
+    def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
+        """Calibrated logits [B, K, H] of `item_id` [B, K]; `snapshot` is [B, 1] or [B, K].
+
+        Raises:
+            SchemaError: the model fails on its inputs, or returns what is no answer.
+        """
+        if snapshot is not None:
+            snapshot = snapshot.expand_as(item_id)
+        return self.calibration(self._scorer.score(encoding, item_id, self.catalogue, snapshot))
+
+
+@dataclass(slots=True)
+class CompletedEncoding:
+    """What scoring needs of `B` states."""
+
+    external: Any  # of the external ranker
+    own: Any  # of ours; None where the external one has every task
+
+
+class CompletedRanker(nn.Module):
+    """An external ranker for the tasks it has, ours for the others.
+
+    Args:
+        external: for some or all of the tasks of `own`.
+        own: for all tasks; its order is kept.
+
+    Raises:
+        ConfigError: `external` has a task that `own` has not.
+    """
+
+    def __init__(self, external: ExternalRanker, own: SessionRanker) -> None:
+        super().__init__()
+        require_tasks(external.config, own.tasks)
+        self.external, self.own, self.tasks = external, own, own.tasks
+        # Column h is column _source[h] of the external tasks followed by our own.
+        columns = [*external.tasks, *own.tasks]
+        self._source = [columns.index(task) for task in own.tasks]
+        self._complete = set(external.tasks) == set(own.tasks)
+        self.train(own.training)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items; setting it sets it for both rankers."""
+        return self.own.catalogue
+
+    @catalogue.setter
+    def catalogue(self, catalogue: Catalogue) -> None:
+        self.own.catalogue = self.external.catalogue = catalogue
+
+    @property
+    def cost(self) -> str:
+        """What a decision costs, in words."""
+        return self.external.cost
+
+    def precompute_items(self) -> CompletedRanker:
+        """Compute the item vectors of our own ranker once; then eval."""
+        self.own.precompute_items()
+        return self.eval()
+
+    def encode_state(
+        self, state: SessionState, snapshot: Tensor | None = None
+    ) -> CompletedEncoding:
+        """Everything of `state` [B] that scoring needs; `snapshot` is [B]."""
+        own = None if self._complete else self.own.encode_state(state, snapshot)
+        return CompletedEncoding(self.external.encode_state(state, snapshot), own)
+
+    def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
+        """Calibrated logits [B, K, H] of `item_id` [B, K]; `snapshot` is [B, 1] or [B, K]."""
+        logits = self.external.score(encoding.external, item_id, snapshot)
+        if not self._complete:
+            own = self.own.score(encoding.own, item_id, snapshot)
+            logits = torch.cat([logits, own], dim=-1)
+        return logits[..., self._source]
+
+
+def load_external(
+    config: ExternalConfig, catalogue: Catalogue, folder: Path | None = None
+) -> ExternalRanker:
+    """The ranker that `config` describes, not calibrated yet.
+
+    Args:
+        config: what it is and where.
+        catalogue: the items.
+        folder: the artifact that holds the model; without one the path is the user's own.
+
+    Raises:
+        ConfigError: a setting is missing, or names what is not there or not allowed.
+        ArtifactError: the model cannot be read, or lies outside its artifact.
+    """
+    require_settings(config)
+    path = model_path(config, folder)
+    config = replace(config, path=str(path))
+    return ExternalRanker(_scorer(config, path), config, catalogue)
+
+
+def _scorer(config: ExternalConfig, path: Path) -> Scorer:
+    name = f"{config.kind.value} ranker {path.name}"
+    inputs = inputs_function(config)
+    match config.kind:
+        case ExternalKind.onnx:
+            model = load_onnx(config, path)
+        case ExternalKind.lightgbm:
+            model = load_boosters(config, path)
+        case ExternalKind.torchscript:
+            model = unpacking(load_torchscript(config, path))
+        case _:
+            module = load_torch(config, path)
+            if inputs is None and is_split(module):
+                return SplitModule(module, config, name)
+            model = unpacking(module)
+    if inputs is None:
+        raise ConfigError(
+            "ranker.external.inputs is not given",
+            expected="the dotted name of a function from RowBatch to what the model takes",
+            mend="or, for kind=torch, a module with encode(StateBatch) and "
+            "score(encoding, item_id, items)",
+        )
+    return FlatRows(model, inputs, config, name)

@@ -1,0 +1,93 @@
+"""Items as vectors: by content and, where an id is known, by id.
+
+Symbols: `n` items, `C` categorical features, `F` numerical ones, `D` width.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+
+from recomind.errors import SchemaError
+from recomind.ranker.config import RankerConfig
+from recomind.ranker.numbers import PiecewiseLinear
+from recomind.streams import hash_int64
+from recomind.types import Catalogue
+
+# TorchRec asks whether it is traced in a way that torch would rather have it ask; not our affair.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+
+_INITIAL_STD = 0.01
+_SALT_ID = 5
+
+
+class ItemEncoder(nn.Module):
+    """Item id and content to a vector [..., D].
+
+    Sparse features go through one TorchRec `EmbeddingBagCollection`, so that the same module is
+    sharded by `DistributedModelParallel`; on one host its tables give sparse gradients. The id is
+    one feature among the others, hashed into its table, and hidden for a share of the items in
+    training, so that an item that was never seen is scored by its content.
+    """
+
+    def __init__(self, catalogue: Catalogue, config: RankerConfig) -> None:
+        super().__init__()
+        self.id_buckets, self.id_dropout = config.id_buckets, config.id_dropout
+        self.hash_ids = config.hash_ids
+        if not config.hash_ids and catalogue.num_items > config.id_buckets:
+            raise SchemaError(
+                "the id table is smaller than the largest id",
+                got=f"ranker.id_buckets={config.id_buckets} for {catalogue.num_items} items",
+                mend="raise ranker.id_buckets, or set ranker.hash_ids=true",
+            )
+        sizes = (config.id_buckets, *catalogue.vocab_sizes)
+        self.features = [f"feature_{index}" for index in range(len(sizes))]
+        self.tables = EmbeddingBagCollection(
+            tables=[
+                EmbeddingBagConfig(
+                    name=f"table_{feature}",
+                    feature_names=[feature],
+                    num_embeddings=size,
+                    embedding_dim=config.id_dim,
+                )
+                for feature, size in zip(self.features, sizes, strict=True)
+            ]
+        )
+        for bag in self.tables.embedding_bags.values():
+            bag.sparse = True  # a dense gradient would cost the whole table at every update
+            nn.init.normal_(bag.weight, std=_INITIAL_STD)
+        self.numbers = PiecewiseLinear(len(catalogue.dense_names), config.num_bins)
+        width = config.id_dim * len(sizes) + self.numbers.width
+        self.net = nn.Sequential(
+            nn.Linear(width, config.hidden), nn.GELU(), nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, config.dim),
+        )  # fmt: skip
+
+    def forward(
+        self, item_id: Tensor, catalogue: Catalogue, snapshot: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors [n, D] and encoded numbers [n, F * Q] of `item_id` [n]."""
+        content = catalogue.features(item_id, snapshot)
+        keyed = self._keyed(item_id, content.categorical)
+        pooled = self.tables(keyed)
+        # A sharded collection gives the features in its shards' order.
+        sparse = torch.cat([pooled[feature] for feature in self.features], dim=1)
+        if self.training and self.id_dropout > 0:
+            shown = torch.rand(len(item_id), 1) >= self.id_dropout
+            width = sparse.shape[1] // len(self.features)
+            sparse = torch.cat([sparse[:, :width] * shown, sparse[:, width:]], dim=1)
+        numbers = self.numbers(content.dense)
+        return self.net(torch.cat([sparse, numbers], dim=1)), numbers
+
+    def _keyed(self, item_id: Tensor, categorical_nC: Tensor) -> KeyedJaggedTensor:
+        """One value a feature and item, feature after feature."""
+        row = item_id
+        if self.hash_ids:
+            row = hash_int64(item_id, _SALT_ID).remainder(self.id_buckets)
+        values = torch.cat([row[:, None], categorical_nC], dim=1).T.flatten()
+        return KeyedJaggedTensor(
+            keys=self.features, values=values, lengths=torch.ones_like(values, dtype=torch.int32)
+        )

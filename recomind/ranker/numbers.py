@@ -1,0 +1,69 @@
+"""Numerical features for a network: each becomes a few steps of a line, and the line itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recomind.errors import SchemaError
+
+_SPAN = 4.0  # standard deviations that steps cover before they are fitted, and the line ever
+
+
+class PiecewiseLinear(nn.Module):
+    """Piecewise linear encoding of numbers, with the bins at training quantiles.
+
+    Number `x` becomes, for each of its bins [l, r], min(max((x - l) / (r - l), 0), 1): Gorishniy,
+    Rubachev, Babenko, "On embeddings for numerical features in tabular deep learning", NeurIPS
+    2022, equation 1, here with both ends clipped, so that a value outside anything seen in
+    training cannot carry a score away. The standardised number itself, clipped, stands beside its
+    steps: what is a straight line need not be put together from them (ours).
+
+    Args:
+        num_features: F.
+        num_bins: Q, bins a feature; a feature of fewer values has some bins of no width.
+    """
+
+    low: Tensor  # [F, Q]
+    inverse_width: Tensor  # [F, Q]
+    mean: Tensor  # [F]
+    scale: Tensor  # [F]
+
+    def __init__(self, num_features: int, num_bins: int) -> None:
+        super().__init__()
+        self.num_features, self.num_bins = num_features, num_bins
+        edges = torch.linspace(-_SPAN, _SPAN, num_bins + 1).expand(num_features, -1)
+        self.register_buffer("low", edges[:, :-1].clone())
+        self.register_buffer("inverse_width", 1.0 / edges.diff(dim=1))
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(num_features))
+
+    @property
+    def width(self) -> int:
+        """Numbers that come out, F * (Q + 1)."""
+        return self.num_features * (self.num_bins + 1)
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Take the bins from rows [R, F].
+
+        Raises:
+            SchemaError: no rows, or a value that is not finite.
+        """
+        if len(values) == 0 or not bool(values.isfinite().all()):
+            raise SchemaError("features to take bins from must be finite rows", got=values.shape)
+        if self.num_features == 0:
+            return
+        at = torch.linspace(0, 1, self.num_bins + 1, dtype=torch.float64)
+        edges = torch.quantile(values.double(), at, dim=0).T
+        self.low.copy_(edges[:, :-1])
+        # A bin of no width is a step where its value is exceeded: what is equal stays at 0.
+        self.inverse_width.copy_(1.0 / edges.diff(dim=1).clamp(min=1e-6))
+        self.mean.copy_(values.mean(0))
+        self.scale.copy_(values.std(0, correction=0).clamp(min=1e-3))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Encoded values [..., F * (Q + 1)] of values [..., F]."""
+        steps = ((values[..., None] - self.low) * self.inverse_width).clamp(0.0, 1.0)
+        line = ((values - self.mean) / self.scale).clamp(-_SPAN, _SPAN)
+        return torch.cat([line, steps.flatten(-2)], dim=-1)

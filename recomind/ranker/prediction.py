@@ -1,0 +1,57 @@
+"""Predictions of any ranker over logged impressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from recomind.data import SessionDataset, SessionSource
+from recomind.types import Ranker
+
+_BATCH_ROWS = 4096
+_MAX_ROWS = 1_000_000  # that a judgement over blocks looks at
+
+
+@torch.no_grad()
+def predict(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Calibrated logits [R, H] and labels [R, H] of impressions, at their own snapshots.
+
+    Columns are the ranker's tasks, which may be fewer than the log's.
+    """
+    if isinstance(ranker, nn.Module):
+        ranker.eval()
+    columns = [dataset.tasks.index(task) for task in ranker.tasks]
+    labels = dataset.labels(rows)[:, columns]
+    logits = [_logits(ranker, dataset, batch) for batch in rows.split(_BATCH_ROWS) if len(batch)]
+    return (torch.cat(logits) if logits else torch.zeros_like(labels)), labels
+
+
+def _logits(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> Tensor:
+    snapshot = dataset.snapshot(rows)
+    encoding = ranker.encode_state(dataset.state(rows), snapshot)
+    return ranker.score(encoding, dataset.item_id(rows)[:, None], snapshot[:, None])[:, 0]
+
+
+def predict_blocks(
+    ranker: Ranker, source: SessionSource, rows: Callable[[SessionDataset], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Logits and labels [R, H] of the chosen rows of every block, a million of them at most."""
+    logits, labels, num = [], [], 0
+    for block in source.blocks():
+        chosen = rows(block)[: _MAX_ROWS - num]
+        if len(chosen) == 0:
+            continue
+        block_logits, block_labels = predict(ranker, block, chosen)
+        logits.append(block_logits)
+        labels.append(block_labels)
+        num += len(chosen)
+    if not logits:
+        return torch.zeros(0, len(ranker.tasks)), torch.zeros(0, len(ranker.tasks))
+    return torch.cat(logits), torch.cat(labels)
+
+
+def log_loss(logits: Tensor, labels: Tensor) -> float:
+    """Mean over tasks and rows, in nats."""
+    return nn.functional.binary_cross_entropy_with_logits(logits, labels).item()
