@@ -88,7 +88,11 @@ class RankerConfig:
         for name in ("id_dropout", "dropout", "average_rate"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected="in [0, 1)")
-        if min(self.learning_rate, self.wide_rate) <= 0 or self.weight_decay < 0 or self.next_action_weight < 0:
+        if (
+            min(self.learning_rate, self.wide_rate) <= 0
+            or self.weight_decay < 0
+            or self.next_action_weight < 0
+        ):
             raise ConfigError(
                 "ranker learning rates must be positive, weight decay and next action weight not "
                 "negative",

@@ -64,8 +64,8 @@ def train_sharded(
 
     Batches, their order and the learning rates are those of `fit_ranker`. The last weights are
     kept (the dense ones as their running average), not the best: a judgement by later days in
-    mid-training would stop every process. Each
-    process ends with the whole ranker, calibrated, so each needs memory for the whole tables.
+    mid-training would stop every process. Each process ends with the whole ranker, calibrated, so
+    each needs memory for the whole tables.
 
     Args:
         ranker: the same in every process, such as `new_ranker` of one seed.

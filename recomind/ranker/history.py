@@ -75,9 +75,7 @@ def tallies(state: SessionState) -> Tensor:
     told_BLH = torch.cat([state.history_feedback.float(), log_dwell], dim=-1) * mask_BL1
     missing = max(0, _NUM_LAST - told_BLH.shape[1])
     last = nn.functional.pad(told_BLH[:, -_NUM_LAST:], (0, 0, missing, 0)).flatten(1)
-    means = [
-        told_BLH[:, -n:].sum(1) / mask_BL1[:, -n:].sum(1).clamp(min=1) for n in _WINDOWS
-    ]
+    means = [told_BLH[:, -n:].sum(1) / mask_BL1[:, -n:].sum(1).clamp(min=1) for n in _WINDOWS]
     num = torch.log1p(mask_BL1.sum(1).float())
     return torch.cat([last, *means, num], dim=-1)
 
@@ -135,8 +133,8 @@ class CausalLayer(nn.Module):
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias_BNTT)
         seen = seen.transpose(1, 2).reshape(size, length, dim)
-        event_BTD = event_BTD + self.dropout(self.out(seen))
-        return event_BTD + self.dropout(self.mixing(self.norm_mixing(event_BTD)))
+        event_BTD = event_BTD + self.out(seen)
+        return event_BTD + self.mixing(self.norm_mixing(event_BTD))
 
 
 class CausalTransformer(nn.Module):

@@ -42,8 +42,8 @@ _PREFIX = "ranker."  # of the ranker inside its loss
 class _Sharder(EmbeddingBagCollectionSharder):
     """Offers rows of a table to several processes on CPUs too, where TorchRec does not by itself.
 
-    A table that is larger than a host can be held in no other way: cut by columns, the parts of a
-    row would each have a learning rate of their own.
+    One large table is shared in no other way: cut by columns, the parts of a row would each have a
+    step size of their own, and the curve would depend on the number of processes.
     """
 
     def sharding_types(self, compute_device_type: str) -> list[str]:

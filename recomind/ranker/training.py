@@ -277,9 +277,7 @@ def make_optimizers(ranker: nn.Module, config: RankerConfig) -> list[torch.optim
     return [torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=decay), sparse]
 
 
-def calibrate_on(
-    ranker: Ranker, source: SessionSource, rows: Rows = later_rows
-) -> dict[str, str]:
+def calibrate_on(ranker: Ranker, source: SessionSource, rows: Rows = later_rows) -> dict[str, str]:
     """Fit the ranker's calibration on later days; returns what was chosen for each task."""
     raw = ranker.calibration  # type: ignore[attr-defined]
     raw.reset()
