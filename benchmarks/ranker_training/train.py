@@ -1,6 +1,6 @@
 """Trains one ranker for one pass over one log, in a process whose peak memory is its own.
 
-Usage: train.py FOLDER. The last line is JSON: rows, seconds, and peak memory (MiB) after the
+Usage: train.py FOLDER. The last line is JSON: rows, seconds, processor seconds, and peak memory (MiB) after the
 imports and of all of it.
 """
 
@@ -36,12 +36,13 @@ def train(folder: Path) -> dict[str, float]:
     config = RankerConfig()
     source = SessionStream.open([folder], config.history_length, config.max_block_events)
     ranker = new_ranker(source, config, 0)
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     fit_ranker(ranker, source, num_epochs=1, seed=0, rows=one_in_five)
     seconds = time.perf_counter() - begin
     return {
         "rows": source.num_rows("train", holdout=False) // _STRIDE,
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - begin_cpu,
         "imported_mib": imported,
         "peak_mib": peak_mib(),
     }

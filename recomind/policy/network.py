@@ -71,7 +71,13 @@ class QNetwork(nn.Module):
         self.trunk = _copied(own or source).requires_grad_(True)
         # Item vectors belong to the catalogue; heads and calibration are not used by the residual.
         trunk = self.trunk
-        for unused in (trunk.items, trunk.head, trunk.wide_user, trunk.wide_item, trunk.next_action):
+        for unused in (
+            trunk.items,
+            trunk.head,
+            trunk.wide_user,
+            trunk.wide_item,
+            trunk.next_action,
+        ):
             unused.requires_grad_(False)
         if not config.bootstrap:
             _reset_parameters(self.trunk)

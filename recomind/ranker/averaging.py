@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 
 
@@ -30,7 +29,9 @@ class WeightAverage:
         if not self.average:
             return
         self.num_updates += 1
-        torch._foreach_lerp_(self.average, self.parameters, max(self.rate, 1 / self.num_updates))
+        share = max(self.rate, 1 / self.num_updates)
+        for average, parameter in zip(self.average, self.parameters, strict=True):
+            average.lerp_(parameter, share)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -119,7 +119,6 @@ class CausalLayer(nn.Module):
         self.out = nn.Linear(dim, dim)
         last = nn.Linear(2 * dim, dim)
         self.mixing = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), last)
-        self.dropout = nn.Dropout(config.dropout)
         # A layer starts as the identity, so that adding one cannot hurt before it has learned.
         for linear in (self.out, last):
             nn.init.zeros_(linear.weight)

@@ -57,6 +57,7 @@ class ItemEncoder(nn.Module):
             ]
         )
         for bag in self.tables.embedding_bags.values():
+            assert isinstance(bag, nn.EmbeddingBag)
             bag.sparse = True  # a dense gradient would cost the whole table at every update
             nn.init.normal_(bag.weight, std=_INITIAL_STD)
         self.numbers = PiecewiseLinear(len(catalogue.dense_names), config.num_bins)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -14,11 +13,7 @@ from recomind.data import SessionDataset, SessionStream, write_sessions
 from recomind.data.sessions import ORDER
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS
-from tests.simulation.tiny import LENGTH, RANKER, tiny_catalogue, tiny_frame
-
-# Few rows: small batches for more updates, and none of what helps with many.
-PLANTED = replace(RANKER, batch_size=16, average_rate=0.0, patience=100)
-
+from tests.simulation.tiny import LENGTH, tiny_catalogue, tiny_frame
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=make_generator(seed))

@@ -19,7 +19,7 @@ from recomind.ranker.sharding import load_gathered, shard
 from tests.simulation.tiny import LENGTH, RANKER
 
 NUM_EPOCHS, SEED = 3, 1
-CONFIG = replace(RANKER, dropout=0.0, id_dropout=0.0, batch_size=65)
+CONFIG = replace(RANKER, dropout=0.0, id_dropout=0.0, batch_size=65, next_action_weight=0.0)
 MIXED = {"table_feature_0": "row_wise", "table_feature_1": "table_wise"}
 
 

@@ -94,6 +94,16 @@ def weights(folder: Path, rank: int = 0) -> dict[str, torch.Tensor]:
     return load_tensors(folder / f"weights_{rank}.safetensors")
 
 
+def learned(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights whose gradient is more than rounding.
+
+    The bias of attention's keys has none: a softmax does not see it, and Adam makes steps of what
+    rounding leaves. The calibration is fitted afterwards, by an iteration that stops early.
+    """
+    noise = ("query_key_value.bias", "calibration.slope", "calibration.offset")
+    return {n: t for n, t in weights(folder).items() if not n.endswith(noise)}
+
+
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[n].float() - other[n].float()).abs().max()) for n in one)
@@ -105,9 +115,7 @@ def test_two_processes_have_the_curve_of_one(trained):
     assert len(one) == 9 * NUM_EPOCHS
     assert two == pytest.approx(one, abs=1e-5)
     assert sum(two[-9:]) < sum(two[:9]) - 0.5
-    learned = {n: t for n, t in weights(trained / "one").items() if "calibration" not in n}
-    of_two = {n: t for n, t in weights(trained / "two").items() if "calibration" not in n}
-    assert largest_difference(learned, of_two) < 1e-4
+    assert largest_difference(learned(trained / "one"), learned(trained / "two")) < 1e-5
 
 
 @pytest.mark.slow
@@ -140,11 +148,7 @@ def test_the_tables_learn(trained):
 @pytest.mark.parametrize(("before", "after"), [("two", "two_one"), ("one", "one_two")])
 def test_another_number_of_processes_goes_on_as_if_there_had_been_no_stop(trained, before, after):
     assert losses(trained / after) == pytest.approx(losses(trained / before)[-9:], abs=1e-5)
-    whole, resumed = weights(trained / before), weights(trained / after)
-    learned = [name for name in whole if "calibration" not in name]
-    assert (
-        largest_difference({n: whole[n] for n in learned}, {n: resumed[n] for n in learned}) < 1e-4
-    )
+    assert largest_difference(learned(trained / before), learned(trained / after)) < 1e-5
 
 
 @pytest.mark.slow
