@@ -1,4 +1,4 @@
-"""Our ranker as an arm: default settings, one model."""
+"""Our ranker as an arm: the settings of `conf/experiment/kuairand.yaml`, one model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from benchmarks.ranker_quality.impressions import TASKS, Impressions, Predict
+from recomind.config import conf_dir
 from recomind.data import SessionDataset
 from recomind.ranker import RankerConfig, fit_ranker, later_rows, new_ranker, training_rows
 
+SETTINGS = "experiment/kuairand.yaml"
 _Rows = Callable[[SessionDataset], torch.Tensor]
+
+
+def ranker_config() -> RankerConfig:
+    """The settings that `recomind run experiment=kuairand` has."""
+    settings = OmegaConf.to_container(OmegaConf.load(conf_dir() / SETTINGS))
+    return RankerConfig(**settings["ranker"])  # type: ignore[index, call-overload, arg-type]
 
 
 def fit_ours(log: Impressions, seed: int, cold_N: np.ndarray) -> Predict:
@@ -21,7 +30,7 @@ def fit_ours(log: Impressions, seed: int, cold_N: np.ndarray) -> Predict:
     def warm(rows_of: _Rows) -> _Rows:
         return lambda block: (rows := rows_of(block))[~cold[block.item_id(rows)]]
 
-    config = RankerConfig()
+    config = ranker_config()
     ranker = fit_ranker(
         new_ranker(log.dataset, config, seed),
         log.dataset,

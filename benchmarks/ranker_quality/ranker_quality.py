@@ -17,9 +17,8 @@ from benchmarks.ranker_quality.arms import BASELINES
 from benchmarks.ranker_quality.figures import all_figures, cold_items
 from benchmarks.ranker_quality.impressions import TASKS, Impressions, Predict, prepare
 from benchmarks.ranker_quality.measures import weighted_auc
-from benchmarks.ranker_quality.ours import fit_ours
+from benchmarks.ranker_quality.ours import SETTINGS, fit_ours, ranker_config
 from experiments.result import write_result
-from recomind.ranker import RankerConfig
 
 SEEDS = [0, 1, 2]
 COLD = "ours_cold"  # our ranker, without the rows of one item in ten
@@ -30,7 +29,9 @@ ARMS = ["ours", *BASELINES]
 _HERE = "benchmarks/ranker_quality"
 _CODE_OF_DATA = ["recomind/data", f"{_HERE}/impressions.py"]
 _CODE_OF_BASELINES = [f"{_HERE}/{name}.py" for name in ("aggregates", "arms", "measures", "nets")]
-_CODE_OF_OURS = ["recomind/ranker", "recomind/types.py", f"{_HERE}/ours.py"]
+_CODE_OF_OURS = [
+    "recomind/ranker", "recomind/types.py", f"{_HERE}/ours.py", f"conf/{SETTINGS}",
+]  # fmt: skip
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
     data = _data_folder(arguments.data)
     work = Path(arguments.work) / _stamp(data)
     folder = prepare(str(data), work / f"sessions.{digest(*_CODE_OF_DATA)}")
-    log = Impressions(folder, RankerConfig().history_length)
+    log = Impressions(folder, ranker_config().history_length)
     aggregates = Aggregates(log)
     files = {arm: [_file(work, arm, seed) for seed in SEEDS] for arm in [*ARMS, COLD]}
     for arm, of_arm in files.items():
@@ -90,9 +91,9 @@ def _file(work: Path, arm: str, seed: int) -> Path:
 
 
 def digest(*sources: str) -> str:
-    """Eight characters that change with the Python files under `sources`."""
+    """Eight characters that change with the files `sources`, or the Python files under them."""
     found = [path for source in sources for path in (ROOT / source).rglob("*.py")]
-    found += [ROOT / source for source in sources if source.endswith(".py")]
+    found += [ROOT / source for source in sources if (ROOT / source).is_file()]
     content = b"".join(path.read_bytes() for path in sorted(found))
     return hashlib.sha256(content).hexdigest()[:8]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,9 @@ from recomind.data import SessionDataset, SessionStream, write_sessions
 from recomind.data.sessions import ORDER
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS
-from tests.simulation.tiny import LENGTH, tiny_catalogue, tiny_frame
+from tests.simulation.tiny import LENGTH, RANKER, tiny_catalogue, tiny_frame
+QUICK = replace(RANKER, learning_rate=2e-2)  # finds what was planted in four epochs
+
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=make_generator(seed))

@@ -155,15 +155,15 @@ def test_tasks_without_knots_are_left_straight():
     assert not torch.allclose(calibration(logits)[:, 1], straight[:, 1], atol=0.05)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    levels=st.lists(st.floats(0.02, 0.98), min_size=4, max_size=4),
+    levels=st.lists(st.floats(0.1, 0.9), min_size=4, max_size=4),
     width=st.sampled_from([0.01, 1.0, 6.0]),
 )
 def test_it_is_strictly_increasing(seed, levels, width):
     """Also where what was observed falls, or does not depend on the score at all."""
-    logits = width * normal(1_500, 1, seed=seed)
+    logits = width * normal(1_000, 1, seed=seed)
     step = (logits / width).clamp(-1.99, 1.99).add(2).long()
     calibration = Calibration(1)
     chosen = calibration.fit(logits, drawn(torch.tensor(levels)[step], seed=seed))

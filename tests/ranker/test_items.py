@@ -14,7 +14,7 @@ from recomind.ranker import RankerConfig, fit_ranker, new_ranker, utility
 from recomind.ranker.items import ItemEncoder
 from recomind.ranker.training import make_optimizers
 from recomind.streams import make_generator
-from tests.ranker.planted import even_topic, planted_dataset
+from tests.ranker.planted import QUICK, even_topic, planted_dataset
 from tests.simulation.tiny import NUM_ITEMS, RANKER, tiny_dataset, tiny_ranker
 
 NUM, ID = 40, "feature_0"
@@ -155,7 +155,7 @@ def test_an_item_that_was_never_seen_scores_as_its_content_says():
     dataset = planted_dataset(kept=~unseen)
     assert not bool(unseen[dataset.item_id(dataset.rows())].any())
     ranker = fit_ranker(
-        new_ranker(dataset, RANKER, 0), dataset, num_epochs=4, seed=0,
+        new_ranker(dataset, QUICK, 0), dataset, num_epochs=4, seed=0,
         rows=lambda block: block.rows("train"),
     )  # fmt: skip
     state = dataset.state(dataset.rows("test")[:50])

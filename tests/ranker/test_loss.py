@@ -11,6 +11,7 @@ import torch
 from recomind.ranker import fit_ranker, loss, new_ranker, training_rows
 from recomind.ranker.loss import ImpressionLoss, next_action_loss
 from recomind.streams import make_generator
+from tests.ranker.planted import QUICK
 from tests.simulation.tiny import RANKER, tiny_dataset
 
 TASK = 2  # "like", which the weights below make the response that counts
@@ -138,7 +139,7 @@ def test_the_next_action_is_learned_only_where_it_has_a_weight():
     dataset = tiny_dataset()
     losses = {}
     for weight in (0.0, 1.0):
-        net = new_ranker(dataset, replace(RANKER, next_action_weight=weight), 0).eval()
+        net = new_ranker(dataset, replace(QUICK, next_action_weight=weight), 0).eval()
         before = next_action(net, dataset)
         fit_ranker(
             net, dataset, num_epochs=2, seed=0, calibration_rows=lambda block: block.rows()[:0]
