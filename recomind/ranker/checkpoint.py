@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recomind.artifacts import load_tensors, save_tensors
+from recomind.errors import ArtifactError
 from recomind.ranker.averaging import WeightAverage
 
 
@@ -76,10 +77,24 @@ class Checkpoint:
         staged.replace(self.path)
 
     def restore(self) -> None:
-        """Go on from the file, where there is one."""
+        """Go on from the file, where there is one.
+
+        Raises:
+            ArtifactError: damaged, or of other settings.
+        """
         if self.path is None or not self.path.is_file():
             return
         tensors = load_tensors(self.path)
+        try:
+            self._take(tensors)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ArtifactError(
+                "a checkpoint of a training with other settings",
+                got=f"{self.path}: {error}",
+                mend="delete it, and training starts anew",
+            ) from error
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
         place = tensors.pop("place").tolist()
         self.epoch, self.block, self.checks_without_gain, seeks, num_updates = place
         self.average.num_updates = num_updates

@@ -63,7 +63,7 @@ class RankerConfig:
     hash_ids: bool = True  # hash ids into the rows; without it an id is its row
     id_dropout: float = 0.7  # share of ids hidden in training, so that a new item scores well
     dropout: float = 0.4  # on hidden layers
-    next_action_weight: float = 0.1  # of the Next Action Loss beside the tasks' own
+    next_action_weight: float = 0.0  # of the Next Action Loss beside the tasks' own
     learning_rate: float = 2e-3  # peak of a one-cycle schedule
     wide_rate: float = 3.0  # learning rate of the wide parts, in multiples of the others'
     average_rate: float = 0.002  # of the running average of weights that is kept; 0 for none

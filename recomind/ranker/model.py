@@ -41,6 +41,9 @@ from recomind.ranker.numbers import PiecewiseLinear
 from recomind.types import Catalogue, SessionState
 
 
+_SIZE_STEP = 1024
+
+
 @dataclass(slots=True)
 class StateEncoding:
     """What scoring needs of `B` states."""
@@ -156,11 +159,12 @@ class SessionRanker(nn.Module):
         """
         if snapshot is None:
             unique, inverse = torch.unique(item_id, return_inverse=True)
-            vector, numbers = self.items(unique, self.catalogue)
+            vector, numbers = self.items(_padded(unique), self.catalogue)
         else:
             num_items = self.catalogue.num_items
             both = snapshot.expand_as(item_id) * num_items + item_id
             unique, inverse = torch.unique(both, return_inverse=True)
+            unique = _padded(unique)
             vector, numbers = self.items(unique % num_items, self.catalogue, unique // num_items)
         wide = self.wide_item(numbers)
         return nn.functional.embedding(inverse, vector), nn.functional.embedding(inverse, wide)
@@ -259,6 +263,14 @@ class SessionRanker(nn.Module):
         index = nearest.indices[..., None].expand(-1, -1, -1, values_BKOD.shape[3])
         gate_BKn1 = nearest.values.sigmoid()[..., None]
         return (values_BKOD.gather(2, index) * gate_BKn1).sum(dim=2)
+
+
+def _padded(unique: Tensor) -> Tensor:
+    """Items to a multiple of 1,024, so that sizes repeat from batch to batch.
+
+    Sizes that never repeat fragment the heap: a training process grew by 2 GiB in 3,000 updates.
+    """
+    return nn.functional.pad(unique, (0, -len(unique) % _SIZE_STEP))
 
 
 def user_numbers(state: SessionState) -> Tensor:

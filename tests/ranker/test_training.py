@@ -18,7 +18,6 @@ from recomind.ranker import (
     quality,
     training_rows,
 )
-from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS
 from tests.ranker.planted import (
     QUICK,
@@ -76,17 +75,6 @@ def test_same_seed_same_ranker_and_the_global_generator_is_left_alone():
     assert not torch.equal(one.head.weight, other.head.weight)
     assert not one.training
     assert one.table is not None
-
-
-def test_what_progress_draws_at_random_changes_nothing():
-    dataset = tiny_dataset()
-    one, two = (new_ranker(dataset, RANKER, 0) for _ in range(2))
-    fit_ranker(one, dataset, num_epochs=1, seed=0)
-    make_generator(1)
-    fit_ranker(
-        two, dataset, num_epochs=1, seed=0, progress=lambda *_: make_generator(2).initial_seed()
-    )
-    assert same(one, two)
 
 
 def test_only_the_given_rows_are_trained_on():
