@@ -43,9 +43,10 @@ def main() -> None:
     folder = prepare(str(data), work / f"sessions.{digest(*_CODE_OF_DATA)}")
     log = Impressions(folder, ranker_config().history_length)
     aggregates = Aggregates(log)
-    files = {arm: [_file(work, arm, seed) for seed in SEEDS] for arm in [*ARMS, COLD]}
+    seeds = dict.fromkeys(ARMS, SEEDS) | {COLD: SEEDS[:1]}
+    files = {arm: [_file(work, arm, seed) for seed in of_arm] for arm, of_arm in seeds.items()}
     for arm, of_arm in files.items():
-        for seed, file in zip(SEEDS, of_arm, strict=True):
+        for seed, file in zip(seeds[arm], of_arm, strict=True):
             _run(log, aggregates, arm, seed, file)
     runs = {arm: [dict(np.load(file)) for file in of_arm] for arm, of_arm in files.items()}
     figures = all_figures(log, runs, COLD)
