@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from pathlib import Path
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from recomind.errors import SchemaError
 
-
 _NUM_KNOTS = 17
 _MIN_RISE = 1e-3  # of a knot over the one before, so that equal scores are not made
 _FEW = 50  # labels of either kind below which only the offset moves

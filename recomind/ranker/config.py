@@ -61,15 +61,16 @@ class RankerConfig:
     num_bins: int = 12  # of the piecewise linear encoding of a number
     id_buckets: int = 16384  # rows of the id embedding
     hash_ids: bool = True  # hash ids into the rows; without it an id is its row
-    id_dropout: float = 0.7  # share of ids hidden in training, so that a new item scores well
-    dropout: float = 0.4  # on hidden layers
+    id_dropout: float = 0.3  # share of ids hidden in training, so that a new item scores well
+    dropout: float = 0.1  # on hidden layers
     next_action_weight: float = 0.0  # of the Next Action Loss beside the tasks' own
-    learning_rate: float = 2e-3  # peak of a one-cycle schedule
-    wide_rate: float = 3.0  # learning rate of the wide parts, in multiples of the others'
-    average_rate: float = 0.002  # of the running average of weights that is kept; 0 for none
+    learning_rate: float = 5e-3  # peak of a one-cycle schedule
+    wide_rate: float = 1.0  # learning rate of the wide parts, in multiples of the others'
+    average_rate: float = 0.002  # of the running average of weights that is kept; 0 for none.
+    # An average is never longer than a tenth of the training: a refit is short.
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions
-    num_epochs: int = 6  # at most; the best by log-loss on the calibration split is kept
+    num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
     checks_per_epoch: int = 2  # judgements by the calibration split, of which the best is kept
     patience: int = 6  # judgements without a gain after which training stops
     refit_epochs: int = 2  # when warm-started from the previous round
@@ -107,5 +108,5 @@ class RankerConfig:
             raise ConfigError(
                 "an external ranker needs members of ours beside it",
                 got=f"ranker.num_members={self.num_members}",
-                expected=">= 2: the second is the residual's trunk and the ensemble's other opinion",
+                expected=">= 2: the second is the trunk of the residual and another opinion",
             )

@@ -151,7 +151,7 @@ class _ShardedFit(_Fit):
             group["rate"] = 1.0
         self.optimizers = [make_optimizers(self.ranker, self.ranker.config)[0], fused]
         self.dense = [p for group in self.optimizers[0].param_groups for p in group["params"]]
-        self.average = WeightAverage(self.dense, self.ranker.config.average_rate)
+        self.average = WeightAverage(self.dense, self._average_rate())
 
     def _update(self, block: SessionDataset, rows: Tensor) -> float:
         """One update; returns the loss of the whole batch.

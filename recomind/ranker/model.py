@@ -40,7 +40,6 @@ from recomind.ranker.items import ItemEncoder
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.types import Catalogue, SessionState
 
-
 _SIZE_STEP = 1024
 
 

@@ -31,6 +31,7 @@ Progress = Callable[[float, float], None]  # share done, loss
 Rows = Callable[[SessionDataset], Tensor]  # which rows of a block
 
 _SAMPLE_ROWS = 50_000  # that decide the bins of the features
+_AVERAGED_PARTS = 10  # of the training; the running average spans one of them
 _WARM_UP = 0.3  # share of training until the learning rate is at its peak
 _MAX_NORM = 1.0  # of the dense gradient
 _SALT = 89
@@ -154,7 +155,14 @@ class _Fit:
         self.optimizers = make_optimizers(self.ranker, self.ranker.config)
         groups = self.optimizers[0].param_groups
         self.dense = [parameter for group in groups for parameter in group["params"]]
-        self.average = WeightAverage(self.dense, self.ranker.config.average_rate)
+        self.average = WeightAverage(self.dense, self._average_rate())
+
+    def _average_rate(self) -> float:
+        """Rate of the running average: over a tenth of the training at most."""
+        rate = self.ranker.config.average_rate
+        num_rows = self.source.num_rows("train", holdout=False) * self.num_epochs
+        shortest = _AVERAGED_PARTS * self.ranker.config.batch_size / max(1, num_rows)
+        return min(1.0, max(rate, shortest)) if rate > 0 else 0.0
 
     def epoch(self, epoch: int, state: Checkpoint) -> Iterator[float]:
         """One pass over the log; yields the loss of each update."""

@@ -15,6 +15,7 @@ from recomind.data.sessions import ORDER
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS
 from tests.simulation.tiny import LENGTH, RANKER, tiny_catalogue, tiny_frame
+
 QUICK = replace(RANKER, learning_rate=2e-2)  # finds what was planted in four epochs
 
 
