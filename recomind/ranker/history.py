@@ -51,7 +51,7 @@ def _gap_features(gap_s: Tensor) -> list[Tensor]:
 
 def progress_features(state: SessionState) -> Tensor:
     """[B, 5]: where in the session the state is, and how long after the last event."""
-    step = state.step.float()
+    step = state.step.clamp(min=0).float()  # it is -1 at events from before the log
     return torch.stack([torch.log1p(step), step / 20.0, *_gap_features(state.gap_s)], dim=-1)
 
 

@@ -7,7 +7,6 @@ after a stop as if there had been none.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -183,7 +182,6 @@ class _Fit:
                     self._check_where_due(before, state)
                     yield loss
                 state.save(epoch, number + 1, self.share)
-                _release_heap()
             labels = block.labels(rows)
             labels_of += torch.stack([labels.sum(0), (1 - labels).sum(0)])
             begun = until
@@ -273,13 +271,6 @@ def _not_finite(loss: float, place: str, state: Checkpoint) -> RecomindError:
     if state.path is not None and state.path.is_file():
         mend += f"; the weights of the blocks before are in {state.path}"
     return RecomindError("the loss is not finite", got=f"{loss} at {place}", mend=mend)
-
-
-def _release_heap() -> None:
-    """Give freed memory back: the heap of glibc keeps what batches of many sizes left in pieces."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def make_optimizers(ranker: nn.Module, config: RankerConfig) -> list[torch.optim.Optimizer]:

@@ -295,7 +295,9 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
 def test_a_checkpoint_of_another_shape_is_told(tmp_path):
     path = tmp_path / "member.safetensors"
     killed_after(path, 20)
-    with pytest.raises(ArtifactError, match=r"(?s)other settings.*member.safetensors.*to mend: delete"):
+    with pytest.raises(
+        ArtifactError, match=r"(?s)other settings.*member.safetensors.*to mend: delete"
+    ):
         fit(fresh(hidden=24), path)
 
 

@@ -216,7 +216,9 @@ def test_the_bias_of_the_gate_by_hand():
     bias_BL = ranker._bias(state)
     in_session = [0.3 if age <= 4 else 0.0 for age in range(30, 0, -1)]
     recency = [-0.5] * 24 + ranker.recency.tolist()
-    assert bias_BL[0].tolist() == pytest.approx([a + b for a, b in zip(recency, in_session, strict=True)])
+    assert bias_BL[0].tolist() == pytest.approx(
+        [a + b for a, b in zip(recency, in_session, strict=True)]
+    )
     assert bias_BL[1, :15].tolist() == [-torch.inf] * 15
     assert bias_BL[1, 15:].tolist() == bias_BL[0, 15:].tolist()
 

@@ -104,7 +104,10 @@ def test_gauc_equals_a_loop_over_users(seed, num, num_groups, num_levels):
 
 
 def test_gauc_of_users_of_one_kind_is_none():
-    assert grouped_auc(torch.randn(4), torch.tensor([1.0, 1, 0, 0]), torch.tensor([3, 3, 9, 9])) is None
+    assert (
+        grouped_auc(torch.randn(4), torch.tensor([1.0, 1, 0, 0]), torch.tensor([3, 3, 9, 9]))
+        is None
+    )
 
 
 def test_gauc_does_not_see_differences_between_users():
