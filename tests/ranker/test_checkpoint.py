@@ -1,4 +1,4 @@
-"""A training that was killed ends as if it had not been, and one that fails leaves what was good."""
+"""A training that was killed ends as if it had not been; one that fails leaves what was good."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path, s
 
 
 def test_a_training_may_be_killed_many_times(tmp_path):
-    path, (expected, told) = tmp_path / "member.safetensors", uninterrupted()
+    path, (expected, _told) = tmp_path / "member.safetensors", uninterrupted()
     for num in (12, 14, 16, 18):
         killed_after(path, num)
     assert_same(fit(fresh(), path).state_dict(), expected)
@@ -264,7 +264,7 @@ def test_a_checkpoint_that_was_not_written_yet_is_not_promised(tmp_path):
 
 def test_a_learning_rate_that_is_far_too_high_is_told(tmp_path):
     path = tmp_path / "member.safetensors"
-    with pytest.raises(RecomindError, match="the loss is not finite.*lower ranker.learning_rate"):
+    with pytest.raises(RecomindError, match=r"the loss is not finite.*lower ranker.learning_rate"):
         fit(fresh(learning_rate=1e25), path)
     assert not path.exists() or load_tensors(path)["place"].tolist()[:2] != [EPOCHS, 0]
 
@@ -277,7 +277,7 @@ def test_a_gradient_that_is_not_finite_spoils_no_weight(tmp_path, value):
         return gradient * value if len(told) == 30 else gradient
 
     ranker.head.weight.register_hook(spoil)
-    with pytest.raises(RecomindError, match="nan at epoch .*, block .*, batch"):
+    with pytest.raises(RecomindError, match=r"nan at epoch .*, block .*, batch"):
         fit(ranker, path, lambda *event: told.append(event))
     assert len(told) == 30
     assert all(bool(p.isfinite().all()) for p in ranker.parameters())

@@ -312,3 +312,14 @@ def test_tallies_of_no_events():
     state = history(length=5)
     state.history_mask[:] = False
     assert not bool(tallies(state).any())
+
+
+@torch.no_grad()
+def test_events_from_before_the_log_have_a_state_as_well():
+    """Their position is -1; nothing of them is trained on, and nothing of them is not a number."""
+    dataset = tiny_dataset()
+    rows = (dataset.position(torch.arange(len(dataset))) < 0).nonzero()[:20, 0]
+    assert len(rows) == 20
+    ranker = tiny_ranker(0)
+    encoding = ranker.encode_state(dataset.state(rows))
+    assert bool(ranker.score(encoding, torch.arange(5).expand(20, -1)).isfinite().all())

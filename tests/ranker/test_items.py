@@ -98,7 +98,7 @@ def test_with_hashing_ids_share_few_rows():
 
 def test_a_table_that_is_smaller_than_an_id_is_refused():
     encoder(hash_ids=False, id_buckets=NUM)
-    with pytest.raises(SchemaError, match="id_buckets=39 for 40 items.*ranker.hash_ids=true"):
+    with pytest.raises(SchemaError, match=r"id_buckets=39 for 40 items.*ranker.hash_ids=true"):
         encoder(hash_ids=False, id_buckets=NUM - 1)
     encoder(hash_ids=True, id_buckets=NUM - 1)
 

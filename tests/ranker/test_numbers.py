@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def encoded_by_loop(train, values, num_bins):
         edges = [np.quantile(train[:, f], q / num_bins) for q in range(num_bins + 1)]
         for r, x in enumerate(values[:, f]):
             line[r, f] = min(max((x - train[:, f].mean()) / train[:, f].std(), -SPAN), SPAN)
-            for q, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+            for q, (low, high) in enumerate(itertools.pairwise(edges)):
                 steps[r, f, q] = min(max((x - low) / (high - low), 0.0), 1.0)
     return np.concatenate([line, steps.reshape(len(values), -1)], axis=1)
 

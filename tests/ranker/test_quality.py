@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -58,7 +59,7 @@ def equal_counts_ece(p, y):
 
 def equal_width_ece(p, y):
     edges, total = np.linspace(0, 1, 16), 0.0
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         part = (p > low) & (p <= high)
         if part.any():
             total += abs(p[part].mean() - y[part].mean()) * part.sum()
