@@ -20,6 +20,7 @@ _NUM_KNOTS = 17
 _MIN_RISE = 1e-3  # of a knot over the one before, so that equal scores are not made
 _FEW = 50  # labels of either kind below which only the offset moves
 _FOLDS = 5
+_CERTAIN = 1e4  # logits beyond are cut while fitting, or its line search overflows
 
 
 class Calibration(nn.Module):
@@ -80,8 +81,14 @@ class Calibration(nn.Module):
         Args:
             raw_logits: [R, H], rows of one user side by side.
             labels: [R, H] in {0, 1}.
+
+        Raises:
+            SchemaError: logits that are not finite.
         """
+        if not bool(raw_logits.isfinite().all()):
+            raise SchemaError("logits to calibrate that are not finite")
         self.reset()
+        raw_logits = raw_logits.clamp(-_CERTAIN, _CERTAIN)
         return [self._fit_task(h, raw_logits[:, h], labels[:, h]) for h in range(labels.shape[1])]
 
     def _fit_task(self, task: int, logits: Tensor, labels: Tensor) -> str:

@@ -252,7 +252,11 @@ class _Fit:
             if len(labels) == 0:
                 state.seeks_best = False
             else:
-                state.judge(log_loss(logits, labels))
+                loss = log_loss(logits, labels)
+                if not math.isfinite(loss):
+                    place = f"later days, {self.share:.0%} of the training done"
+                    raise _not_finite(loss, place, state)
+                state.judge(loss)
         torch.set_rng_state(kept)
 
     def _require_both_classes(self, counts_2H: Tensor) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def fresh(**changes):
 
 
 def fit(ranker, path=None, progress=None, **changes):
-    settings = {"num_epochs": EPOCHS, "seed": 3} | changes
+    settings: dict[str, Any] = {"num_epochs": EPOCHS, "seed": 3} | changes
     return fit_ranker(ranker, blocks(), progress=progress, checkpoint=path, **settings)
 
 

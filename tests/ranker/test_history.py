@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -92,7 +93,8 @@ def test_attention_equals_a_loop():
     module, events = transformer(1), normal(B, T, D)
     mask = ones(B, T)
     mask[0, :4] = False
-    layer, expected = module.layers[0], torch.zeros(B, T, D)
+    layer: Any = module.layers[0]
+    expected = torch.zeros(B, T, D)
     slopes, width = [2.0**-4, 2.0**-8], D // 2  # of two heads
     for b in range(B):
         q, k, v = layer.query_key_value(layer.norm_attention(events[b])).split(D, dim=1)
@@ -125,7 +127,8 @@ def test_fresh_layers_change_nothing():
     item_id = torch.randint(NUM_ITEMS, (30, 6), generator=make_generator(0))
     with_layers = layered.score(layered.encode_state(state), item_id)
     assert torch.equal(with_layers, plain.score(plain.encode_state(state), item_id))
-    layered.transformer.layers[0].out.bias += 1.0
+    layer: Any = layered.transformer.layers[0]
+    layer.out.bias += 1.0
     assert not torch.equal(with_layers, layered.score(layered.encode_state(state), item_id))
 
 
@@ -160,11 +163,18 @@ def history(num_states=2, length=30, num_seen=None, seed=0):
 
 def long_ranker(**changes):
     torch.manual_seed(0)
-    settings = {"dim": D, "hidden": 16, "id_buckets": 64, "recent_length": 6, "num_nearest": 4}
+    settings: dict[str, Any] = {
+        "dim": D,
+        "hidden": 16,
+        "id_buckets": 64,
+        "recent_length": 6,
+        "num_nearest": 4,
+    }
     ranker = SessionRanker(many_items(), TASKS, 3, RankerConfig(**(settings | changes)))
     with torch.no_grad():  # gates that are neither shut nor open, and items that differ
-        for bag in ranker.items.tables.embedding_bags.values():
-            bag.weight.normal_()
+        for name, weight in ranker.items.named_parameters():
+            if "embedding_bags" in name:
+                weight.normal_()
         ranker.recency.normal_()
         ranker.old_bias.fill_(-0.5)
         ranker.session_bias.fill_(0.3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -33,11 +34,11 @@ def catalogue(num_items=NUM, dense=2):
 
 def encoder(items=None, **changes):
     torch.manual_seed(0)
-    settings = {"dim": 8, "hidden": 8, "id_buckets": NUM, "dropout": 0.0} | changes
+    settings: dict[str, Any] = {"dim": 8, "hidden": 8, "id_buckets": NUM, "dropout": 0.0} | changes
     return ItemEncoder(items or catalogue(), RankerConfig(**settings))
 
 
-def table(items, feature):
+def table(items, feature) -> Any:
     return items.tables.embedding_bags[f"table_{feature}"].weight
 
 
@@ -105,7 +106,8 @@ def test_a_table_that_is_smaller_than_an_id_is_refused():
 
 def test_an_items_id_is_hidden_now_and_then_in_training_only():
     ranker = copy.deepcopy(tiny_ranker(0))
-    ranker.items.net[2].p = 0.0
+    dropout: Any = ranker.items.net[2]
+    dropout.p = 0.0
     table(ranker.items, ID).data.fill_(1.0)
     ids = torch.arange(200)
     with torch.no_grad():

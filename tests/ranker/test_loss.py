@@ -51,7 +51,7 @@ def naive_next_action_loss(ranker, state, recent_BTD, items, liked, snapshot):
     for i, (context, item, _) in enumerate(positives):
         query = ranker.next_action(context)
         query = query / query.norm()
-        own, others = None, []
+        own, others = 0.0, []
         for j, (_, other, _) in enumerate(positives):
             logit = float(query @ keys[j]) / 0.1 - math.log(counts[int(other)])
             if i == j:

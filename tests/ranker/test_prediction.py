@@ -56,7 +56,7 @@ def test_no_rows():
 class TwoTasks:
     """A ranker of two of the log's tasks, in another order."""
 
-    tasks = ("hide", "watch_10s")
+    tasks: tuple[str, ...] = ("hide", "watch_10s")
 
     def encode_state(self, state, snapshot=None):
         return state.step

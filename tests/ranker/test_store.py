@@ -30,6 +30,7 @@ def test_the_same_ensemble_comes_back(folder):
         assert torch.equal(
             predict(ranker, dataset, rows)[0], predict(tiny_ranker(seed), dataset, rows)[0]
         )
+        assert isinstance(ranker, SessionRanker)
         assert ranker.config == RANKER
         assert not ranker.training
         assert ranker.table is not None

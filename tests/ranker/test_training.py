@@ -82,7 +82,8 @@ def test_only_the_given_rows_are_trained_on():
     dataset = tiny_dataset()
     rows = dataset.rows("train")[:20]
     ranker = new_ranker(dataset, replace(RANKER, id_buckets=300, hash_ids=False), 0)
-    weight = ranker.items.tables.embedding_bags["table_feature_0"].weight
+    weights = dict(ranker.items.named_parameters())
+    weight = weights["tables.embedding_bags.table_feature_0.weight"]
     before = weight.detach().clone()
     fit_ranker(
         ranker, dataset, num_epochs=2, seed=0,
