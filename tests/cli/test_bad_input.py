@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,48 @@ def test_bad_settings(command: Command, stage: str, settings: list[str], message
 )
 def test_bad_worlds(command: Command, settings: list[str], message: str) -> None:
     check_refused(command("collect-logs", "experiment=tiny", *settings, HERE), message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["ranker.dim=9"], "ranker.dim does not divide into heads; got: dim=9, num_heads=2"),
+        (["ranker.recent_length=0"], "ranker.recent_length; got: 0; expected: >= 1"),
+        (["ranker.num_nearest=-1"], "ranker.num_nearest; got: -1; expected: >= 0"),
+        (["ranker.patience=0"], "ranker.patience; got: 0"),
+        (["ranker.next_action_weight=-1"], "next action weight not negative"),
+        (["ranker.id_dropout=1"], "ranker.id_dropout; got: 1.0; expected: in [0, 1)"),
+        (["ranker.num_layer=2"], "did you mean 'num_layers'?"),
+    ],
+)
+def test_bad_settings_of_the_ranker(command: Command, settings: list[str], message: str) -> None:
+    check_refused(command("train-ranker", "experiment=tiny", *settings, HERE), message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["+ranker.utility_weights.wach_10s=1"],
+            "a task that the log does not have; got: ['wach_10s']",
+        ),
+        (["+ranker.utility_weights.hide=-2"], "task 'hide' is one class only"),
+        (
+            ["ranker.hash_ids=false", "ranker.id_buckets=100"],
+            "the id table is smaller than the largest id; got: ranker.id_buckets=100 for 200 items",
+        ),
+        (["ranker.learning_rate=1e30"], "the loss is not finite"),
+    ],
+)
+def test_a_ranker_that_the_log_does_not_allow(
+    command: Command, settings: list[str], message: str
+) -> None:
+    log = ["experiment=tiny", "collect.num_sessions=12", "world.num_items=200", HERE]
+    assert command("collect-logs", *log).status == 0
+    outcome = command("train-ranker", *log, *settings)
+    assert not (OUT / "round_0" / "ranker").exists()
+    shutil.rmtree(OUT / "round_0")
+    check_refused(outcome, message)
 
 
 def test_an_unknown_experiment(command: Command) -> None:

@@ -180,6 +180,24 @@ def test_scores_that_decide_everything_stay_finite():
     assert log_loss(calibration(logits), (logits > 0).float()) < 0.05
 
 
+@pytest.mark.parametrize("size", [1e6, 1e30])
+def test_scores_of_any_size_are_fitted(size):
+    """As where the learning rate was too high."""
+    logits, calibration = size * normal(1_000, 1), Calibration(1)
+    labels = drawn(torch.full((1_000, 1), 0.3))
+    calibration.fit(logits, labels)
+    assert bool(calibration(logits).isfinite().all())
+    assert calibration.slope.item() > 0
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_scores_that_are_not_finite_are_refused(bad):
+    logits = normal(1_000, 1)
+    logits[3] = bad
+    with pytest.raises(SchemaError, match="not finite"):
+        Calibration(1).fit(logits, drawn(torch.full((1_000, 1), 0.3)))
+
+
 def test_scores_that_are_all_equal_get_the_rate():
     labels, calibration = torch.zeros(1_000, 1), Calibration(1)
     labels[::4] = 1.0

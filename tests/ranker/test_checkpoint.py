@@ -263,6 +263,22 @@ def test_a_checkpoint_that_was_not_written_yet_is_not_promised(tmp_path):
     assert "safetensors" not in str(error.value)
 
 
+def test_later_days_whose_loss_is_not_finite_are_told(tmp_path):
+    """As where one update was far too large, and it was the last."""
+    path, ranker = tmp_path / "member.safetensors", fresh(checks_per_epoch=1)
+    num_blocks, calls = len(list(blocks().blocks())), []
+
+    def rows(block):
+        calls.append(block)
+        if len(calls) == num_blocks + 1:  # at the check of the second epoch
+            ranker.head.bias.data.fill_(torch.inf)
+        return later_rows(block)
+
+    with pytest.raises(RecomindError, match="not finite; got: nan at later days, 100% of the"):
+        fit(ranker, path, calibration_rows=rows)
+    assert_good(path)
+
+
 def test_a_learning_rate_that_is_far_too_high_is_told(tmp_path):
     path = tmp_path / "member.safetensors"
     with pytest.raises(RecomindError, match=r"the loss is not finite.*lower ranker.learning_rate"):

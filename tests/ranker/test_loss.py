@@ -107,7 +107,7 @@ def test_of_many_positives_some_are_drawn(monkeypatch):
 def test_the_loss_of_impressions_by_hand():
     """Cross-entropy over tasks and rows, and the weighted Next Action Loss of what was liked."""
     dataset = tiny_dataset()
-    rows = dataset.rows("train")[10:40]
+    rows = dataset.rows("train")[10:110]
     plain, weighted = ranker(), ranker(next_action_weight=0.7)
     state, snapshot, labels = dataset.state(rows), dataset.snapshot(rows), dataset.labels(rows)
     encoding, recent_BTD = plain.encode(state, snapshot)
@@ -118,6 +118,7 @@ def test_the_loss_of_impressions_by_hand():
     items = torch.cat([state.history_item_id, dataset.item_id(rows)[:, None]], dim=1)
     liked = torch.cat([state.history_feedback, labels[:, None].bool()], dim=1)
     expected += 0.7 * naive_next_action_loss(plain, state, recent_BTD, items, liked, snapshot)
+    assert int(liked[..., TASK].sum()) > 20
     got = float(ImpressionLoss(weighted)(dataset, rows))
     assert got == pytest.approx(float(expected), rel=1e-4)
 

@@ -165,7 +165,8 @@ def test_without_later_days_the_last_weights_are_kept_uncalibrated():
     assert bool((ranker.calibration.slope == 1.0).all())
 
 
-def test_averaged_weights_are_the_mean_of_what_they_were():
+def test_averaged_weights_are_the_mean_of_what_they_were(monkeypatch):
+    monkeypatch.setattr("recomind.ranker.training._AVERAGED_PARTS", 0)  # no bound on its length
     dataset = tiny_dataset()
     ranker, heads = new_ranker(dataset, replace(RANKER, average_rate=1e-6), 0), []
     fit_ranker(
