@@ -107,7 +107,7 @@ def test_of_many_positives_some_are_drawn(monkeypatch):
 def test_the_loss_of_impressions_by_hand():
     """Cross-entropy over tasks and rows, and the weighted Next Action Loss of what was liked."""
     dataset = tiny_dataset()
-    rows = dataset.rows("train")[10:110]
+    rows = dataset.rows("train")[10:160]
     plain, weighted = ranker(), ranker(next_action_weight=0.7)
     state, snapshot, labels = dataset.state(rows), dataset.snapshot(rows), dataset.labels(rows)
     encoding, recent_BTD = plain.encode(state, snapshot)
