@@ -53,7 +53,7 @@ class RankerConfig:
     history_length: int = 40  # L, events of a state
     recent_length: int = 64  # of them the latest that the causal transformer reads
     num_nearest: int = 32  # of the older ones, those nearest to a candidate that it attends to
-    num_layers: int = 1  # of the causal transformer over the recent events; 0 for none
+    num_layers: int = 0  # of the causal transformer over the recent events
     num_heads: int = 2  # of its attention
     dim: int = 32  # width of item and event vectors
     hidden: int = 64  # width of the scoring network

@@ -28,7 +28,7 @@ def normal(*shape, seed=0):
 
 
 def encoded_by_loop(train, values, num_bins):
-    """Lines [R, F] and steps [R, F, Q] from the quantiles of `train`, one number at a time."""
+    """Lines [R, F] and centred steps [R, F, Q] from quantiles of `train`, a number at a time."""
     train, values = train.double().numpy(), values.double().numpy()
     line, steps = np.zeros(values.shape), np.zeros((*values.shape, num_bins))
     for f in range(values.shape[1]):
@@ -36,7 +36,8 @@ def encoded_by_loop(train, values, num_bins):
         for r, x in enumerate(values[:, f]):
             line[r, f] = min(max((x - train[:, f].mean()) / train[:, f].std(), -SPAN), SPAN)
             for q, (low, high) in enumerate(itertools.pairwise(edges)):
-                steps[r, f, q] = min(max((x - low) / (high - low), 0.0), 1.0)
+                filled = [min(max((v - low) / (high - low), 0.0), 1.0) for v in (x, *train[:, f])]
+                steps[r, f, q] = filled[0] - sum(filled[1:]) / len(train)
     return np.concatenate([line, steps.reshape(len(values), -1)], axis=1)
 
 
@@ -60,8 +61,18 @@ def test_beyond_training_nothing_moves():
     numbers = fitted(normal(500, 1))
     at_1e3, at_1e6 = numbers(torch.tensor([[1e3], [1e6]]))
     assert torch.equal(at_1e3, at_1e6)
-    assert at_1e3.tolist() == [SPAN, 1, 1, 1, 1]
-    assert numbers(torch.tensor([[-1e6]]))[0].tolist() == [-SPAN, 0, 0, 0, 0]
+    assert uncentred(numbers, at_1e3) == [SPAN, 1, 1, 1, 1]
+    assert uncentred(numbers, numbers(torch.tensor([[-1e6]]))[0]) == [-SPAN, 0, 0, 0, 0]
+
+
+def uncentred(numbers, encoded):
+    """One row of one feature, its steps between 0 and 1 again."""
+    return [float(encoded[0]), *(encoded[1:] + numbers.step_mean[0]).round(decimals=5).tolist()]
+
+
+def test_steps_are_centred_at_their_training_means():
+    train = 3 * normal(9000, 2).exp()
+    assert float(fitted(train)(train)[:, 2:].mean(0).abs().max()) < 1e-5
 
 
 def test_a_feature_of_one_value_says_whether_it_is_exceeded():
@@ -75,8 +86,8 @@ def test_a_feature_of_one_value_says_whether_it_is_exceeded():
 def test_a_feature_of_two_values_is_told_apart_in_every_bin():
     numbers = fitted(torch.tensor([0.0, 1.0]).repeat(10)[:, None])
     zero, one = numbers(torch.tensor([[0.0], [1.0]]))
-    assert zero[1:].tolist() == [0.0] * 4
-    assert one[1:].tolist() == [1.0, 1.0, 1.0, 0.0]  # bins [0, 0], [0, .5], [.5, 1], [1, 1]
+    assert uncentred(numbers, zero)[1:] == [0.0] * 4
+    assert uncentred(numbers, one)[1:] == [1.0, 1.0, 1.0, 0.0]  # bins [0, 0], [0, .5], [.5, 1], [1, 1]
     assert float(one[0] - zero[0]) == pytest.approx(2.0, abs=1e-3)
 
 
