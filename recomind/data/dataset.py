@@ -139,9 +139,7 @@ class SessionDataset:
     def _state(self, rows: Tensor, until: Tensor, step: Tensor, gap_s_E: Tensor) -> SessionState:
         """History [B, L] = the rows [until - L, until) that are of the row's timeline."""
         check_range(rows, len(self), "row")
-        source_BL = until[:, None] + torch.arange(-self.history_length, 0)
-        mask_BL = source_BL >= self._begin[rows][:, None]
-        source_BL = source_BL.clamp(min=0)
+        source_BL, mask_BL = self._window(rows, until)
         return SessionState(
             user_id=self._int["user_id"][rows],
             user_features=self._user_EU[rows],
@@ -154,6 +152,17 @@ class SessionDataset:
             step=step,
             batch_size=[len(rows)],
         )
+
+    def _window(self, rows: Tensor, until: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [B, L] of the history, and which of them are of the row's timeline."""
+        source_BL = until[:, None] + torch.arange(-self.history_length, 0)
+        mask_BL = source_BL >= self._begin[rows][:, None]
+        return source_BL.clamp(min=0), mask_BL
+
+    def history_rows(self, rows: Tensor) -> Tensor:
+        """Rows [B, L] of the events in the history of `state(rows)`; -1 where there is none."""
+        source_BL, mask_BL = self._window(rows, rows)
+        return source_BL.masked_fill(~mask_BL, -1)
 
     def user_id(self, rows: Tensor) -> Tensor:
         """[B] int64."""

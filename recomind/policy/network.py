@@ -69,6 +69,7 @@ class QNetwork(nn.Module):
         self.frozen = _frozen(ranker)
         own = own_part(self.frozen) if source is own_part(ranker) else None
         self.trunk = _copied(own or source).requires_grad_(True)
+        self.trunk.table_is_whole = False
         # Item vectors belong to the catalogue; heads and calibration are not used by the residual.
         trunk = self.trunk
         for unused in (

@@ -66,7 +66,7 @@ class RankerConfig:
     next_action_weight: float = 0.0  # of the Next Action Loss beside the tasks' own
     learning_rate: float = 5e-3  # peak of a one-cycle schedule
     wide_rate: float = 1.0  # learning rate of the wide parts, in multiples of the others'
-    average_rate: float = 0.002  # of the running average of weights that is kept; 0 for none.
+    average_rate: float = 0.0  # of a running average of weights that is kept; 0 for none.
     # An average is never longer than a tenth of the training: a refit is short.
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions

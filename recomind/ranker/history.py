@@ -24,24 +24,28 @@ _WINDOWS = (10, 20)  # events of the means
 
 
 class EventEncoder(nn.Module):
-    """Event vectors [B, L, D]: the item, what was done with it, for how long, and when."""
+    """Event vectors: the item, what was done with it, for how long, and when."""
 
     def __init__(self, num_tasks: int, config: RankerConfig) -> None:
         super().__init__()
         self.linear = nn.Linear(config.dim + num_tasks + _NUM_EXTRAS, config.dim)
 
-    def forward(self, state: SessionState, item_BLD: Tensor) -> Tensor:
-        """Vectors [B, L, D] of the history of `state` [B]; zeros where there is no event."""
-        dwell_s, gap_s = state.history_dwell_s, state.history_gap_s
-        extras = [
-            torch.log1p(dwell_s) / 3.0,
-            (dwell_s / _MINUTE_S).clamp(max=5.0),
-            *_gap_features(gap_s),
-            state.in_session.float(),
-        ]
-        parts = [item_BLD, state.history_feedback.float(), torch.stack(extras, dim=-1)]
-        event_BLD = nn.functional.gelu(self.linear(torch.cat(parts, dim=-1)))
-        return event_BLD * state.history_mask[..., None]
+    def forward(self, item: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
+        """Vectors [..., D] of items [..., D] and `event_numbers`; zeros where there is no event."""
+        event = nn.functional.gelu(self.linear(torch.cat([item, numbers], dim=-1)))
+        return event * mask[..., None]
+
+
+def event_numbers(state: SessionState) -> Tensor:
+    """What was done with each item of the history, for how long and when, [B, L, H + 6]."""
+    dwell_s, gap_s = state.history_dwell_s, state.history_gap_s
+    extras = [
+        torch.log1p(dwell_s) / 3.0,
+        (dwell_s / _MINUTE_S).clamp(max=5.0),
+        *_gap_features(gap_s),
+        state.in_session.float(),
+    ]
+    return torch.cat([state.history_feedback.float(), torch.stack(extras, dim=-1)], dim=-1)
 
 
 def _gap_features(gap_s: Tensor) -> list[Tensor]:

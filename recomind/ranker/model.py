@@ -32,6 +32,7 @@ from recomind.ranker.history import (
     CausalTransformer,
     DecayPool,
     EventEncoder,
+    event_numbers,
     num_tallies,
     progress_features,
     tallies,
@@ -118,6 +119,8 @@ class SessionRanker(nn.Module):
         self.calibration = Calibration(num_tasks)
         # The item half of every item, per catalogue, where the catalogue is small enough.
         self.table: ItemEncoding | None = None
+        # False where `gate` and `item_part` go on learning: of the table, vectors alone hold.
+        self.table_is_whole = True
 
     def precompute_items(self) -> SessionRanker:
         """Compute every item's half of scoring once, where there are few enough; then eval."""
@@ -135,65 +138,126 @@ class SessionRanker(nn.Module):
 
     def item_vectors(self, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
         """Vectors [..., D]; from the table where there is one and the latest content is meant."""
-        if self.table is not None and snapshot is None and not self.training:
+        if self._in_table(snapshot):
             return nn.functional.embedding(item_id, self.table.vector)
-        return self._fresh(item_id, snapshot)[0]
+        vector_nD, _, inverse = self._different(item_id, snapshot)
+        return nn.functional.embedding(inverse, vector_nD)
 
     def encode_items(self, item_id: Tensor, snapshot: Tensor | None = None) -> ItemEncoding:
         """The item half of scoring, for `item_id` [...]."""
-        if self.table is not None and snapshot is None and self._holds():
+        if self._in_table(snapshot) and self.table_is_whole:
             return self.table.take(item_id)
-        vector, wide = self._fresh(item_id, snapshot)
-        return ItemEncoding(vector, self._unit(vector), self.item_part(vector), wide)
+        vector_nD, numbers, inverse = self._different(item_id, snapshot)
+        different = ItemEncoding(
+            vector_nD, self._unit(vector_nD), self.item_part(vector_nD), self.wide_item(numbers)
+        )
+        return different.take(inverse)
 
-    def _holds(self) -> bool:
-        """Whether all of the item half may come from the table: nothing of it learns."""
-        learns = self.gate.weight.requires_grad or self.item_part.weight.requires_grad
-        return not self.training and not learns
+    def _in_table(self, snapshot: Tensor | None) -> bool:
+        """Whether vectors come from the table: there is one, and it is the content meant."""
+        return self.table is not None and snapshot is None and not self.training
 
-    def _fresh(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Vectors [..., D] and wide parts [..., H], each different item computed once.
+    def _different(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors [n, D] and encoded numbers of the different items, and which each is [...].
 
         Items of a batch repeat: 20,000 events of a batch are a few thousand items.
         """
         if snapshot is None:
             unique, inverse = torch.unique(item_id, return_inverse=True)
-            vector, numbers = self.items(_padded(unique), self.catalogue)
+            vector_nD, numbers = self.items(_padded(unique), self.catalogue)
         else:
             num_items = self.catalogue.num_items
             both = snapshot.expand_as(item_id) * num_items + item_id
             unique, inverse = torch.unique(both, return_inverse=True)
             unique = _padded(unique)
-            vector, numbers = self.items(unique % num_items, self.catalogue, unique // num_items)
-        wide = self.wide_item(numbers)
-        return nn.functional.embedding(inverse, vector), nn.functional.embedding(inverse, wide)
+            vector_nD, numbers = self.items(unique % num_items, self.catalogue, unique // num_items)
+        return vector_nD, numbers, inverse
+
+    def _history_items(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Vectors and places on the gate's sphere, each [..., D], of items of the history."""
+        if self._in_table(snapshot):
+            vector = nn.functional.embedding(item_id, self.table.vector)
+            if self.table_is_whole:
+                return vector, nn.functional.embedding(item_id, self.table.unit)
+            return vector, self._unit(vector)
+        vector_nD, _, inverse = self._different(item_id, snapshot)
+        unit_nD = self._unit(vector_nD)
+        return nn.functional.embedding(inverse, vector_nD), nn.functional.embedding(
+            inverse, unit_nD
+        )
 
     def encode_state(self, state: SessionState, snapshot: Tensor | None = None) -> StateEncoding:
         """Everything of `state` [B] that scoring needs; `snapshot` [B] dates the content."""
         return self.encode(state, snapshot)[0]
 
     def encode(
-        self, state: SessionState, snapshot: Tensor | None = None
+        self,
+        state: SessionState,
+        snapshot: Tensor | None = None,
+        event_row_BL: Tensor | None = None,
     ) -> tuple[StateEncoding, Tensor]:
-        """The encoding, and the recent events in context [B, T, D]."""
+        """The encoding, and the recent events in context [B, T, D].
+
+        Args:
+            state: [B].
+            snapshot: [B], dates the content; the latest where it is None.
+            event_row_BL: which event of a log each is, -1 for none. States of one session have
+                most of their events in common, which are then encoded once, not once a state;
+                without effect where there is a transformer, whose events depend on their window.
+        """
         if snapshot is not None:
             snapshot = snapshot[:, None].expand_as(state.history_item_id)
-        item_BLD = self.item_vectors(state.history_item_id, snapshot)
-        event_BLD = self.events(state, item_BLD)
-        num_old = max(0, event_BLD.shape[1] - self.config.recent_length)
-        recent_BTD = self.transformer(event_BLD[:, num_old:], state.history_mask[:, num_old:])
-        if self.transformer.layers:
-            event_BLD = torch.cat([event_BLD[:, :num_old], recent_BTD], dim=1)
         user = self.users(user_numbers(state))
+        if event_row_BL is None or self.transformer.layers:
+            event_BLD, keys_BLD, values_BLD = self._events(state, snapshot)
+        else:
+            event_BLD, keys_BLD, values_BLD = self._shared_events(state, snapshot, event_row_BL)
         parts = [self.pool(event_BLD, state), user, progress_features(state)]
         encoding = StateEncoding(
             hidden_BM=self.state(torch.cat(parts, dim=-1)),
             wide_BH=self.wide_user(user),
-            keys_BLD=self._unit(item_BLD),
-            values_BLD=self.value(event_BLD),
+            keys_BLD=keys_BLD,
+            values_BLD=values_BLD,
             bias_BL=self._bias(state),
         )
-        return encoding, recent_BTD
+        return encoding, event_BLD[:, -self.config.recent_length :]
+
+    def _events(
+        self, state: SessionState, snapshot_BL: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Events in context, keys and values, each [B, L, D]."""
+        item_BLD, keys_BLD = self._history_items(state.history_item_id, snapshot_BL)
+        event_BLD = self.events(item_BLD, event_numbers(state), state.history_mask)
+        if self.transformer.layers:
+            num_old = max(0, event_BLD.shape[1] - self.config.recent_length)
+            recent_BTD = self.transformer(event_BLD[:, num_old:], state.history_mask[:, num_old:])
+            event_BLD = torch.cat([event_BLD[:, :num_old], recent_BTD], dim=1)
+        return event_BLD, keys_BLD, self.value(event_BLD)
+
+    def _shared_events(
+        self, state: SessionState, snapshot_BL: Tensor | None, event_row_BL: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same without a transformer, each different event encoded once.
+
+        An event is another one when it was in the session and when it was before it, and when
+        the content of its item is of another day.
+        """
+        same_BL = event_row_BL * 2 + state.in_session
+        if snapshot_BL is not None:
+            same_BL = same_BL * (int(snapshot_BL.max()) + 1) + snapshot_BL
+        same_BL = same_BL.masked_fill(event_row_BL < 0, -1)
+        unique, inverse_BL = torch.unique(same_BL, return_inverse=True)
+        one = torch.zeros_like(_padded(unique))  # a place of each; of padding, the first place
+        one.scatter_(0, inverse_BL.flatten(), torch.arange(same_BL.numel(), device=one.device))
+        item_nD, keys_nD = self._history_items(
+            state.history_item_id.flatten()[one],
+            None if snapshot_BL is None else snapshot_BL.flatten()[one],
+        )
+        numbers, mask = event_numbers(state).flatten(0, 1)[one], state.history_mask.flatten()[one]
+        event_nD = self.events(item_nD, numbers, mask)
+        parts = (event_nD, keys_nD, self.value(event_nD))
+        event_BLD, keys_BLD, values_BLD = (nn.functional.embedding(inverse_BL, p) for p in parts)
+        return event_BLD, keys_BLD, values_BLD
 
     def _bias(self, state: SessionState) -> Tensor:
         """The gate's bias [B, L]: learned by recency, one for all old events; -inf for none."""

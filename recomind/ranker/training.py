@@ -203,7 +203,7 @@ class _Fit:
         """Updates on one block: the share of the block that is done, and the loss."""
         generator = make_generator(self._seed(epoch, number))
         torch.manual_seed(generator.initial_seed() % 2**31)
-        rows = rows[torch.randperm(len(rows), generator=generator)]
+        rows = by_session(block, rows, generator)
         done = 0
         if len(rows) == 0:  # or `split` would give one batch of none
             return
@@ -268,6 +268,15 @@ class _Fit:
                     got=f"{int(ones)} ones, {int(zeros)} zeros",
                     mend="bring logs in which it varies, or leave it out of the utility",
                 )
+
+
+def by_session(block: SessionDataset, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """`rows` in a random order of their sessions: what a batch encodes is then shared."""
+    if len(rows) == 0:
+        return rows
+    _, session = torch.unique(block.session_index(rows), return_inverse=True)
+    place = torch.randperm(int(session.max()) + 1, generator=generator)
+    return rows[place[session].argsort(stable=True)]
 
 
 def _not_finite(loss: float, place: str, state: Checkpoint) -> RecomindError:

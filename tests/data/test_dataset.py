@@ -181,3 +181,14 @@ def test_settings_and_rows_out_of_range_are_refused(rounds):
 def test_a_missing_artifact_is_named(tmp_path):
     with pytest.raises(ArtifactError, match="no sessions here"):
         SessionDataset.load([tmp_path / "nothing"], 6)
+
+
+def test_history_rows_are_those_of_the_states():
+    dataset = in_memory(small_events(), 3)
+    rows = torch.arange(len(dataset))
+    source, state = dataset.history_rows(rows), dataset.state(rows)
+    assert torch.equal(source >= 0, state.history_mask)
+    items = dataset.item_id(source.clamp(min=0).flatten()).view_as(source)
+    assert torch.equal(items * state.history_mask, state.history_item_id)
+    assert bool((source[rows >= 0].amax(1) < rows).all())  # nothing of the event itself or later
+    assert bool((source >= 0).any())

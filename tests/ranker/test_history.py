@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
@@ -11,11 +11,18 @@ import pytest
 import torch
 
 from recomind.data import TableCatalogue
-from recomind.ranker import RankerConfig, SessionRanker
+from recomind.ranker import RankerConfig, SessionRanker, new_ranker
 from recomind.ranker.history import CausalTransformer, DecayPool, num_tallies, tallies
 from recomind.streams import make_generator
 from recomind.types import SessionState
-from tests.simulation.tiny import NUM_ITEMS, tiny_catalogue, tiny_dataset, tiny_ranker
+from tests.simulation.tiny import (
+    LENGTH,
+    NUM_ITEMS,
+    RANKER,
+    tiny_catalogue,
+    tiny_dataset,
+    tiny_ranker,
+)
 
 B, T, D, H, MANY = 3, 9, 8, 4, 17_000
 TASKS = ("watch_10s", "like", "share", "hide")
@@ -265,7 +272,11 @@ def test_a_long_history_is_trained_on():
 
 
 def test_a_state_is_encoded_once_for_all_candidates():
-    ranker, state = copy.deepcopy(tiny_ranker(0)), tiny_dataset().state(torch.arange(7))
+    dataset = tiny_dataset()
+    ranker, state = (
+        new_ranker(dataset, replace(RANKER, num_layers=1), 0),
+        dataset.state(torch.arange(7)),
+    )
     calls = []
     for part in (ranker.events, ranker.transformer, ranker.pool, ranker.state):
         part.register_forward_hook(lambda module, _, __: calls.append(type(module).__name__))
@@ -275,6 +286,44 @@ def test_a_state_is_encoded_once_for_all_candidates():
         ranker.score(encoding, torch.arange(100).expand(7, -1))
     assert sorted(calls) == ["CausalTransformer", "DecayPool", "EventEncoder", "Sequential"]
     assert before == 4
+
+
+@pytest.mark.parametrize("num_layers", [0, 1])
+def test_sharing_the_events_of_a_session_changes_no_encoding_and_no_gradient(num_layers):
+    dataset = tiny_dataset()
+    ranker = new_ranker(dataset, replace(RANKER, num_layers=num_layers, dropout=0.0), 0).eval()
+    rows = torch.cat([torch.arange(90), torch.arange(400, 430)])
+    state, snapshot = dataset.state(rows), dataset.snapshot(rows)
+    alone, shared = (
+        flat(ranker.encode(state, snapshot, event_rows))
+        for event_rows in (None, dataset.history_rows(rows))
+    )
+    assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(alone, shared, strict=True))
+    learned = [*ranker.events.parameters(), *ranker.value.parameters(), *ranker.gate.parameters()]
+    of_alone, of_shared = (
+        torch.autograd.grad(sum((p * normal(*p.shape)).sum() for p in parts), learned)
+        for parts in (alone, shared)
+    )
+    for one, two in zip(of_alone, of_shared, strict=True):
+        assert float(one.abs().max()) > 1e-3
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
+
+
+def flat(encoded):
+    """Every part of an encoding, -inf left out."""
+    encoding, recent_BTD = encoded
+    parts = [getattr(encoding, field.name) for field in fields(encoding)]
+    return [part.masked_fill(part.isinf(), 0.0) for part in (*parts, recent_BTD)]
+
+
+def test_the_events_of_a_session_are_encoded_once():
+    dataset = tiny_dataset()
+    ranker, rows = new_ranker(dataset, RANKER, 0), torch.arange(200)
+    encoded = []
+    ranker.events.register_forward_hook(lambda _, __, out: encoded.append(out[..., 0].numel()))
+    ranker.encode(dataset.state(rows), None, dataset.history_rows(rows))
+    ranker.encode(dataset.state(rows), None)
+    assert encoded == [1024, 200 * LENGTH]  # the different ones are 700 at most, padded
 
 
 @torch.no_grad()
@@ -324,12 +373,12 @@ def test_tallies_of_no_events():
     assert not bool(tallies(state).any())
 
 
-@torch.no_grad()
 def test_events_from_before_the_log_have_a_state_as_well():
     """Their position is -1; nothing of them is trained on, and nothing of them is not a number."""
     dataset = tiny_dataset()
     rows = (dataset.position(torch.arange(len(dataset))) < 0).nonzero()[:20, 0]
     assert len(rows) == 20
     ranker = tiny_ranker(0)
-    encoding = ranker.encode_state(dataset.state(rows))
-    assert bool(ranker.score(encoding, torch.arange(5).expand(20, -1)).isfinite().all())
+    with torch.no_grad():
+        encoding = ranker.encode_state(dataset.state(rows))
+        assert bool(ranker.score(encoding, torch.arange(5).expand(20, -1)).isfinite().all())

@@ -107,7 +107,7 @@ def test_of_many_positives_some_are_drawn(monkeypatch):
 def test_the_loss_of_impressions_by_hand():
     """Cross-entropy over tasks and rows, and the weighted Next Action Loss of what was liked."""
     dataset = tiny_dataset()
-    rows = dataset.rows("train")[10:160]
+    rows = dataset.rows("train")[10:310]
     plain, weighted = ranker(), ranker(next_action_weight=0.7)
     state, snapshot, labels = dataset.state(rows), dataset.snapshot(rows), dataset.labels(rows)
     encoding, recent_BTD = plain.encode(state, snapshot)
@@ -140,10 +140,10 @@ def test_the_next_action_is_learned_only_where_it_has_a_weight():
     dataset = tiny_dataset()
     losses = {}
     for weight in (0.0, 1.0):
-        net = new_ranker(dataset, replace(QUICK, next_action_weight=weight), 0).eval()
+        net = new_ranker(dataset, replace(QUICK, num_layers=1, next_action_weight=weight), 0).eval()
         before = next_action(net, dataset)
         fit_ranker(
-            net, dataset, num_epochs=2, seed=0, calibration_rows=lambda block: block.rows()[:0]
+            net, dataset, num_epochs=6, seed=0, calibration_rows=lambda block: block.rows()[:0]
         )
         losses[weight] = next_action(net, dataset) - before
     assert losses[1.0] < -0.3

@@ -87,7 +87,12 @@ def test_a_feature_of_two_values_is_told_apart_in_every_bin():
     numbers = fitted(torch.tensor([0.0, 1.0]).repeat(10)[:, None])
     zero, one = numbers(torch.tensor([[0.0], [1.0]]))
     assert uncentred(numbers, zero)[1:] == [0.0] * 4
-    assert uncentred(numbers, one)[1:] == [1.0, 1.0, 1.0, 0.0]  # bins [0, 0], [0, .5], [.5, 1], [1, 1]
+    assert uncentred(numbers, one)[1:] == [
+        1.0,
+        1.0,
+        1.0,
+        0.0,
+    ]  # bins [0, 0], [0, .5], [.5, 1], [1, 1]
     assert float(one[0] - zero[0]) == pytest.approx(2.0, abs=1e-3)
 
 

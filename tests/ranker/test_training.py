@@ -18,6 +18,8 @@ from recomind.ranker import (
     quality,
     training_rows,
 )
+from recomind.ranker.training import by_session
+from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS
 from tests.ranker.planted import (
     QUICK,
@@ -304,3 +306,14 @@ def test_hold_out_users_and_later_days_are_not_trained_on():
     for rows, split in ((training_rows(dataset), "train"), (later_rows(dataset), "calibration")):
         assert torch.equal(rows, dataset.rows(split, holdout=False))
         assert len(rows) < dataset.num_rows(split)
+
+
+def test_batches_hold_whole_sessions_in_another_order_each_time():
+    dataset = tiny_dataset()
+    rows = training_rows(dataset)
+    one, two = (by_session(dataset, rows, make_generator(seed)) for seed in (0, 1))
+    assert torch.equal(one.sort().values, rows)
+    sessions = dataset.session_index(one)
+    assert len(torch.unique_consecutive(sessions)) == len(sessions.unique()) > 50
+    assert not torch.equal(one, two)
+    assert torch.equal(by_session(dataset, rows, make_generator(0)), one)
