@@ -11,7 +11,7 @@ from recomind.data import SessionDataset, SessionSource
 from recomind.types import Ranker
 
 _BATCH_ROWS = 4096
-_MAX_ROWS = 1_000_000  # that a judgement over blocks looks at
+_MAX_ROWS = 200_000  # that a judgement over blocks looks at
 
 
 @torch.no_grad()
@@ -37,19 +37,22 @@ def _logits(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> Tensor:
 def predict_blocks(
     ranker: Ranker, source: SessionSource, rows: Callable[[SessionDataset], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Logits and labels [R, H] of the chosen rows of every block, a million of them at most."""
-    logits, labels, num = [], [], 0
+    """Logits and labels [R, H] of the chosen rows of every block, 200,000 of them at most.
+
+    Where there are more, every second is dropped as often as it takes: all blocks stay in, and
+    memory does not grow with the log.
+    """
+    logits, labels = (torch.zeros(0, len(ranker.tasks)) for _ in range(2))
+    stride = 1
     for block in source.blocks():
-        chosen = rows(block)[: _MAX_ROWS - num]
+        chosen = rows(block)[::stride]
         if len(chosen) == 0:
             continue
         block_logits, block_labels = predict(ranker, block, chosen)
-        logits.append(block_logits)
-        labels.append(block_labels)
-        num += len(chosen)
-    if not logits:
-        return torch.zeros(0, len(ranker.tasks)), torch.zeros(0, len(ranker.tasks))
-    return torch.cat(logits), torch.cat(labels)
+        logits, labels = torch.cat([logits, block_logits]), torch.cat([labels, block_labels])
+        while len(labels) > _MAX_ROWS:
+            logits, labels, stride = logits[::2].clone(), labels[::2].clone(), 2 * stride
+    return logits, labels
 
 
 def log_loss(logits: Tensor, labels: Tensor) -> float:

@@ -83,12 +83,17 @@ def test_blocks_together_are_the_whole_log(tmp_path):
     assert torch.allclose(logits, expected[0], atol=1e-5)
 
 
-def test_a_judgement_looks_at_so_many_rows_and_no_more(tmp_path, monkeypatch):
-    dataset, blocks, ranker = tiny_dataset(), stream(tmp_path), tiny_ranker(0)
-    monkeypatch.setattr(prediction, "_MAX_ROWS", 101)
-    logits, labels = predict_blocks(ranker, blocks, later)
-    assert logits.shape == (101, 4)
-    assert torch.equal(labels, dataset.labels(later(dataset))[:101])
+def test_a_judgement_looks_at_so_many_rows_of_all_blocks(tmp_path, monkeypatch):
+    dataset, blocks, num = tiny_dataset(), stream(tmp_path), 101
+    monkeypatch.setattr(prediction, "_MAX_ROWS", num)
+    logits, labels = predict_blocks(TwoTasks(), blocks, later)
+    assert num / 2 < len(logits) <= num < len(later(dataset))
+    shown = dataset.item_id(later(dataset)).tolist()
+    kept, place = logits[:, 1].long().tolist(), -1
+    for item_id in kept:  # in the order of the log, and to its end
+        place = shown.index(item_id, place + 1)
+    assert place > 0.8 * len(shown)
+    assert len(labels) == len(logits)
 
 
 def test_log_loss_is_in_nats():
