@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recomind.data import SessionDataset, SessionSource
 from recomind.types import Ranker
 
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 1024
 _MAX_ROWS = 200_000  # that a judgement over blocks looks at
 
 
