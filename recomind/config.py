@@ -32,6 +32,7 @@ from recomind.training.config import TrainingConfig
 STAGES = (
     "collect-logs", "prepare-data", "train-ranker", "build-index", "fit-simulator",
     "train-policy", "evaluate", "export", "run", "serve", "check-ranker",
+    "check-world",
 )  # fmt: skip
 
 
@@ -55,6 +56,13 @@ class CollectConfig:
                 raise ConfigError(f"collect.{name}", got=getattr(self, name), expected="in [0, 1]")
 
 
+class KeepRound(enum.Enum):
+    """Which round's policy a run ends with; lower case for Hydra."""
+
+    best = "best"  # judged in the world, on sessions of its own
+    last = "last"  # without a judgement
+
+
 @dataclass(kw_only=True)
 class RecomindConfig:
     """Everything a stage may ask for; a run is this, its seed and its inputs."""
@@ -63,6 +71,7 @@ class RecomindConfig:
     output: str = "runs/${name}"  # folder of the run
     seed: int = 0  # all randomness follows from it
     rounds: int = 1  # of collect -> refit -> retrain; more than one needs a world
+    keep: KeepRound = KeepRound.best  # which round's policy is evaluated and exported
     round: int = 0  # the round that a stage run alone works on
     world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none
     allowed_targets: list[str] = field(default_factory=list)  # further prefixes of `_target_`
@@ -208,5 +217,5 @@ def plain(value: Any) -> Any:
     return value
 
 
-__all__ = ["STAGES", "CollectConfig", "RecomindConfig", "conf_dir", "make_world",
+__all__ = ["STAGES", "CollectConfig", "KeepRound", "RecomindConfig", "conf_dir", "make_world",
            "plain", "register", "resolve"]  # fmt: skip

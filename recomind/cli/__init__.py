@@ -21,6 +21,7 @@ stages, in the order of the flow (each takes Hydra overrides; --help shows its s
 
   serve           scorer folder, index      -> HTTP service on loopback
   check-ranker    rankers, or one of yours  -> what is wrong with them
+  check-world     a world, simulators       -> what is wrong with them
 
 other commands
   results [dir]   one table over the reports below a folder (default: runs)

@@ -2,7 +2,7 @@
 
 runs/demo/
   run.json              the config that this folder belongs to
-  round_0/sessions      ranker  index  simulator  holdout_simulator  policy
+  round_0/sessions      ranker  index  simulator  holdout_simulator  policy  selection
   round_1/...
   report/  export/  tensorboard/
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ RUN_FILE = "run.json"
 _NOT_IDENTITY = (
     "output",
     "round",
+    "rounds",  # more may follow on those that are there
     "exit_unreleased",
     "serving",
 )  # may differ between calls on one folder
@@ -50,6 +52,7 @@ class Run:
         path = self.folder / RUN_FILE
         if path.is_file():
             theirs = json.loads(path.read_text())
+            theirs = {k: v for k, v in theirs.items() if k not in _NOT_IDENTITY}
             if theirs != json.loads(json.dumps(ours)) and self._has_results():
                 raise ConfigError(
                     "the output folder holds another run",
@@ -57,8 +60,10 @@ class Run:
                     mend="choose another folder with output=..., or remove this one",
                 )
             return write_json(path, ours)
-        strangers = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
-        strangers = [n for n in strangers if not n.startswith(".") and n != "main.log"]
+        # Rounds without a run file are what stages that ran alone have left: the run goes on there.
+        ours_too = re.compile(r"\..*|round_\d+|main\.log|tensorboard")
+        inside = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        strangers = [name for name in inside if not ours_too.fullmatch(name)]
         if strangers:
             raise ConfigError(
                 "the output folder holds something that is not a run",
@@ -77,6 +82,16 @@ class Run:
         if self._world is None:
             self._world = make_world(self.config)
         return self._world
+
+    def require_world(self) -> World:
+        """The world.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.world is None:
+            raise ConfigError("this needs a world", mend="choose one with world=...")
+        return self.world
 
     @property
     def weights(self) -> dict[str, float]:

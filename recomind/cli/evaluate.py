@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from recomind.artifacts import read_manifest, write_artifact
 from recomind.cli.collect_logs import load_policy, network_factory
 from recomind.cli.context import Run, is_current
 from recomind.cli.progress import StageLine
+from recomind.cli.select_round import judged_rounds, kept_round
 from recomind.cli.train_policy import CURVE
 from recomind.data import SessionDataset
 from recomind.evaluation.html import write_html
@@ -27,8 +30,8 @@ from recomind.types import CandidateSource, Policy, Ranker
 
 def run(run: Run, round_index: int) -> bool:
     """Write `report/` and print it; returns whether the policy is released."""
-    names = ["policy", "ranker", "simulator", "holdout_simulator", "index"]
-    inputs = [run.path(name, round_index) for name in names]
+    kept = kept_round(run, round_index)
+    inputs = _inputs(run, round_index, kept)
     groups = ["evaluation", "gate", "world", "candidates"]
     manifest = run.manifest("report", "evaluate", round_index, groups, inputs)
     line, folder = run.line("evaluate", round_index), run.folder / "report"
@@ -36,37 +39,55 @@ def run(run: Run, round_index: int) -> bool:
         line.skipped()
         report = read_report(folder)
     else:
-        report = _report(run, round_index, line)
+        report = _report(run, round_index, kept, line)
         with write_artifact(folder, manifest) as staging:
             write_report(staging, report)
             write_html(staging, report)
         line.done()
     print_report(report)
+    _say_kept(report["rounds"])
     print(f"report: {folder / 'report.html'}")
     return bool(report["gate"]["released"])
 
 
-def _report(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
+def _inputs(run: Run, last: int, kept: int) -> list[Path]:
+    """What the report is about: the kept policy with all that it needs, and the last round."""
+    kept_names = ["policy", "ranker", "simulator", "index"]
+    last_names = ["ranker", "holdout_simulator", "index"]
+    paths = [run.path(n, kept) for n in kept_names] + [run.path(n, last) for n in last_names]
+    judged = [run.path("selection", each["round"]) for each in judged_rounds(run, last)]
+    return [*paths, *judged]
+
+
+def _say_kept(rounds: Mapping[str, Any]) -> None:
+    judged = rounds.get("judged")
+    if judged:
+        values = ", ".join(f"{each['value']:.3f}" for each in judged)
+        print(f"round {rounds['kept'] + 1} of {len(judged)} is kept: {judged[0]['metric']} "
+              f"{values}, on sessions that are in no figure above")  # fmt: skip
+
+
+def _report(run: Run, round_index: int, kept: int, line: StageLine) -> dict[str, Any]:
+    """The kept policy against the ranker refit on all logs; each chooses from its own pools."""
     config = run.config
     rankers = load_rankers(run.path("ranker", round_index))
-    pool = run.pool_factory(round_index)()
-    policy = QPolicy(load_policy(run, round_index))
-    arms: dict[str, Policy] = {
-        "random": RandomPolicy(),
-        "ranker": RankerPolicy(rankers[:1], run.weights),
-        "ranker_ensemble": RankerPolicy(rankers, run.weights),
-        "policy": policy,
+    pool, pool_kept = run.pool_factory(round_index)(), run.pool_factory(kept)()
+    arms: dict[str, tuple[Policy, CandidateSource]] = {
+        "random": (RandomPolicy(), pool),
+        "ranker": (RankerPolicy(rankers[:1], run.weights), pool),
+        "ranker_ensemble": (RankerPolicy(rankers, run.weights), pool),
+        "policy": (QPolicy(load_policy(run, kept)), pool_kept),
     }
-    environments = _environments(run, round_index)
+    environments = _environments(run, round_index, kept)
     seeds = draw_seeds(
         config.evaluation.num_sessions, run.generator(f"evaluate-{config.evaluation.seed}")
     )
     entries, total = [], len(environments) * len(arms)
     for name, kind, environment in environments:
         outcomes = {}
-        for arm, acting in arms.items():
+        for arm, (acting, source) in arms.items():
             batch = config.evaluation.batch_size
-            outcomes[arm] = rollout(environment, acting, pool, seeds, batch)
+            outcomes[arm] = rollout(environment, acting, source, seeds, batch)
             line(len(entries) * len(arms) + len(outcomes), total, f"({name}, {arm})")
         entries.append(environment_entry(name, kind, outcomes, config.evaluation))
     dataset = run.dataset(round_index)
@@ -78,22 +99,21 @@ def _report(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
         environments=entries,
         evaluation=config.evaluation,
         gate=config.gate,
-        step0_parity=_parity(run, round_index, rankers[0], environments[0][2], pool),
+        step0_parity=_parity(run, kept, environments[0][2], pool_kept),
         learning_curve=[point for curve in curves for point in curve],
         calibration=_calibration(rankers[0], dataset, config.evaluation.calibration_bins),
         ranker=read_manifest(run.path("ranker", round_index)).metrics,
         fidelity={
-            name: read_manifest(run.path(name, round_index)).metrics
-            for name in ("simulator", "holdout_simulator")
+            name: read_manifest(run.path(name, index)).metrics
+            for name, index in (("simulator", kept), ("holdout_simulator", round_index))
         },
+        rounds={"keep": config.keep.value, "kept": kept, "judged": judged_rounds(run, round_index)},
     )
 
 
-def _environments(run: Run, round_index: int) -> list[tuple[str, str, BatchedSessions]]:
+def _environments(run: Run, round_index: int, kept: int) -> list[tuple[str, str, BatchedSessions]]:
     """Name, kind and environment: where it trained, where it did not, and the truth."""
-    simulator = load_simulator(
-        run.path("simulator", round_index), run.path("ranker", round_index), run.weights
-    )
+    simulator = load_simulator(run.path("simulator", kept), run.path("ranker", kept), run.weights)
     holdout = load_holdout(run.path("holdout_simulator", round_index), run.weights)
     found = [
         ("training simulator", "simulator", simulator),
@@ -104,16 +124,16 @@ def _environments(run: Run, round_index: int) -> list[tuple[str, str, BatchedSes
 
 @torch.no_grad()
 def _parity(
-    run: Run, round_index: int, ranker: Ranker, simulator: BatchedSessions,
-    pool: CandidateSource,
-) -> dict[str, float | int]:  # fmt: skip
+    run: Run, round_index: int, simulator: BatchedSessions, pool: CandidateSource
+) -> dict[str, float | int]:
     """The untrained network against the ranker, on states that the simulator begins from."""
     num = run.config.evaluation.num_parity_states
     seeds = draw_seeds(num, run.generator("parity", round_index))
     state = simulator.reset_to(seeds)
     candidates = pool.candidates(state, SessionStreams(seeds))
     q_BK, _ = network_factory(run, round_index)().q_values(state, candidates.item_id)
-    scores = RankerPolicy([ranker], run.weights).scores(state, candidates.item_id)
+    rankers = load_rankers(run.path("ranker", round_index))
+    scores = RankerPolicy(rankers[:1], run.weights).scores(state, candidates.item_id)
     return step0_parity(scores, q_BK, candidates.mask)
 
 

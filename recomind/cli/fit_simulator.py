@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from recomind.cli.context import Run, is_current
+from recomind.cli.fidelity import run_fidelity
+from recomind.data import SessionDataset
 from recomind.ranker import load_rankers
 from recomind.simulation import fit_holdout, fit_simulator
 
 
 def run(run: Run, round_index: int) -> None:
-    """Fit both simulators on all sessions so far, on disjoint users and days."""
+    """Fit both simulators on all sessions so far, and report how close they are to them."""
+    _fit(run, round_index)
+    run_fidelity(run, round_index)
+
+
+def _fit(run: Run, round_index: int) -> None:
+    """Fit both simulators on disjoint users and days."""
     ranker, sessions = run.path("ranker", round_index), run.session_folders(round_index)
     line = run.line("fit-simulator", round_index)
     groups = ["simulation", "ranker"]
@@ -25,4 +33,19 @@ def run(run: Run, round_index: int) -> None:
     line(1, 2)
     fit_holdout(folders[1], dataset, config, holdout, seed=holdout.seed)
     auc = metrics.get("auc.leave")
-    line.done(f"(AUC {auc:.3f} for leaving on later days)" if auc else "")
+    notes = [f"AUC {auc:.3f} for leaving on later days"] if auc else []
+    notes += _cut_short(dataset, config.horizon)
+    line.done(f"({'; '.join(notes)})" if notes else "")
+
+
+def _cut_short(dataset: SessionDataset, horizon: int) -> list[str]:
+    """A warning where logged sessions are longer than simulated ones can be."""
+    position = dataset.position(dataset.rows())
+    longest = int(position.max()) + 1 if len(position) else 0
+    if longest <= horizon:
+        return []
+    share = int((position == horizon).sum()) / max(1, int((position == 0).sum()))
+    return [
+        f"warning: {share:.1%} of the logged sessions are longer than simulation.horizon={horizon},"
+        f" the longest has {longest} events"
+    ]

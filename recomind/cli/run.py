@@ -11,6 +11,7 @@ from recomind.cli import (
     export,
     fit_simulator,
     prepare_data,
+    select_round,
     train_policy,
     train_ranker,
 )
@@ -31,6 +32,8 @@ def run(run: Run, round_index: int) -> bool:
         build_index.run(run, index)
         fit_simulator.run(run, index)
         train_policy.run(run, index)
+        if select_round.chooses(run, last):
+            select_round.judge(run, index)
         shutil.rmtree(run.path("checkpoints", index), ignore_errors=True)
     released = evaluate.run(run, last)
     export.run(run, last)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from recomind.artifacts import is_complete
 from recomind.cli.context import Run
+from recomind.cli.export import exported_round
 
 
 def run(run: Run, round_index: int) -> None:
     """Serve `export/` with the index of the round that it came from, until interrupted."""
     from recomind.serving.app import serve_forever
 
-    index = run.path("index", round_index)
+    index = run.path("index", exported_round(run, round_index))
     serve_forever(
         run.folder / "export",
         run.config.serving,

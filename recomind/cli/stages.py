@@ -5,6 +5,7 @@ from __future__ import annotations
 from recomind.cli import (
     build_index,
     check_ranker,
+    check_world,
     collect_logs,
     evaluate,
     export,
@@ -28,4 +29,5 @@ FUNCTIONS = {
     "run": run.run,
     "serve": serve.run,
     "check-ranker": check_ranker.run,
+    "check-world": check_world.run,
 }

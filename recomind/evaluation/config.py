@@ -46,6 +46,8 @@ class EvaluationConfig:
     """How the arms are compared."""
 
     num_sessions: int = 2000  # sessions per arm and environment, the same ones for every arm
+    rounds_sessions: int = 1000  # sessions that choose the round to keep; the report has others
+    fidelity_sessions: int = 2000  # logged sessions that the fidelity report replays
     batch_size: int = 512  # sessions that run in lock-step; changes memory, not what is measured
     seed: int = 20_000  # draws the sessions; keep it apart from the seed of training
     policy_arm: str = "policy"  # the arm on trial
@@ -55,7 +57,10 @@ class EvaluationConfig:
     calibration_bins: int = 10  # bins of equal count in a calibration curve
 
     def __post_init__(self) -> None:
-        for name in ("num_sessions", "batch_size", "num_parity_states", "calibration_bins"):
+        for name in (
+            "num_sessions", "rounds_sessions", "fidelity_sessions", "batch_size",
+            "num_parity_states", "calibration_bins",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation.{name}", got=getattr(self, name), expected=">= 1")
         if self.num_sessions < 2:

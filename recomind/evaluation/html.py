@@ -11,6 +11,7 @@ from recomind.evaluation.environment_section import environment_section
 from recomind.evaluation.markup import fact, table
 from recomind.evaluation.page_style import STYLE
 from recomind.evaluation.presentation import figure, verdict
+from recomind.evaluation.rounds_section import rounds_section
 from recomind.evaluation.schema import validate_report
 from recomind.evaluation.svg import Series, line_chart, padded
 
@@ -68,6 +69,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     sections = [
         _header(report),
         *(environment_section(entry, report) for entry in report["environments"]),
+        rounds_section(report.get("rounds", {})),
         _learning(report["learning_curve"]),
         _calibration(report["calibration"]),
         _quality(

@@ -60,6 +60,7 @@ def build_report(
     calibration: Mapping[str, Mapping[str, Any]] | None = None,
     ranker: Mapping[str, Any] | None = None,
     fidelity: Mapping[str, Any] | None = None,
+    rounds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report, with the gate's verdict, validated.
 
@@ -74,6 +75,7 @@ def build_report(
         calibration: task -> `calibration_curve`.
         ranker: quality of the ranker, such as `{task: {auc, log_loss}}`.
         fidelity: how close the simulator is to what it stands for.
+        rounds: which round's policy this is, and what each was judged by.
 
     Raises:
         SchemaError: something in it is not as `report.json` must be.
@@ -98,6 +100,7 @@ def build_report(
         "calibration": {task: dict(curve) for task, curve in (calibration or {}).items()},
         "ranker": dict(ranker or {}),
         "fidelity": dict(fidelity or {}),
+        "rounds": dict(rounds or {}),
     }
     return validate_report(report)
 

@@ -8,6 +8,7 @@ from recomind.policy.acting import (
     decide,
 )
 from recomind.policy.config import PolicyConfig
+from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.network import QNetwork, support_mask
 
 __all__ = [
@@ -18,5 +19,7 @@ __all__ = [
     "RandomPolicy",
     "RankerPolicy",
     "decide",
+    "require_finite_logits",
+    "require_finite_q",
     "support_mask",
 ]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from recomind.candidates import SubsetExploration
+from recomind.errors import SchemaError
+from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.network import QNetwork, support_mask
 from recomind.ranker import utility
 from recomind.simulation.environment import task_weights
@@ -66,20 +68,32 @@ class RankerPolicy(ScoredPolicy):
         exploration: SubsetExploration = GREEDY,
     ) -> None:
         super().__init__(exploration)
+        tasks = {ranker.tasks for ranker in rankers}
+        if len(tasks) != 1:
+            raise SchemaError(
+                "an ensemble of rankers with different tasks",
+                got=sorted(tasks),
+                expected="the same tasks in the same order",
+            )
         self.rankers = list(rankers)
         self.weights_H = task_weights(rankers[0].tasks, reward_weights)
 
     @torch.no_grad()
     def scores(self, state: SessionState, item_id: Tensor) -> Tensor:
         """Mean utility [B, K]."""
+        return self._scores(state, item_id, torch.ones_like(item_id, dtype=torch.bool))
+
+    def _scores(self, state: SessionState, item_id: Tensor, mask_BK: Tensor) -> Tensor:
         total = torch.zeros(item_id.shape)
-        for ranker in self.rankers:
-            total += utility(ranker.score(ranker.encode_state(state), item_id), self.weights_H)
+        for member, ranker in enumerate(self.rankers):
+            logits_BKH = ranker.score(ranker.encode_state(state), item_id)
+            require_finite_logits(logits_BKH, mask_BK, ranker.tasks, state.step, member)
+            total += utility(logits_BKH, self.weights_H)
         return total / len(self.rankers)
 
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Mean utility [B, K]; every candidate of the pool is allowed."""
-        return self.scores(state, candidates.item_id), candidates.mask
+        return self._scores(state, candidates.item_id, candidates.mask), candidates.mask
 
 
 class QPolicy(ScoredPolicy):
@@ -92,6 +106,7 @@ class QPolicy(ScoredPolicy):
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Q [B, K], and the candidates inside the support of the ranker."""
         q_BK, utility_BK = self.network.q_values(state, candidates.item_id)
+        require_finite_q(q_BK, utility_BK, candidates.mask, state.step)
         ratio = self.network.config.support_ratio
         return q_BK, support_mask(utility_BK, candidates.mask, ratio)
 

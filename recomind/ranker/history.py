@@ -74,13 +74,14 @@ def tallies(state: SessionState) -> Tensor:
     and how many events there are. Ours; on KuaiRand they are worth .001 AUC, given to the wide
     part.
     """
-    mask_BL1 = state.history_mask[..., None]
-    log_dwell = torch.log1p(state.history_dwell_s)[..., None]
-    told_BLH = torch.cat([state.history_feedback.float(), log_dwell], dim=-1) * mask_BL1
+    mask_BL1 = state.history_mask[:, -max(_WINDOWS) :, None].float()
+    log_dwell = torch.log1p(state.history_dwell_s[:, -max(_WINDOWS) :])[..., None]
+    feedback_BLH = state.history_feedback[:, -max(_WINDOWS) :].float()
+    told_BLH = torch.cat([feedback_BLH, log_dwell], dim=-1) * mask_BL1
     missing = max(0, _NUM_LAST - told_BLH.shape[1])
     last = nn.functional.pad(told_BLH[:, -_NUM_LAST:], (0, 0, missing, 0)).flatten(1)
     means = [told_BLH[:, -n:].sum(1) / mask_BL1[:, -n:].sum(1).clamp(min=1) for n in _WINDOWS]
-    num = torch.log1p(mask_BL1.sum(1).float())
+    num = torch.log1p(state.history_mask.sum(1, keepdim=True).float())
     return torch.cat([last, *means, num], dim=-1)
 
 
@@ -96,19 +97,22 @@ class DecayPool(nn.Module):
         """Sums that come out, each of an event's width."""
         return 2 * len(_INITIAL_DECAY)
 
-    def forward(self, event_BLD: Tensor, state: SessionState) -> Tensor:
-        """[B, num_sums * D]; a sum, not a mean: how much there was has to stay visible."""
+    def forward(self, event_BLD: Tensor, state: SessionState, first: int = 0) -> Tensor:
+        """[B, num_sums * D]; a sum, not a mean: how much there was has to stay visible.
+
+        The events are a ring, in which the oldest one of `state` stands at `first`.
+        """
         length = event_BLD.shape[1]
         age_L = torch.arange(length - 1, -1, -1, dtype=torch.float32, device=event_BLD.device)
         rate_R = self.log_decay.exp()
         # The scale depends on the decay alone: more padding has to leave the sums as they are.
         scale_R = (1.0 - torch.exp(-rate_R)).sqrt()
         weight_RL = scale_R[:, None] * torch.exp(-rate_R[:, None] * age_L)
-        in_session_BL, mask_BL = state.in_session, state.history_mask
-        weights = torch.cat(
-            [weight_RL * in_session_BL[:, None], weight_RL * mask_BL[:, None]], dim=1
-        )
-        return (weights @ event_BLD).flatten(1)
+        counts_B2L = torch.stack([state.in_session, state.history_mask], dim=1).float()
+        if first:
+            weight_RL, counts_B2L = weight_RL.roll(first, 1), counts_B2L.roll(first, 2)
+        weights_BSL = (counts_B2L[:, :, None] * weight_RL).flatten(1, 2)
+        return (weights_BSL @ event_BLD).flatten(1)
 
 
 class CausalLayer(nn.Module):

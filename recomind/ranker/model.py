@@ -20,6 +20,7 @@ are additive in each number (Wide & Deep, Cheng et al., 2016). The rest is ours.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ from recomind.ranker.history import (
     tallies,
 )
 from recomind.ranker.items import ItemEncoder
+from recomind.ranker.memo import ItemMemo
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.types import Catalogue, SessionState
 
@@ -119,13 +121,15 @@ class SessionRanker(nn.Module):
         self.calibration = Calibration(num_tasks)
         # The item half of every item, per catalogue, where the catalogue is small enough.
         self.table: ItemEncoding | None = None
+        # Where it is not, the item halves of the items met lately.
+        self.memo: ItemMemo | None = None
         # False where `gate` and `item_part` go on learning: of the table, vectors alone hold.
         self.table_is_whole = True
 
     def precompute_items(self) -> SessionRanker:
         """Compute every item's half of scoring once, where there are few enough; then eval."""
         self.eval()
-        self.table = None
+        self.table = self.memo = None
         if self.catalogue.num_items <= self.config.max_table_items:
             with torch.no_grad():
                 chunks = torch.arange(self.catalogue.num_items).split(65_536)
@@ -134,6 +138,10 @@ class SessionRanker(nn.Module):
                 self.table = ItemEncoding(
                     **{name: torch.cat([getattr(e, name) for e in encoded]) for name in names}
                 )
+        else:
+            parts = (self.items, self.gate, self.item_part, self.wide_item)
+            weights = [t for part in parts for t in chain(part.parameters(), part.buffers())]
+            self.memo = ItemMemo(self._item_half, weights)
         return self
 
     def item_vectors(self, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
@@ -147,11 +155,23 @@ class SessionRanker(nn.Module):
         """The item half of scoring, for `item_id` [...]."""
         if self._in_table(snapshot) and self.table_is_whole:
             return self.table.take(item_id)
+        if self._remembers(snapshot):
+            return ItemEncoding(*self.memo.take(item_id))
         vector_nD, numbers, inverse = self._different(item_id, snapshot)
-        different = ItemEncoding(
-            vector_nD, self._unit(vector_nD), self.item_part(vector_nD), self.wide_item(numbers)
-        )
-        return different.take(inverse)
+        return ItemEncoding(*self._half_of(vector_nD, numbers)).take(inverse)
+
+    def _item_half(self, item_id: Tensor) -> tuple[Tensor, ...]:
+        return self._half_of(*self.items(item_id, self.catalogue))
+
+    def _half_of(self, vector_nD: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        """The parts of an `ItemEncoding` of items [n]."""
+        unit_nD, part = self._unit(vector_nD), self.item_part(vector_nD)
+        return vector_nD, unit_nD, part, self.wide_item(numbers)
+
+    def _remembers(self, snapshot: Tensor | None) -> bool:
+        """Whether the item halves met lately are kept, and are what is meant."""
+        alone = self.memo is not None and snapshot is None and self.table_is_whole
+        return alone and not self.training and not torch.is_grad_enabled()
 
     def _in_table(self, snapshot: Tensor | None) -> bool:
         """Whether vectors come from the table: there is one, and it is the content meant."""
@@ -180,6 +200,9 @@ class SessionRanker(nn.Module):
             if self.table_is_whole:
                 return vector, nn.functional.embedding(item_id, self.table.unit)
             return vector, self._unit(vector)
+        if self._remembers(snapshot):
+            vector, unit, *_ = self.memo.take(item_id)
+            return vector, unit
         vector_nD, _, inverse = self._different(item_id, snapshot)
         unit_nD = self._unit(vector_nD)
         return nn.functional.embedding(inverse, vector_nD), nn.functional.embedding(
@@ -207,23 +230,47 @@ class SessionRanker(nn.Module):
         """
         if snapshot is not None:
             snapshot = snapshot[:, None].expand_as(state.history_item_id)
-        user = self.users(user_numbers(state))
         if event_row_BL is None or self.transformer.layers:
-            event_BLD, keys_BLD, values_BLD = self._events(state, snapshot)
+            event_BLD, keys_BLD, values_BLD = self.encode_events(state, snapshot)
         else:
             event_BLD, keys_BLD, values_BLD = self._shared_events(state, snapshot, event_row_BL)
-        parts = [self.pool(event_BLD, state), user, progress_features(state)]
-        encoding = StateEncoding(
+        encoding = self.encoding_of(state, event_BLD, keys_BLD, values_BLD)
+        return encoding, event_BLD[:, -self.config.recent_length :]
+
+    def encoding_of(
+        self, state: SessionState, event_BLD: Tensor, keys_BLD: Tensor, values_BLD: Tensor,
+        first: int = 0, numbers_BU: Tensor | None = None,
+    ) -> StateEncoding:  # fmt: skip
+        """The encoding of `state` [B], given its events in context, their keys and values.
+
+        Args:
+            state: [B].
+            event_BLD, keys_BLD, values_BLD: rings, in which the oldest event stands at `first`.
+            first: 0 for events in their order.
+            numbers_BU: `user_numbers` of the state, where they are known.
+        """
+        user = self.users(user_numbers(state) if numbers_BU is None else numbers_BU)
+        parts = [self.pool(event_BLD, state, first), user, progress_features(state)]
+        bias_BL = self._bias(state)
+        if first and bias_BL.shape[1] > self.config.recent_length:  # old and recent stand apart
+            keys_BLD, values_BLD = keys_BLD.roll(-first, 1), values_BLD.roll(-first, 1)
+        elif first:
+            bias_BL = bias_BL.roll(first, 1)
+        return StateEncoding(
             hidden_BM=self.state(torch.cat(parts, dim=-1)),
             wide_BH=self.wide_user(user),
             keys_BLD=keys_BLD,
             values_BLD=values_BLD,
-            bias_BL=self._bias(state),
+            bias_BL=bias_BL,
         )
-        return encoding, event_BLD[:, -self.config.recent_length :]
 
-    def _events(
-        self, state: SessionState, snapshot_BL: Tensor | None
+    @property
+    def events_stand_alone(self) -> bool:
+        """Whether an event's vectors depend on it alone, not on the events around it."""
+        return not self.transformer.layers
+
+    def encode_events(
+        self, state: SessionState, snapshot_BL: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Events in context, keys and values, each [B, L, D]."""
         item_BLD, keys_BLD = self._history_items(state.history_item_id, snapshot_BL)
@@ -298,9 +345,12 @@ class SessionRanker(nn.Module):
         first_BKM = self.dropout(first.view(shape).add_(encoding.hidden_BM[:, None]).relu_())
         of_first, of_cross = self.hidden.weight.split([shape[2], items.vector.shape[2]], dim=1)
         joint_BKM = nn.functional.linear(first_BKM, of_first, self.hidden.bias)
+        cross_BD, vector_BKD = self.cross(encoding.hidden_BM), self.dropout(items.vector)
+        if shape[1] == 1:
+            crossed_BD = cross_BD * vector_BKD[:, 0]
+            return joint_BKM[:, 0].addmm_(crossed_BD, of_cross.mT).relu_()[:, None]
         # (c * item) W = item (c * W): a small matrix per state in place of a product per candidate.
-        cross_BDM = self.cross(encoding.hidden_BM)[:, :, None] * of_cross.mT
-        return joint_BKM.baddbmm_(self.dropout(items.vector), cross_BDM).relu_()
+        return joint_BKM.baddbmm_(vector_BKD, cross_BD[:, :, None] * of_cross.mT).relu_()
 
     def _seen(self, encoding: StateEncoding, unit_BKD: Tensor) -> Tensor:
         """What the candidates see of the history [B, K, D]: a sum of values under gates."""
@@ -311,7 +361,11 @@ class SessionRanker(nn.Module):
         return recent_BKD + self._gated_nearest(encoding, unit_BKD, num_old)
 
     def _gated(self, encoding: StateEncoding, unit_BKD: Tensor, events: slice) -> Tensor:
-        keys_BDL = encoding.keys_BLD[:, events].mT * self.log_sharpness.exp()
+        keys_BDL, sharpness = encoding.keys_BLD[:, events].mT, self.log_sharpness.exp()
+        if unit_BKD.shape[1] < keys_BDL.shape[2]:  # the sharpness goes to the fewer
+            unit_BKD = unit_BKD * sharpness
+        else:
+            keys_BDL = keys_BDL * sharpness
         bias_BKL = encoding.bias_BL[:, None, events].expand(-1, unit_BKD.shape[1], -1)
         gate_BKL = torch.baddbmm(bias_BKL, unit_BKD, keys_BDL).sigmoid_()
         return gate_BKL @ encoding.values_BLD[:, events]

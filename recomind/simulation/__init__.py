@@ -13,6 +13,7 @@ from recomind.simulation.environment import (
     append_event,
     task_weights,
 )
+from recomind.simulation.findings import check_world
 from recomind.simulation.gym_views import SessionEnv, SessionVectorEnv
 from recomind.simulation.simulator import FittedSessions, LearnedSimulator, TreeSimulator
 from recomind.simulation.store import (
@@ -38,6 +39,7 @@ __all__ = [
     "World",
     "append_event",
     "check_environment",
+    "check_world",
     "collect_sessions",
     "fit_holdout",
     "fit_simulator",

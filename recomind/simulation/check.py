@@ -1,37 +1,45 @@
 """The contract of an environment, for whoever writes one: run it and hear what is wrong.
 
     check_environment(MyWorld())    # silent, or a SchemaError that names the broken promise
+    broken_promises(MyWorld())      # all of them
 
 Sessions are run with items that are drawn from the whole catalogue, without a policy. What is
 checked: fields, shapes and types; histories; endings; the reward; that the same seeds give the
-same sessions, whatever else is in the batch; and auto-reset.
+same sessions, whatever else is in the batch; auto-reset; that `get_state` holds all there is; and
+that nothing hidden shows in the user features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from recomind.errors import SchemaError
-from recomind.simulation.environment import LANE_ACT, BatchedSessions, state_tensors
+from recomind.errors import RecomindError, SchemaError
+from recomind.simulation.environment import BatchedSessions, state_tensors
+from recomind.simulation.memory import (
+    NUM_SESSIONS,
+    check_hidden,
+    check_resumes,
+    equal,
+    random_items,
+)
 from recomind.simulation.shapes import check_history, check_state, check_step, require
 from recomind.streams import SessionStreams, make_generator
 from recomind.types import SessionState, Step
 
-_NUM_SESSIONS = 13
 _PARTS = (slice(0, 1), slice(3, 8))  # batches that sessions are run in once more
-_SECONDS_TOLERANCE = 1e-3  # a network's sums depend a little on the size of the batch
 _NEEDED = (
     *("tasks", "catalogue", "horizon", "history_length", "reward_weights_H", "streams"),
-    *("reset", "reset_to", "step"),
+    *("reset", "reset_to", "step", "get_state", "set_state"),
 )
 
 
 @dataclass(slots=True)
-class _Event:
+class Event:
     """One step of a run."""
 
     before: SessionState
@@ -49,40 +57,82 @@ def check_environment(env: BatchedSessions, seed: int = 0) -> None:
     Raises:
         SchemaError: a promise is broken; it says which, what was seen and what was expected.
     """
+    for error in broken_promises(env, seed):
+        raise error
+
+
+def broken_promises(env: BatchedSessions, seed: int = 0) -> Iterator[RecomindError]:
+    """As `check_environment`, going on after a broken promise where more can be tried.
+
+    What makes the steps themselves wrong comes alone, and so does a session that cannot be
+    repeated: nothing can be compared with it.
+    """
+    try:
+        run = _first_run(env, seed)
+        _check_repeats(env, run, seed)
+    except RecomindError as error:
+        yield error
+        return
+    parts = partial(_check_parts, run=run)
+    for check in (parts, _check_auto_reset, check_resumes, check_hidden):
+        try:
+            check(env, seed=seed)
+        except RecomindError as error:
+            yield error
+
+
+def _first_run(env: BatchedSessions, seed: int) -> list[Event]:
     missing = [name for name in _NEEDED if not hasattr(env, name)]
     require(not missing, "not a session environment, it lacks", missing, mend="see BatchedSessions")
-    sessions = torch.arange(_NUM_SESSIONS)
-    run = list(_run(env, env.reset(_NUM_SESSIONS, make_generator(seed)), sessions))
+    run = run_sessions(env, seed)
     seeds = env.streams.seeds
     require(
-        seeds.dtype == torch.int64 and len(seeds) == _NUM_SESSIONS and len(seeds.unique()) > 1,
+        seeds.dtype == torch.int64 and len(seeds) == NUM_SESSIONS and len(seeds.unique()) > 1,
         "streams.seeds must hold a seed a session", seeds.tolist(),
     )  # fmt: skip
     _check_ends(env, run)
-    again = _run(env, env.reset(_NUM_SESSIONS, make_generator(seed)), sessions)
-    _check_same(env, run, again, slice(None), "the same generator gives other sessions")
+    return run
+
+
+def run_sessions(env: BatchedSessions, seed: int) -> list[Event]:
+    """Every step of some sessions with random items, each of them checked.
+
+    Raises:
+        SchemaError: a step is not what a step must be.
+    """
+    state = env.reset(NUM_SESSIONS, make_generator(seed))
+    return list(_run(env, state, torch.arange(NUM_SESSIONS)))
+
+
+def _check_repeats(env: BatchedSessions, run: list[Event], seed: int) -> None:
+    state = env.reset(NUM_SESSIONS, make_generator(seed))
+    again = _run(env, state, torch.arange(NUM_SESSIONS))
+    _check_same(run, again, slice(None), "the same generator gives other sessions")
+
+
+def _check_parts(env: BatchedSessions, *, run: list[Event], seed: int) -> None:
+    env.reset(NUM_SESSIONS, make_generator(seed))
+    seeds, sessions = env.streams.seeds, torch.arange(NUM_SESSIONS)
     for part in _PARTS:
         other = _run(env, env.reset_to(seeds[part]), sessions[part])
-        _check_same(env, run, other, part, "a session depends on the others of its batch")
-    _check_auto_reset(env, seed)
+        _check_same(run, other, part, "a session depends on the others of its batch")
 
 
-def _run(env: BatchedSessions, state: SessionState, sessions: Tensor) -> Iterator[_Event]:
+def _run(env: BatchedSessions, state: SessionState, sessions: Tensor) -> Iterator[Event]:
     """Step until the horizon and once more, checking each step; `sessions` [B] picks the items."""
     streams, num = SessionStreams(sessions), len(sessions)
     check_state(env, state, num)
     require(bool((state.step == 0).all()), "a session begins at step 0", state.step.tolist())
     valid = torch.ones(num, dtype=torch.bool)
     for index in range(env.horizon + 1):
-        draw = streams.uniform(torch.full((num,), index), 1, LANE_ACT)[:, 0]
-        item_id = (draw.double() * env.catalogue.num_items).long()
+        item_id = random_items(env, streams, index)
         before = state.clone()
         step = env.step(item_id)
         _check_unchanged(before, state)
         check_step(env, step, num)
-        _check_outcome(env, step, valid)
+        _check_outcome(env, step, valid, first=index == 0)
         check_history(before, item_id, step)
-        yield _Event(before, item_id, step)
+        yield Event(before, item_id, step)
         state, valid = step.state, valid & ~(step.terminated | step.truncated)
 
 
@@ -99,8 +149,13 @@ def _check_unchanged(before: SessionState, after: SessionState) -> None:
         )  # fmt: skip
 
 
-def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor) -> None:
+def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor, *, first: bool = False) -> None:
     """Endings and reward of a step, given which sessions had not ended before it."""
+    require(
+        bool(step.valid.all()) or not first,
+        "a session of no steps: it had ended before its first", step.valid.tolist(),
+        mend="begin no session that is over; whoever comes sees one item",
+    )  # fmt: skip
     require(
         torch.equal(step.valid, valid), "valid must be False exactly where a session had ended",
         step.valid.tolist(), valid.tolist(),
@@ -113,10 +168,7 @@ def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor) -> None:
         "terminated must say where the user left", step.terminated.tolist(),
         step.response.left.tolist(),
     )  # fmt: skip
-    require(
-        torch.equal(step.truncated, valid & ~step.terminated & (step.state.step >= env.horizon)),
-        "truncated must say where the horizon cut a session", step.truncated.tolist(),
-    )  # fmt: skip
+    _check_truncated(env, step, valid & ~step.terminated)
     expected = (step.response.feedback.float() @ env.reward_weights_H) * valid
     require(
         torch.allclose(step.reward, expected, atol=1e-5),
@@ -125,7 +177,22 @@ def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor) -> None:
     )  # fmt: skip
 
 
-def _check_ends(env: BatchedSessions, run: list[_Event]) -> None:
+def _check_truncated(env: BatchedSessions, step: Step, running: Tensor) -> None:
+    """The horizon cuts every session that still runs; before it, only what `cuts_early` does."""
+    over = running & (step.state.step >= env.horizon)
+    require(
+        not bool((over & ~step.truncated).any()),
+        "truncated must say where the horizon cut a session", step.truncated.tolist(),
+    )  # fmt: skip
+    early = step.truncated & ~over
+    require(
+        getattr(env, "cuts_early", False) or not bool(early.any()),
+        "truncated before the horizon", step.truncated.tolist(),
+        mend="let `cuts_early` be True where sessions may be cut early, and cut them in `_cut`",
+    )  # fmt: skip
+
+
+def _check_ends(env: BatchedSessions, run: list[Event]) -> None:
     ends = torch.stack([event.step.terminated | event.step.truncated for event in run])
     open_B = ~ends.any(0)
     require(
@@ -134,20 +201,13 @@ def _check_ends(env: BatchedSessions, run: list[_Event]) -> None:
     )  # fmt: skip
 
 
-def _check_same(
-    env: BatchedSessions, run: list[_Event], other: Iterator[_Event], part: slice, what: str
-) -> None:
+def _check_same(run: list[Event], other: Iterator[Event], part: slice, what: str) -> None:
     """The sessions `part` of `run` went as those of `other` do, up to their ends."""
     for index, (one, two) in enumerate(zip(run, other, strict=True)):
         valid = one.step.valid[part]
         for name, ours in _outcome(one).items():
             a, b = ours[part][valid], _outcome(two)[name][valid]
-            equal = (
-                torch.allclose(a, b, rtol=_SECONDS_TOLERANCE, atol=_SECONDS_TOLERANCE)
-                if a.is_floating_point()
-                else torch.equal(a, b)
-            )
-            if not equal:
+            if not equal(a, b):
                 raise SchemaError(
                     f"{what}: {name} differs at step {index}",
                     got=b.tolist(),
@@ -156,21 +216,22 @@ def _check_same(
                 )
 
 
-def _outcome(event: _Event) -> dict[str, Tensor]:
+def _outcome(event: Event) -> dict[str, Tensor]:
     response = event.step.response
     before = {f"state.{name}": value for name, value in state_tensors(event.before).items()}
     return before | {
         "feedback": response.feedback, "dwell_s": response.dwell_s, "left": response.left,
+        "truncated": event.step.truncated,
     }  # fmt: skip
 
 
-def _check_auto_reset(env: BatchedSessions, seed: int) -> None:
+def _check_auto_reset(env: BatchedSessions, *, seed: int) -> None:
     """After its end a session skips one step, which begins the next session."""
-    state = env.reset(_NUM_SESSIONS, make_generator(seed), auto_reset=True)
-    ended = torch.zeros(_NUM_SESSIONS, dtype=torch.bool)
+    state = env.reset(NUM_SESSIONS, make_generator(seed), auto_reset=True)
+    ended = torch.zeros(NUM_SESSIONS, dtype=torch.bool)
     for _ in range(2 * env.horizon + 2):
-        step = env.step(torch.zeros(_NUM_SESSIONS, dtype=torch.int64))
-        check_state(env, step.state, _NUM_SESSIONS)
+        step = env.step(torch.zeros(NUM_SESSIONS, dtype=torch.int64))
+        check_state(env, step.state, NUM_SESSIONS)
         require(
             torch.equal(step.valid, ~ended) and not bool(step.reward[ended].any()),
             "with auto_reset, the step after an end must be skipped: valid False, reward 0",

@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recomind.errors import SchemaError
 from recomind.simulation.environment import LANE_ACT, BatchedSessions
 from recomind.streams import SessionStreams, hash_uniform
 from recomind.types import CandidateSource, Decision, Policy, SessionState, Step
@@ -40,6 +41,10 @@ def collect_sessions(
     `calibration_share` before those the calibration days. A session cut by the horizon has no
     known end. Each session has a clock of its own: its first item is shown at 0 ms, and the time
     between two events is what the states say of it; where they do not know, no time passes.
+
+    Raises:
+        SchemaError: the environment went on after its horizon, or gave a number that is none.
+        RecomindError: the policy's scores are not finite.
     """
     state = environment.reset(num_sessions, generator)
     columns = _Columns(environment.tasks, user_feature_names)
@@ -60,6 +65,12 @@ def collect_sessions(
             progress(step_index + 1, environment.horizon)
         if not bool(alive.any()):
             break
+    if bool(alive.any()):
+        raise SchemaError(
+            "sessions went on after the horizon",
+            got=f"{int(alive.sum())} alive after {environment.horizon} steps",
+            mend="the environment must set `truncated` at its horizon",
+        )
     return columns.frame(num_sessions, calibration_share, test_share, holdout_share)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -22,6 +23,10 @@ class SimulatorConfig:
 
     pessimism: Pessimism = Pessimism.minimum  # towards less reward and earlier leaving
     deviation_k: float = 1.0  # k of `deviation`
+    gate: bool = True  # False: the response is the ranker's alone, without fatigue
+    # A session is cut where the members' expected rewards of the shown item lie further apart
+    # than this (largest - smallest, in units of reward); 0 never cuts.
+    uncertainty_stop: float = 0.0
     horizon: int = 40  # steps after which a session is truncated
     hidden: int = 32  # width of gate and leave networks
     num_epochs: int = 6  # of gate and leave model; the best on calibration rows is kept
@@ -40,4 +45,10 @@ class SimulatorConfig:
             raise ConfigError(
                 "simulation.deviation_k must not be negative, learning_rate positive",
                 got=(self.deviation_k, self.learning_rate),
+            )
+        if not 0.0 <= self.uncertainty_stop < math.inf:
+            raise ConfigError(
+                "simulation.uncertainty_stop is a difference of rewards",
+                got=self.uncertainty_stop,
+                expected=">= 0; 0 never cuts a session",
             )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
+from recomind.simulation.finite import require_finite_event
 from recomind.streams import SessionStreams, draw_seeds, hash_int64
 from recomind.types import Catalogue, Policy, Response, SessionState, Step
 
@@ -47,8 +48,7 @@ class BatchedSessions(ABC):
         horizon: int,
         history_length: int,
     ) -> None:
-        if horizon < 1:
-            raise ConfigError("a session needs at least one step", got=horizon, expected=">= 1")
+        check_horizon(horizon)
         self.catalogue, self.tasks = catalogue, tasks
         self.horizon, self.history_length = horizon, history_length
         self.reward_weights_H = task_weights(tasks, reward_weights)
@@ -65,6 +65,26 @@ class BatchedSessions(ABC):
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
         """What the users do with `item_id` [B], and what is hidden afterwards."""
+
+    def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
+        """`append_event`, or the same state where `_respond` has made it already."""
+        return append_event(state, item_id, response)
+
+    @property
+    def cuts_early(self) -> bool:
+        """Whether sessions may be truncated before the horizon."""
+        return False
+
+    def _cut(self, hidden: Hidden) -> Tensor:
+        """[B] bool: sessions to truncate after the event that left `hidden`; read if `cuts_early`.
+
+        The event counts, and a session that its user left at it is terminated all the same.
+        """
+        raise NotImplementedError("an environment that cuts early says where")
+
+    def _features_now(self, state: SessionState, hidden: Hidden) -> Tensor:
+        """[B, U] user features after an event; those of the session unless they change in it."""
+        return state.user_features
 
     def reset(
         self, num_sessions: int, generator: torch.Generator, *, auto_reset: bool = False
@@ -89,11 +109,17 @@ class BatchedSessions(ABC):
         """Show `item_id` [B] int64 and return what happened."""
         valid = ~self._ended
         response, hidden = self._respond(self._state, self._hidden, item_id, self.streams)
-        state = append_event(self._state, item_id, response)
-        self._hidden = _where(valid, hidden, self._hidden)
-        self._state = where_state(valid, state, self._state)
+        require_finite_event(self._state, response, valid)
+        state = self._appended(self._state, item_id, response)
+        state.user_features = self._features_now(state, hidden)
+        if self._auto_reset:  # what had ended begins anew below
+            self._hidden, self._state = hidden, state
+        else:
+            self._hidden = _where(valid, hidden, self._hidden)
+            self._state = where_state(valid, state, self._state)
         terminated = response.left & valid
-        truncated = valid & ~terminated & (self._state.step >= self.horizon)
+        over = self._state.step >= self.horizon
+        truncated = valid & ~terminated & (over | self._cut(hidden) if self.cuts_early else over)
         reward = (response.feedback.float() @ self.reward_weights_H) * valid
         if self._auto_reset and not bool(valid.all()):
             self._restart(~valid)
@@ -154,6 +180,12 @@ class World(BatchedSessions):
     @abstractmethod
     def logging_policy(self) -> Policy:
         """What served before: the policy that the first round of logs is collected with."""
+
+
+def check_horizon(horizon: int) -> None:
+    """Raise a ConfigError unless a session has room for a step."""
+    if horizon < 1:
+        raise ConfigError("a session needs at least one step", got=horizon, expected=">= 1")
 
 
 def task_weights(tasks: tuple[str, ...], weights: Mapping[str, float]) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from recomind.types import Ranker
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of outputs, context, labels
 _OPEN_GATE = 4.0  # logit at which a gate starts: .98
+_FEW_OUTCOMES = 50  # later events of either outcome below which a hazard is not calibrated
 
 
 class SummaryNet(nn.Module):
@@ -162,7 +164,36 @@ def fit_leave(
         )
         parts.append(Fit(inputs, dataset.left_known(chosen).float(), dataset.left(chosen).float()))
     fit_network(net, parts[0], parts[1], leave_loss, config, seed)
+    calibrate_leave(net, parts[1])
     return net.eval()
+
+
+def calibrate_leave(net: SummaryNet, later: Fit) -> None:
+    """Slope and offset of the hazard's logit on later days (Platt 1999), into the last layer.
+
+    How often users leave drifts from day to day, and an early stop does not move it. Nothing
+    changes where fewer than 50 later events of either outcome are known.
+    """
+    known = later.context.bool()
+    labels = later.labels[known]
+    if min(int(labels.sum()), int((1 - labels).sum())) < _FEW_OUTCOMES:
+        return
+    with torch.no_grad():
+        logits = net(later.inputs[known])[:, 0]
+    slope, offset = torch.ones((), requires_grad=True), torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([slope, offset], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = nn.functional.binary_cross_entropy_with_logits(slope * logits + offset, labels)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    last = cast(nn.Linear, net.net[-1])
+    with torch.no_grad():
+        last.weight.mul_(slope)
+        last.bias.mul_(slope).add_(offset)
 
 
 class Coupling(IntEnum):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recomind.errors import RecomindError, SchemaError
+from recomind.errors import ConfigError, SchemaError
 from recomind.simulation.config import Pessimism
 from recomind.simulation.dwell import DwellModel
 from recomind.simulation.environment import (
@@ -23,11 +24,15 @@ from recomind.simulation.environment import (
     Hidden,
     append_event,
 )
+from recomind.simulation.finite import require_finite_probabilities
 from recomind.simulation.response import SummaryNet, joint_feedback
+from recomind.simulation.running import RunningSessions
 from recomind.simulation.summary import summarise
 from recomind.simulation.trees import TreeModels
 from recomind.streams import SessionStreams
 from recomind.types import Catalogue, Ranker, Response, SessionState
+
+_LEAVING = ("leaving",)
 
 
 class FittedSessions(BatchedSessions):
@@ -60,6 +65,8 @@ class FittedSessions(BatchedSessions):
             history_length=starts.history_mask.shape[1],
         )
         self.starts, self.dwell, self.couplings = starts, dwell, list(couplings)
+        self._after: SessionState | None = None  # the state after `_after_of`
+        self._after_of: Response | None = None
 
     @abstractmethod
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
@@ -75,19 +82,21 @@ class FittedSessions(BatchedSessions):
         index = (draw.double() * len(self.starts)).long()
         return self.starts[index].clone(), {}
 
+    def _sampled(
+        self, state: SessionState, hidden: Hidden, item_id: Tensor
+    ) -> tuple[Tensor, Hidden]:
+        """`probabilities` [B, H], and what is hidden after the event."""
+        probability_BH = self.probabilities(state, item_id)
+        require_finite_probabilities(probability_BH[None], self.tasks, state.step)
+        return probability_BH, hidden
+
     @torch.no_grad()
     def _respond(
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
         num_tasks = len(self.tasks)
         draws = streams.uniform(state.step, num_tasks + 2, LANE_WORLD)
-        probability = self.probabilities(state, item_id)
-        if not bool(torch.isfinite(probability).all()):
-            raise RecomindError(
-                "the response model gave a probability that is not finite",
-                got=f"at step {int(state.step.max())}",
-                mend="check the ranker with its quality report; it may have diverged",
-            )
+        probability, hidden = self._sampled(state, hidden, item_id)
         feedback = joint_feedback(probability, draws[:, :num_tasks], self.couplings)
         response = Response(
             feedback=feedback,
@@ -97,9 +106,17 @@ class FittedSessions(BatchedSessions):
             left=torch.zeros(len(item_id), dtype=torch.bool),
             batch_size=[len(item_id)],
         )
-        after = append_event(state, item_id, response)
-        response.left = draws[:, num_tasks + 1] < self.hazard(after)
+        self._after = append_event(state, item_id, response)
+        self._after_of = response
+        hazard = self.hazard(self._after)
+        require_finite_probabilities(hazard[None, :, None], _LEAVING, state.step)
+        response.left = draws[:, num_tasks + 1] < hazard
         return response, hidden
+
+    def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
+        if response is self._after_of and self._after is not None:
+            return self._after
+        return super()._appended(state, item_id, response)
 
 
 class LearnedSimulator(FittedSessions):
@@ -107,24 +124,28 @@ class LearnedSimulator(FittedSessions):
 
     Args:
         rankers: the ensemble, all of the same tasks in the same order.
-        gates: one a ranker, logits [B, H] from the summary of a state.
+        gates: one a ranker, logits [B, H] from the summary of a state; None for open ones.
         hazards: hazard networks, logits [B, 1] from the summary after an event.
         pessimism: how the ensemble's disagreement turns into a worse probability.
         deviation_k: `k` of `Pessimism.deviation`.
+        uncertainty_stop: a session is truncated after an event at which the members' expected
+            rewards lay further apart than this (`disagreement`); 0 never cuts one.
         catalogue: of the items; the one that a ranker knows where None.
 
     Raises:
         SchemaError: members of different tasks, or no catalogue.
+        ConfigError: `uncertainty_stop` with a single ranker.
     """
 
     def __init__(
         self,
         rankers: Sequence[Ranker],
-        gates: Sequence[SummaryNet],
+        gates: Sequence[SummaryNet] | None,
         hazards: Sequence[SummaryNet],
         *,
         pessimism: Pessimism = Pessimism.minimum,
         deviation_k: float = 1.0,
+        uncertainty_stop: float = 0.0,
         catalogue: Catalogue | None = None,
         **shared: object,
     ) -> None:
@@ -135,34 +156,94 @@ class LearnedSimulator(FittedSessions):
                 got=sorted(tasks),
                 expected="the same tasks in the same order",
             )
+        require_members(uncertainty_stop, len(rankers))
         super().__init__(
             tasks=rankers[0].tasks,
             catalogue=_catalogue_of(rankers) if catalogue is None else catalogue,
             **shared,  # type: ignore[arg-type]
         )
-        self.rankers, self.gates, self.hazards = list(rankers), list(gates), list(hazards)
+        self.rankers, self.hazards = list(rankers), list(hazards)
+        self.gates = None if gates is None else list(gates)
         self.pessimism, self.deviation_k = pessimism, deviation_k
+        self.uncertainty_stop = uncertainty_stop
+        self._kept: RunningSessions | None = None
+
+    @property
+    def cuts_early(self) -> bool:
+        """Whether sessions are truncated where the members disagree."""
+        return self.uncertainty_stop > 0.0
+
+    def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
+        state, hidden = super()._begin(streams)
+        if self.cuts_early:
+            hidden |= {"disagreement": torch.zeros(len(streams.seeds))}
+        return state, hidden
+
+    def _cut(self, hidden: Hidden) -> Tensor:
+        return hidden["disagreement"] > self.uncertainty_stop
+
+    def _sampled(
+        self, state: SessionState, hidden: Hidden, item_id: Tensor
+    ) -> tuple[Tensor, Hidden]:
+        members_EBH = self.member_probabilities(state, item_id)
+        require_finite_probabilities(members_EBH, self.tasks, state.step)
+        if self.cuts_early:
+            hidden = hidden | {"disagreement": self.disagreement(members_EBH)}
+        return self._pessimistic(members_EBH), hidden
+
+    def disagreement(self, members_EBH: Tensor) -> Tensor:
+        """[B]: how far apart the members' expected rewards lie, largest - smallest. Ours."""
+        reward_EB = members_EBH @ self.reward_weights_H
+        return reward_EB.amax(0) - reward_EB.amin(0)
 
     def member_probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[E, B, H]: each member's gated probabilities."""
-        summary = summarise(state, self.catalogue)
-        members = []
-        for ranker, gate in zip(self.rankers, self.gates, strict=True):
-            logits = ranker.score(ranker.encode_state(state), item_id[:, None])[:, 0]
-            members.append(gate(summary).sigmoid() * logits.sigmoid())
-        return torch.stack(members)
+        """[E, B, H]: each member's probabilities, behind its gate where there are gates."""
+        members_EBH = torch.stack(
+            [
+                ranker.score(encoding, item_id[:, None])[:, 0].sigmoid()
+                for ranker, encoding in zip(self.rankers, self._encodings(state), strict=True)
+            ]
+        )
+        if self.gates is None:
+            return members_EBH
+        summary = self._summary(state)
+        return members_EBH * torch.stack([gate(summary).sigmoid() for gate in self.gates])
 
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
         """[B, H]: pessimistic in the tasks that the reward weighs, the mean in the others."""
-        members_EBH = self.member_probabilities(state, item_id)
-        sign_H = self.reward_weights_H.sign()
-        return self._worse(members_EBH, sign_H).clamp(0.0, 1.0)
+        return self._pessimistic(self.member_probabilities(state, item_id))
+
+    def _pessimistic(self, members_EBH: Tensor) -> Tensor:
+        return self._worse(members_EBH, self.reward_weights_H.sign()).clamp(0.0, 1.0)
 
     def hazard(self, state: SessionState) -> Tensor:
         """[B]: pessimistic, that is towards leaving."""
-        summary = summarise(state, self.catalogue)
+        summary = self._summary(state)
         members_EB1 = torch.stack([net(summary).sigmoid() for net in self.hazards])
+        require_finite_probabilities(members_EB1, _LEAVING, state.step - 1)  # of the last event
         return self._worse(members_EB1, -torch.ones(1)).clamp(0.0, 1.0)[:, 0]
+
+    def _encodings(self, state: SessionState) -> list[Any]:
+        """One a member."""
+        if self._is_running(state):
+            return self._running.encode_state(state)
+        return [ranker.encode_state(state) for ranker in self.rankers]
+
+    def _summary(self, state: SessionState) -> Tensor:
+        if self._is_running(state):
+            return self._running.summarise(state)
+        return summarise(state, self.catalogue)
+
+    def _is_running(self, state: SessionState) -> bool:
+        """Whether `state` is the one that the environment is at, or comes to."""
+        return state is self._after or state is getattr(self, "_state", None)
+
+    @property
+    def _running(self) -> RunningSessions:
+        if self._kept is None or not self._kept.is_of(self.rankers, self.catalogue):
+            self._kept = RunningSessions(self.rankers, self.catalogue)
+            self._kept.know_items(self.starts)
+        return self._kept
 
     def _worse(self, members_E: Tensor, sign: Tensor) -> Tensor:
         """Mean over members moved against `sign` (1: less is worse; -1: more; 0: the mean)."""
@@ -173,6 +254,21 @@ class LearnedSimulator(FittedSessions):
             return mean - sign * self.deviation_k * members_E.std(0)
         low, high = members_E.min(0).values, members_E.max(0).values
         return torch.where(sign > 0, low, torch.where(sign < 0, high, mean))
+
+
+def require_members(uncertainty_stop: float, num_members: int) -> None:
+    """One ranker never disagrees with itself.
+
+    Raises:
+        ConfigError: `uncertainty_stop` asks for several.
+    """
+    if uncertainty_stop > 0.0 and num_members < 2:
+        raise ConfigError(
+            "simulation.uncertainty_stop needs an ensemble",
+            got=f"{num_members} ranker",
+            expected=">= 2 rankers",
+            mend="raise ranker.num_members, or set simulation.uncertainty_stop=0",
+        )
 
 
 def _catalogue_of(rankers: Sequence[Ranker]) -> Catalogue:

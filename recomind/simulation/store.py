@@ -30,7 +30,7 @@ from recomind.simulation.response import (
     summaries,
     task_couplings,
 )
-from recomind.simulation.simulator import LearnedSimulator, TreeSimulator
+from recomind.simulation.simulator import LearnedSimulator, TreeSimulator, require_members
 from recomind.simulation.summary import summary_size
 from recomind.simulation.trees import TreeModels, fit_trees
 from recomind.streams import make_generator
@@ -52,11 +52,22 @@ def fit_simulator(
     """Fit gates, hazards and dwell on the training users, write them; returns hazard quality.
 
     Raises:
-        SchemaError: the logs hold no session to begin from.
+        SchemaError: the logs hold no event of a training user, or no session to begin from.
+        ConfigError: an uncertainty stop with a single ranker.
     """
+    require_members(config.uncertainty_stop, len(rankers))
     rows = dataset.rows("train", holdout=False)
+    if len(rows) == 0:
+        raise SchemaError(
+            "no events of training users to fit a simulator to",
+            got=f"{dataset.num_rows()} events, none of the split train outside the hold-out",
+            mend="bring more days, or lower data.holdout_share",
+        )
     later = dataset.rows("calibration", holdout=False)
-    gates = [fit_gate(r, dataset, rows, later, config, seed + i) for i, r in enumerate(rankers)]
+    gates = [
+        fit_gate(r, dataset, rows, later, config, seed + i)
+        for i, r in enumerate(rankers if config.gate else [])
+    ]
     hazards = [fit_leave(dataset, rows, later, config, seed + i) for i in range(len(rankers))]
     labels = dataset.labels(rows)
     starts = _starts(dataset, dataset.session_starts("train", holdout=False), config, seed)
@@ -71,9 +82,9 @@ def fit_simulator(
         _save_states(staging / _STARTS, starts)
         dwell = fit_dwell(dataset, rows, later, config, seed)
         save_tensors(staging / _DWELL, dwell.state_dict())
-        for index, (gate, hazard) in enumerate(zip(gates, hazards, strict=True)):
-            save_tensors(staging / f"gate_{index}.safetensors", gate.state_dict())
-            save_tensors(staging / f"hazard_{index}.safetensors", hazard.state_dict())
+        for name, nets in (("gate", gates), ("hazard", hazards)):
+            for index, net in enumerate(nets):
+                save_tensors(staging / f"{name}_{index}.safetensors", net.state_dict())
     return metrics
 
 
@@ -90,16 +101,18 @@ def load_simulator(
     )
     gates, hazards = [], []
     for index in range(extra["num_members"]):
-        gates.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
         hazards.append(SummaryNet(num_inputs, 1, config.hidden))
-        load_weights(gates[-1], folder / f"gate_{index}.safetensors")
+        if config.gate:
+            gates.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
+            load_weights(gates[-1], folder / f"gate_{index}.safetensors")
         load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
     return LearnedSimulator(
         rankers,
-        [g.eval() for g in gates],
+        [g.eval() for g in gates] if config.gate else None,
         [h.eval() for h in hazards],
         pessimism=config.pessimism if pessimism is None else pessimism,
         deviation_k=config.deviation_k if deviation_k is None else deviation_k,
+        uncertainty_stop=config.uncertainty_stop,
         catalogue=catalogue,
         starts=_load_states(folder / _STARTS),
         dwell=_load_dwell(folder / _DWELL, catalogue, config),

@@ -26,7 +26,13 @@ def summarise(state: SessionState, catalogue: Catalogue, snapshot: Tensor | None
     was shown must stand here beside what was done with it: a poor video that was watched to its
     end looks like a success in the feedback alone, and it is what makes users leave.
     """
-    length = state.history_mask.shape[1]
+    return summary_of(state, event_parts(state, catalogue, snapshot))
+
+
+def event_parts(
+    state: SessionState, catalogue: Catalogue, snapshot: Tensor | None = None
+) -> Tensor:
+    """[B, L, H + 2 + 2F]: what is summed of each event; zeros outside the present session."""
     minutes_BL1 = (state.history_dwell_s / 60.0).clamp(max=10.0)[..., None]
     inside_BL1 = state.in_session.float()[..., None]
     if snapshot is not None:
@@ -40,9 +46,19 @@ def summarise(state: SessionState, catalogue: Catalogue, snapshot: Tensor | None
         ],
         dim=-1,
     )  # fmt: skip
-    age_L = torch.arange(length - 1, -1, -1, dtype=torch.float32)
+    return parts_BLF * inside_BL1
+
+
+def summary_of(state: SessionState, parts_BLF: Tensor, first: int = 0) -> Tensor:
+    """The summary [B, M] of `state`, given `event_parts` of its events.
+
+    They are a ring, in which the oldest event stands at `first`.
+    """
+    age_L = torch.arange(parts_BLF.shape[1] - 1, -1, -1, dtype=torch.float32)
     weight_RL = torch.stack([torch.exp(-age_L / steps) for steps in _DECAY_STEPS])
-    sums = (weight_RL @ (parts_BLF * inside_BL1)).flatten(1)
+    if first:
+        weight_RL = weight_RL.roll(first, 1)
+    sums = (weight_RL @ parts_BLF).flatten(1)
     step = state.step.float()[:, None]
     time = torch.cat([torch.log1p(step), step / 20.0, (step == 0).float()], dim=-1)
     return torch.cat([sums, time, state.user_features], dim=-1)

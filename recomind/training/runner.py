@@ -25,7 +25,7 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor, nn
 
 from recomind.candidates import SubsetExploration
-from recomind.policy import decide, support_mask
+from recomind.policy import decide, require_finite_q, support_mask
 from recomind.simulation.environment import LANE_ACT
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
@@ -107,6 +107,7 @@ class SessionRunner(EnvRunner, Checkpointable):
         assert state is not None
         pool = self._source.candidates(state, streams)
         q_BK, utility_BK = self.network.q_values(state, pool.item_id)  # type: ignore[operator]
+        require_finite_q(q_BK, utility_BK, pool.mask, state.step)
         allowed_BK = support_mask(utility_BK, pool.mask, self._settings.support_ratio)
         uniforms_BU = streams.uniform(state.step, 4 + pool.item_id.shape[1], LANE_ACT)
         decision = decide(q_BK, allowed_BK, pool, uniforms_BU[:, :4], exploration)

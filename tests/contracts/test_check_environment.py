@@ -17,7 +17,7 @@ from recomind.simulation import (
     load_holdout,
     load_simulator,
 )
-from recomind.streams import hash_uniform
+from recomind.streams import hash_uniform, make_generator
 from simulators.video_feed.presets import PRESETS
 from simulators.video_feed.world import VideoFeed
 from tests.simulation import tiny
@@ -85,6 +85,43 @@ class Endless(VideoFeed):
         step = super().step(item_id)
         step.truncated = torch.zeros_like(step.truncated)
         return step
+
+
+class Hasty(VideoFeed):
+    """Cuts sessions before the horizon without a word."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        early = step.valid & ~step.terminated & (step.state.step == 3)
+        self._ended = self._ended | early
+        step.truncated = step.truncated | early
+        return step
+
+
+class Cutting(VideoFeed):
+    """Cuts sessions early, and says so."""
+
+    @property
+    def cuts_early(self):
+        return True
+
+    def _respond(self, state, hidden, item_id, streams):
+        response, hidden = super()._respond(state, hidden, item_id, streams)
+        return response, hidden | {"cut": item_id % 5 == 0}
+
+    def _begin(self, streams):
+        state, hidden = super()._begin(streams)
+        return state, hidden | {"cut": torch.zeros(len(streams.seeds), dtype=torch.bool)}
+
+    def _cut(self, hidden):
+        return hidden["cut"]
+
+
+class Moody(Cutting):
+    """Cuts early, and not by the seed alone."""
+
+    def _cut(self, hidden):
+        return torch.rand(len(hidden["cut"])) < 0.5
 
 
 class Undead(VideoFeed):
@@ -226,6 +263,8 @@ class Stopping(VideoFeed):
         (Crowded, "a session depends on the others of its batch: .*feedback differs at step 0"),
         (Both, "terminated and truncated at once"),
         (Endless, "truncated must say where the horizon cut a session"),
+        (Hasty, "truncated before the horizon; .*to mend: let `cuts_early` be True"),
+        (Moody, "the same generator gives other sessions: truncated differs at step 0"),
         (Undead, "valid must be False exactly where a session had ended"),
         (Forgetful, "state.history_feedback is not the earlier history with the latest event"),
         (InPlace, r"step\(\) changed state.history_dwell_s of a state it had returned"),
@@ -247,6 +286,17 @@ def test_broken_promises_are_named(kind, message):
         check_environment(world(kind, history_length=30))
 
 
+def test_a_world_may_cut_sessions_early():
+    env = world(Cutting, history_length=30)
+    check_environment(env)
+    env.reset(200, make_generator(0))
+    step = env.step(torch.arange(200))
+    expected = (torch.arange(200) % 5 == 0) & ~step.terminated
+    assert torch.equal(step.truncated, expected)
+    assert bool(step.response.left.any())  # who leaves at a cut has left
+    assert not bool((step.truncated & step.terminated).any())
+
+
 def test_what_is_no_environment_is_refused():
     with pytest.raises(SchemaError, match=r"not a session environment.*'reset_to'"):
         check_environment(object())  # pyright: ignore[reportArgumentType]
@@ -260,12 +310,15 @@ def fitted(tmp_path_factory):
     dataset, config = tiny.tiny_dataset(), tiny.SIMULATOR
     fit_simulator(folder / "learned", rankers, dataset, config, Manifest(kind=""), seed=0)
     fit_holdout(folder / "trees", dataset, config, Manifest(kind=""), seed=0)
+    stopping = load_simulator(folder / "learned", folder / "ranker", tiny.WEIGHTS)
+    stopping.uncertainty_stop = 0.03
     return {
         "learned": load_simulator(folder / "learned", folder / "ranker", tiny.WEIGHTS),
+        "stopping": stopping,
         "trees": load_holdout(folder / "trees", tiny.WEIGHTS),
     }
 
 
-@pytest.mark.parametrize("name", ["learned", "trees"])
+@pytest.mark.parametrize("name", ["learned", "stopping", "trees"])
 def test_the_learned_simulators_pass(fitted, name):
     check_environment(fitted[name], seed=2)

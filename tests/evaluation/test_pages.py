@@ -94,6 +94,27 @@ def test_names_cannot_inject_markup(report):
     assert "<script" not in render_html(report)
 
 
+def test_the_page_says_which_round_was_kept_and_why(report):
+    assert "<h2>Rounds</h2>" not in render_html(report)
+    lift = {"value": 0.05, "low": 0.01, "high": 0.09, "n": 30, "method": "paired"}
+    judged = [
+        {
+            "round": index, "environment": "world", "metric": "watch_10s_per_session",
+            "num_sessions": 1234, "value": value, "baseline": "ranker of the <first> round",
+            "lift": lift,
+        }
+        for index, value in enumerate((4.25, 4.75))
+    ]  # fmt: skip
+    report["rounds"] = {"keep": "best", "kept": 1, "judged": judged}
+    section = render_html(report).split("<h2>Rounds</h2>")[1].split("<h2>")[0]
+    assert "round 2 (kept)" in section
+    assert "round 1 (kept)" not in section
+    assert "1,234 sessions of the world that are in no other figure" in section
+    assert "4.250" in section
+    assert "4.750" in section
+    assert "ranker of the &lt;first&gt; round" in section
+
+
 def test_equal_reports_give_equal_pages(report, tmp_path):
     first = write_html(tmp_path / "a", report).read_bytes()
     assert write_html(tmp_path / "b", report).read_bytes() == first

@@ -18,6 +18,7 @@ NOT_RELEASED = 3
 MICRO = (
     "experiment=tiny",
     "curve_sessions=20",
+    "collect.fresh_sessions=300",
     "world.num_items=300",
     "world.horizon=6",
     "world.history_length=8",
@@ -33,6 +34,7 @@ MICRO = (
     "training.replay_capacity=2048",
     "training.batch_size=64",
     "evaluation.num_sessions=40",
+    "evaluation.rounds_sessions=30",
     "evaluation.num_parity_states=16",
 )
 

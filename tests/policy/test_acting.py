@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recomind.candidates import SubsetExploration
+from recomind.errors import RecomindError, SchemaError
 from recomind.policy import (
     MixedExploration,
     PolicyConfig,
@@ -116,3 +117,48 @@ def test_half_of_the_users_explore_more(scene):
     assert not bool((is_one & is_two).any())
     assert 0.4 < float(is_one.float().mean()) < 0.6
     assert torch.equal(mixed.slot, torch.where(is_one, one.slot, two.slot))
+
+
+class Diverging:
+    """A ranker whose second task is NaN in the second session."""
+
+    def __init__(self, ranker):
+        self.ranker, self.tasks, self.catalogue = ranker, ranker.tasks, ranker.catalogue
+
+    def encode_state(self, state, snapshot=None):
+        return self.ranker.encode_state(state, snapshot)
+
+    def score(self, encoding, item_id, snapshot=None):
+        logits = self.ranker.score(encoding, item_id, snapshot).clone()
+        logits[1, :, 1] = torch.nan
+        return logits
+
+
+def test_a_ranker_that_diverged_chooses_nothing_and_is_named(scene):
+    state, pools, uniforms = scene
+    policy = RankerPolicy([tiny_ranker(0), Diverging(tiny_ranker(1))], WEIGHTS)
+    with pytest.raises(RecomindError, match="nan for long_view at step 0 from member 1"):
+        policy.act(state, pools, uniforms)
+    pools = pools.clone()
+    pools.mask[1] = False
+    policy.scored(state, pools)  # what is not there may be anything
+
+
+@pytest.mark.parametrize(
+    ("part", "message"), [("residual", "nan at step 0 from its residual"), ("frozen", "the ranker")]
+)
+def test_a_policy_that_diverged_chooses_nothing(scene, part, message):
+    network = skewed_network()
+    layer = network.residual if part == "residual" else network.frozen.head  # pyright: ignore
+    torch.nn.init.constant_(layer.bias, torch.nan)
+    with pytest.raises(
+        RecomindError, match=f"value of a candidate is not finite; got: .*{message}"
+    ):
+        QPolicy(network).act(*scene)
+
+
+def test_rankers_of_different_tasks_make_no_policy():
+    other = Diverging(tiny_ranker(1))
+    other.tasks = ("watch_10s", "hide")
+    with pytest.raises(SchemaError, match="rankers with different tasks"):
+        RankerPolicy([tiny_ranker(0), other], WEIGHTS)

@@ -9,6 +9,9 @@ import torch
 from recomind.artifacts import Manifest
 from recomind.data import SessionDataset, write_sessions
 from recomind.data.sessions import SCHEMA
+from recomind.errors import ConfigError, RecomindError, SchemaError
+from recomind.policy import RankerPolicy
+from recomind.simulation import collect_sessions
 from recomind.simulation.environment import state_tensors
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS, VideoFeed
@@ -18,9 +21,12 @@ from tests.simulation.tiny import (
     NUM_ITEMS,
     NUM_SESSIONS,
     WARM,
+    WEIGHTS,
     collect,
     tiny_catalogue,
     tiny_frame,
+    tiny_pool,
+    tiny_ranker,
     tiny_world,
 )
 
@@ -45,6 +51,85 @@ def test_no_column_carries_the_hidden_taste():
         secret = secret[(secret != 0) & (secret != 1)]
         assert not bool(torch.isin(values.float(), secret).any())
     assert bool(torch.isin(values.float(), state.user_features[:, -1]).any())
+
+
+class Endless(VideoFeed):
+    """Its sessions never end."""
+
+    def _respond(self, state, hidden, item_id, streams):
+        response, hidden = super()._respond(state, hidden, item_id, streams)
+        response.left = torch.zeros_like(response.left)
+        return response, hidden
+
+
+class Boundless(Endless):
+    """And its horizon is said, not kept."""
+
+    def step(self, item_id):
+        step = super().step(item_id)
+        step.truncated = torch.zeros_like(step.truncated)
+        return step
+
+
+class Broken(VideoFeed):
+    """A dwell time that is not a number, in the third step."""
+
+    def _respond(self, state, hidden, item_id, streams):
+        response, hidden = super()._respond(state, hidden, item_id, streams)
+        response.dwell_s[state.step == 2] = torch.nan
+        return response, hidden
+
+
+def embedded(kind):
+    return kind(num_items=NUM_ITEMS, horizon=HORIZON, history_length=LENGTH, warm_events=WARM)
+
+
+def test_sessions_that_never_end_are_cut_at_the_horizon():
+    events = collect(embedded(Endless), 20).filter(pl.col("position") >= 0)
+    assert events.height == 20 * HORIZON
+    last = events.filter(pl.col("position") == HORIZON - 1)
+    assert not last["left"].any()
+    assert not last["left_known"].any()
+
+
+def test_an_environment_that_goes_on_after_its_horizon_is_refused():
+    message = f"went on after the horizon; got: 20 alive after {HORIZON} steps"
+    with pytest.raises(SchemaError, match=message):
+        collect(embedded(Boundless), 20)
+
+
+def test_a_number_that_is_none_reaches_no_log():
+    with pytest.raises(SchemaError, match=r"response.dwell_s is not finite; got: nan at step 2"):
+        collect(embedded(Broken), 20)
+
+
+def test_a_ranker_that_diverges_in_a_session_writes_no_log():
+    policy = RankerPolicy([tiny_ranker(0), Diverging(tiny_ranker(1))], WEIGHTS)
+    with pytest.raises(RecomindError, match="nan for hide at step 3 from member 1"):
+        collect_sessions(
+            tiny_world(), policy, tiny_pool(), num_sessions=30, generator=make_generator(0),
+            user_feature_names=tiny_world().user_feature_names,
+        )  # fmt: skip
+
+
+def test_a_log_without_sessions_is_refused():
+    with pytest.raises(ConfigError, match="no sessions to run; got: 0"):
+        collect(tiny_world(), 0)
+
+
+class Diverging:
+    """A ranker whose last task is NaN from the fourth step on."""
+
+    def __init__(self, ranker):
+        self.ranker, self.tasks = ranker, ranker.tasks
+
+    def encode_state(self, state, snapshot=None):
+        return self.ranker.encode_state(state, snapshot), state.step
+
+    def score(self, encoding, item_id, snapshot=None):
+        logits = self.ranker.score(encoding[0], item_id, snapshot).clone()
+        logits[encoding[1] >= 3, :, -1] = torch.nan
+        return logits
 
 
 class Dated(VideoFeed):

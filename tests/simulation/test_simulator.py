@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 
 import pytest
 import torch
 
 from recomind.artifacts import Manifest, read_manifest
-from recomind.errors import ArtifactError, RecomindError, SchemaError
+from recomind.errors import ArtifactError, ConfigError, RecomindError, SchemaError
+from recomind.ranker import save_rankers
 from recomind.simulation import (
     LearnedSimulator,
     Pessimism,
@@ -81,9 +84,11 @@ def test_the_minimum_is_the_worst_member_in_what_the_reward_weighs(simulator):
     with torch.no_grad():
         members = simulator.member_probabilities(state, items(60))
     p, _ = with_pessimism(simulator, Pessimism.minimum)
-    assert torch.equal(p[:, WATCH], members[:, :, WATCH].min(0).values)
-    assert torch.equal(p[:, HIDE], members[:, :, HIDE].max(0).values)  # weighs less than nothing
-    assert torch.equal(p[:, [LONG_VIEW, LIKE]], members.mean(0)[:, [LONG_VIEW, LIKE]])
+    # To the last digits only: running sessions are encoded event by event, and these anew.
+    close = functools.partial(torch.testing.assert_close, rtol=0.0, atol=2e-6)
+    close(p[:, WATCH], members[:, :, WATCH].min(0).values)
+    close(p[:, HIDE], members[:, :, HIDE].max(0).values)  # weighs less than nothing
+    close(p[:, [LONG_VIEW, LIKE]], members.mean(0)[:, [LONG_VIEW, LIKE]])
 
 
 def test_pessimism_lowers_what_is_wanted_and_raises_the_hazard(simulator):
@@ -129,15 +134,126 @@ def test_the_gate_scales_what_the_ranker_says(simulator):
     assert torch.equal(after[1], before[1])
 
 
+def test_without_a_gate_the_response_is_the_rankers_alone(dataset, rankers, tmp_path, simulator):
+    config = dataclasses.replace(SIMULATOR, gate=False)
+    save_rankers(tmp_path / "rankers", rankers, dataset.catalogue, Manifest(kind=""))
+    fit_simulator(tmp_path / "s", rankers, dataset, config, Manifest(kind=""), seed=0)
+    assert list((tmp_path / "s").glob("gate_*")) == []
+    ungated = load_simulator(tmp_path / "s", tmp_path / "rankers", WEIGHTS)
+    state = middle_state(simulator)
+    with torch.no_grad():
+        members = ungated.member_probabilities(state, items(60))
+        for member, ranker in zip(members, rankers, strict=True):
+            logits = ranker.score(ranker.encode_state(state), items(60)[:, None])[:, 0]
+            assert torch.allclose(member, logits.sigmoid(), atol=1e-5)
+        assert bool((members > simulator.member_probabilities(state, items(60))).all())
+    assert torch.allclose(ungated.hazard(state), simulator.hazard(state), atol=1e-5)
+
+
+# Truncation where the members disagree.
+
+
+def test_sessions_are_truncated_exactly_where_the_members_disagree(simulator):
+    free = play(simulator)
+    with torch.no_grad():
+        simulator.reset(60, make_generator(0))
+        members = simulator.member_probabilities(simulator._state, items(60, 0))
+    rewards = members @ simulator.reward_weights_H
+    apart = (rewards[0] - rewards[1]).abs()
+    simulator.uncertainty_stop = float(apart.median())
+    first = play(simulator, num_steps=2)
+    expected = (apart > simulator.uncertainty_stop) & ~free[0].terminated
+    assert 0 < int(expected.sum()) < 60
+    assert torch.equal(first[0].truncated, expected)
+    assert torch.equal(first[0].terminated, free[0].terminated)
+    assert torch.equal(first[0].reward, free[0].reward)  # the event itself counts
+    assert torch.equal(first[1].valid, ~(first[0].truncated | first[0].terminated))
+
+
+def test_a_bound_that_is_never_reached_changes_nothing(simulator):
+    free = play(simulator)
+    simulator.uncertainty_stop = 10.0
+    assert same_steps(free, play(simulator))
+
+
+def test_a_run_with_an_uncertainty_stop_goes_on_where_its_state_was_taken(simulator):
+    simulator.uncertainty_stop = 0.03
+    simulator.reset(40, make_generator(0), auto_reset=True)
+    for index in range(4):
+        simulator.step(items(40, index))
+    kept = {name: value.clone() for name, value in simulator.get_state().items()}
+    went_on = [simulator.step(items(40, 9)) for _ in range(3)]
+    assert bool(
+        torch.stack([step.truncated & (step.state.step < HORIZON) for step in went_on]).any()
+    )
+    simulator.set_state(kept)
+    assert same_steps(went_on, [simulator.step(items(40, 9)) for _ in range(3)])
+
+
+def test_one_ranker_has_no_disagreement_to_stop_at(simulator, dataset, rankers, tmp_path):
+    config = dataclasses.replace(SIMULATOR, uncertainty_stop=0.1)
+    message = r"uncertainty_stop needs an ensemble; got: 1 ranker; .*ranker.num_members"
+    with pytest.raises(ConfigError, match=message):
+        fit_simulator(tmp_path / "s", rankers[:1], dataset, config, Manifest(kind=""), seed=0)
+    with pytest.raises(ConfigError, match=message):
+        LearnedSimulator(
+            simulator.rankers[:1], None, simulator.hazards[:1], uncertainty_stop=0.1,
+            starts=simulator.starts, dwell=simulator.dwell, couplings=simulator.couplings,
+            reward_weights=WEIGHTS, horizon=3,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("bound", [-0.1, float("nan"), float("inf")])
+def test_a_bound_is_a_difference_of_rewards(bound):
+    with pytest.raises(ConfigError, match=r"uncertainty_stop is a difference of rewards; got: "):
+        dataclasses.replace(SIMULATOR, uncertainty_stop=bound)
+
+
 # What is refused.
 
 
-def test_a_ranker_that_diverged_is_named_as_such(simulator):
-    with torch.no_grad():
-        simulator.rankers[1].head.bias.fill_(torch.nan)
+class Diverging:
+    """A ranker whose score of one task is NaN from the third step on."""
+
+    def __init__(self, ranker, task):
+        self.ranker, self.task = ranker, task
+        self.tasks, self.catalogue = ranker.tasks, ranker.catalogue
+
+    def encode_state(self, state, snapshot=None):
+        return self.ranker.encode_state(state, snapshot), state.step
+
+    def score(self, encoding, item_id, snapshot=None):
+        logits = self.ranker.score(encoding[0], item_id, snapshot).clone()
+        logits[encoding[1] >= 2, :, self.task] = torch.nan
+        return logits
+
+
+@pytest.mark.parametrize("pessimism", list(Pessimism))
+def test_a_ranker_that_diverges_in_a_session_is_named(simulator, pessimism):
+    simulator.rankers[1] = Diverging(simulator.rankers[1], LIKE)
+    simulator.pessimism = pessimism
     simulator.reset(4, make_generator(0))
-    with pytest.raises(RecomindError, match=r"not finite; got: at step 0; .*ranker"):
+    simulator.step(items(4))
+    simulator.step(items(4))
+    message = r"not finite; got: nan for like at step 2 from member 1 of 2; .*check the ranker"
+    with pytest.raises(RecomindError, match=message):
         simulator.step(items(4))
+
+
+def test_a_leave_model_that_diverged_is_named(simulator):
+    with torch.no_grad():
+        simulator.hazards[0].net[-1].bias.fill_(torch.nan)
+    simulator.reset(4, make_generator(0))
+    message = r"not finite; got: nan for leaving at step 0 from member 0 of 2"
+    with pytest.raises(RecomindError, match=message):
+        simulator.step(items(4))
+
+
+def test_a_split_without_events_is_refused(dataset, rankers, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "_holdout", torch.ones_like(dataset._holdout))
+    with pytest.raises(SchemaError, match=r"no events of training users .*holdout_share"):
+        fit_simulator(tmp_path / "s", rankers, dataset, SIMULATOR, Manifest(kind=""), seed=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rankers_of_different_tasks_are_refused(simulator):

@@ -185,6 +185,13 @@ def test_an_older_checkpoint_goes_into_a_live_algorithm(tmp_path):
         assert algorithm.num_updates == algorithm.learner.num_updates == updates
 
 
+def test_a_network_that_is_not_finite_simulates_nothing():
+    problem = dataclasses.replace(PROBLEM, network=NanNetworkRecipe())
+    message = "value of a candidate is not finite; got: nan at step 0 from its residual"
+    with build(problem=problem) as algorithm, pytest.raises(RecomindError, match=message):
+        algorithm.train()
+
+
 def test_what_is_not_finite_stops_the_run_and_says_when():
     with build() as algorithm:  # a network of NaNs could not even act
         rows = [part for _ in range(5) for part in algorithm._simulate()]

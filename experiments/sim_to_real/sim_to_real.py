@@ -1,0 +1,170 @@
+"""Presets x recipes x seeds through `recomind run experiment=demo`, pooled into result.json.
+
+A run is kept in `runs/sim_to_real/<preset>/<recipe>/seed_<n>` and skipped where its report is
+whole, so a stop costs one run. The full recipe's runs are those of `experiments/presets`. Logs,
+ranker and index of a preset and seed are the same in every recipe: they are copied from the full
+recipe's first round, where they are there already. Seeds, recipes, baseline and metric are fixed
+here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from experiments.result import figure, write_result
+from recomind.evaluation.report import read_report
+from recomind.evaluation.statistics import Lift, pool_seeds
+
+PRESETS = ("fatigue", "confounded", "steady")
+SEEDS = (0, 1, 2, 3, 4)
+METRIC = "watch_10s_per_session"
+ROOT, FULL = Path("runs/sim_to_real"), Path("runs/presets")
+_PLAIN = {
+    "simulation.gate": "false", "simulation.pessimism": "none", "policy.support_ratio": "0",
+    "rounds": "1",
+}  # fmt: skip
+# What each recipe changes in `experiment=demo`; the last is what users get.
+RECIPES: dict[str, dict[str, str]] = {
+    "plain": _PLAIN,
+    "gate": _PLAIN | {"simulation.gate": "true"},
+    "support": _PLAIN | {"policy.support_ratio": "0.6"},
+    "pessimism": _PLAIN | {"simulation.pessimism": "minimum"},
+    "rounds": _PLAIN | {"rounds": "4"},
+    "full": {},
+}
+SHARED = ("sessions", "ranker", "index")  # of the first round, the same in every recipe
+
+
+def folder_of(preset: str, recipe: str, seed: int) -> Path:
+    """Where a run is kept."""
+    if recipe == "full":
+        return FULL / preset / f"seed_{seed}"
+    return ROOT / preset / recipe / f"seed_{seed}"
+
+
+def run_one(preset: str, recipe: str, seed: int) -> None:
+    """One run in a process of its own; exit 3 means a complete report without a release."""
+    folder = folder_of(preset, recipe, seed)
+    if (folder / "report" / "report.json").is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _share(folder_of(preset, "full", seed) / "round_0", folder / "round_0")
+    changes = [f"{name}={value}" for name, value in RECIPES[recipe].items()]
+    command = [
+        sys.executable, "-m", "recomind.cli", "run", "experiment=demo", f"world={preset}",
+        f"seed={seed}", f"hydra.run.dir={folder}", *changes,
+    ]  # fmt: skip
+    with (folder.parent / f"seed_{seed}.log").open("a") as log:
+        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+    if status not in (0, 3):
+        raise SystemExit(f"{preset} {recipe} {seed} ended with status {status}: see {log.name}")
+    print(f"{preset} {recipe} seed {seed}: done", flush=True)
+
+
+def _share(source: Path, target: Path) -> None:
+    """Copy what recipes have in common; a stage that finds it current goes on without a run."""
+    for name in SHARED:
+        if (source / name).is_dir() and not (target / name).exists():
+            shutil.copytree(source / name, target / f"{name}.tmp", dirs_exist_ok=True)
+            (target / f"{name}.tmp").rename(target / name)
+
+
+def entry(folder: Path, kind: str) -> dict[str, Any]:
+    """What a run's report says of an environment."""
+    return next(e for e in read_report(folder / "report")["environments"] if e["kind"] == kind)
+
+
+def pooled(preset: str, recipe: str, kind: str) -> dict[str, Any]:
+    """Lift of policy over ranker, pooled over seeds; null where a run is absent."""
+    lifts = []
+    for seed in SEEDS:
+        folder = folder_of(preset, recipe, seed)
+        if not (folder / "report" / "report.json").is_file():
+            return {"value": None, "reason": f"not every seed has run: {recipe}, seed {seed}"}
+        lift = entry(folder, kind)["lift"][METRIC]
+        lifts.append(Lift(**{k: v for k, v in lift.items() if k in Lift.__slots__}))
+    over = pool_seeds(lifts)
+    return figure(over.value, low=over.low, high=over.high, n=len(SEEDS), unit="ratio",
+                  per_seed=[lift.value for lift in lifts])  # fmt: skip
+
+
+def means(preset: str, recipe: str, arm: str, kind: str) -> dict[str, Any]:
+    """Videos per session of an arm, per seed."""
+    folders = [folder_of(preset, recipe, seed) for seed in SEEDS]
+    if not all((folder / "report" / "report.json").is_file() for folder in folders):
+        return {"value": None, "reason": f"not every seed of {recipe} has run"}
+    values = [entry(folder, kind)["arms"][arm][METRIC]["mean"] for folder in folders]
+    return figure(sum(values) / len(values), n=len(values), unit="videos", per_seed=values)
+
+
+def kendall_tau(preset: str) -> dict[str, Any]:
+    """Rank agreement of policies between simulator and world, in the full recipe's last round."""
+    values = []
+    for seed in SEEDS:
+        files = sorted(folder_of(preset, "full", seed).glob("round_*/fidelity/fidelity.json"))
+        if not files:
+            return {"value": None, "reason": f"no fidelity report of seed {seed}"}
+        values.append(
+            json.loads(files[-1].read_text())["simulator"]["rank_agreement"]["kendall_tau"]
+        )
+    known = [value for value in values if value is not None]
+    if len(known) < len(SEEDS):
+        return {"value": None, "reason": "some reports have no rank agreement"}
+    over = pool_seeds([Lift(value=v, low=None, high=None, n=1, method="tau-b") for v in known])
+    return figure(over.value, low=over.low, high=over.high, n=len(known), unit="tau-b",
+                  per_seed=known)  # fmt: skip
+
+
+def aggregate() -> dict[str, dict]:
+    """Every recipe in every preset, the losing ones too."""
+    figures: dict[str, dict] = {}
+    for preset in PRESETS:
+        figures[f"kendall_tau.{preset}"] = kendall_tau(preset)
+        for recipe in RECIPES:
+            figures[f"lift.{preset}.{recipe}"] = pooled(preset, recipe, "world")
+            figures[f"sim_lift.{preset}.{recipe}"] = pooled(preset, recipe, "simulator")
+            for arm in ("policy", "ranker", "ranker_ensemble"):
+                for name, kind in (("mean", "world"), ("sim_mean", "simulator")):
+                    figures[f"{name}.{preset}.{recipe}.{arm}"] = means(preset, recipe, arm, kind)
+    return figures
+
+
+def table(figures: dict[str, dict]) -> str:
+    """Simulated and true lifts, for the terminal."""
+    lines = [f"{'':24s}{'simulated':>12s}{'true':>12s}"]
+    for preset in PRESETS:
+        for recipe in RECIPES:
+            pair = [figures[f"{kind}.{preset}.{recipe}"] for kind in ("sim_lift", "lift")]
+            cells = "".join(
+                f"{'-' if f['value'] is None else format(f['value'], '+.3f'):>12s}" for f in pair
+            )
+            lines.append(f"{preset + ' ' + recipe:24s}{cells}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is absent, then pool."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time; 0: pool only")
+    jobs = parser.parse_args().jobs
+    order = ("full", *(recipe for recipe in RECIPES if recipe != "full"))
+    if jobs:
+        with ThreadPoolExecutor(jobs) as pool:
+            for recipe in order:  # the full recipe first: the others copy its first round
+                todo = [(preset, recipe, seed) for seed in SEEDS for preset in PRESETS]
+                list(pool.map(lambda run: run_one(*run), todo))
+    figures = aggregate()
+    command = "experiments/sim_to_real/run"
+    write_result(Path(__file__).parent, command, figures, seeds=list(SEEDS))
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The fidelity report of a round's simulators; the last part of `recomind fit-simulator`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from recomind.cli.collect_logs import load_policy
+from recomind.cli.context import Run, is_current
+from recomind.data import SessionDataset
+from recomind.evaluation.fidelity import (
+    KIND,
+    TrueWorld,
+    measure_fidelity,
+    reference_policies,
+    write_fidelity,
+)
+from recomind.policy import QPolicy
+from recomind.ranker import load_rankers
+from recomind.simulation import load_holdout, load_simulator
+from recomind.training.factories import PoolFactory
+from recomind.types import CandidateSource
+
+_POOL = 32  # candidates of a reference policy
+
+
+def run_fidelity(run: Run, round_index: int) -> None:
+    """Write `fidelity/` unless it is current."""
+    simulator, holdout, ranker = (
+        run.path(n, round_index) for n in ("simulator", "holdout_simulator", "ranker")
+    )
+    inputs = [simulator, holdout, ranker, *run.session_folders(round_index)]
+    manifest = run.manifest(KIND, KIND, round_index, ["world", "candidates"], inputs)
+    manifest.config["fidelity_sessions"] = run.config.evaluation.fidelity_sessions
+    folder, line = run.path(KIND, round_index), run.line(KIND, round_index)
+    if is_current(folder, manifest):
+        return
+    dataset = run.dataset(round_index)
+    fidelity = measure_fidelity(
+        {
+            "simulator": load_simulator(simulator, ranker, run.weights),
+            "holdout_simulator": load_holdout(holdout, run.weights),
+        },
+        dataset,
+        num_sessions=run.config.evaluation.fidelity_sessions,
+        seed=manifest.seed,
+        truth=_truth(run, round_index, dataset),
+    )
+    write_fidelity(folder, fidelity, manifest)
+    alarm = fidelity["simulators"]["simulator"]["confounding"]
+    line.done(f"(confounding alarm: {alarm['reason']})" if alarm["raised"] else "")
+
+
+def _truth(run: Run, round_index: int, dataset: SessionDataset) -> TrueWorld | None:
+    if run.world is None:
+        return None
+    policies = reference_policies(
+        load_rankers(run.path("ranker", round_index)),
+        run.weights,
+        dataset,
+        dataset.rows("train"),
+        world=run.world,
+        previous=QPolicy(load_policy(run, round_index - 1)) if round_index else None,
+    )
+    return TrueWorld(world=run.world, candidates=_pool(run, round_index), policies=policies)
+
+
+def _pool(run: Run, round_index: int) -> CandidateSource:
+    """Small pools of chance: reference policies must be able to choose anything, and be quick."""
+    config = dataclasses.replace(
+        run.config.candidates, num_candidates=_POOL, num_nearest=0, num_fresh=0
+    )
+    ranker = run.path("ranker", round_index)
+    return PoolFactory(config=config, catalogue_folder=ranker, index_folder=None)()

@@ -1,0 +1,19 @@
+"""How close a fitted simulator is to the logs, and to the world where there is one."""
+
+from recomind.evaluation.fidelity.agreement import kendall_tau, rank_agreement
+from recomind.evaluation.fidelity.measure import TrueWorld, measure_fidelity
+from recomind.evaluation.fidelity.page import render_page
+from recomind.evaluation.fidelity.policies import reference_policies
+from recomind.evaluation.fidelity.store import KIND, read_fidelity, write_fidelity
+
+__all__ = [
+    "KIND",
+    "TrueWorld",
+    "kendall_tau",
+    "measure_fidelity",
+    "rank_agreement",
+    "read_fidelity",
+    "reference_policies",
+    "render_page",
+    "write_fidelity",
+]

@@ -1,0 +1,131 @@
+"""Makes Gymnasium environments by id, and says what showing an item means to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from recomind.errors import ConfigError, RecomindError, did_you_mean
+from recomind.plugins import VARIABLE, allowed_prefixes
+
+Env = gym.Env[Any, Any]
+
+
+@dataclass(kw_only=True, slots=True)
+class EnvMaker:
+    """Makes one environment; it travels to other processes."""
+
+    env_id: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> Env:
+        """A new environment.
+
+        Raises:
+            ConfigError: an unknown id, a module outside the allowed prefixes, or an environment
+                that does not want its arguments.
+        """
+        _check_module(self.env_id)
+        try:
+            # Sessions are checked by the world, batch by batch, and without Gymnasium's warnings.
+            return gym.make(self.env_id, disable_env_checker=True, **self.arguments)
+        except (gym.error.Error, ImportError) as error:
+            raise ConfigError(
+                "world.env_id names no Gymnasium environment",
+                got=f"{self.env_id!r}: {' '.join(str(error).split())}",
+                expected="a registered id, or module:id where the module registers it",
+                mend=_mend(self.env_id, error),
+            ) from error
+        except TypeError as error:
+            raise ConfigError(
+                "the environment does not take world.env_arguments",
+                got=f"{self.arguments}: {error}",
+            ) from error
+
+
+def _mend(env_id: str, error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return "check the name; its package must be installed or on PYTHONPATH"
+    hint = did_you_mean(env_id.rpartition(":")[2], map(str, gym.registry))
+    return hint if hint.startswith("did") else "gymnasium.pprint_registry() lists all there are"
+
+
+def guarded(env_id: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `function` of an environment, or of its reading, returns.
+
+    Raises:
+        RecomindError: it failed; an environment that others wrote is input like any other.
+    """
+    try:
+        return function(*args, **kwargs)
+    except RecomindError:
+        raise
+    except Exception as error:
+        raise failure(env_id, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def failure(env_id: str, got: str) -> RecomindError:
+    """The error of an environment or a reading that raised `got`."""
+    return RecomindError(f"{env_id} or its reading failed", got=got)
+
+
+def _check_module(env_id: str) -> None:
+    module, colon, _ = env_id.rpartition(":")
+    if colon and not f"{module}.".startswith(prefixes := allowed_prefixes()):
+        raise ConfigError(
+            "world.env_id imports a module outside the allowed prefixes",
+            got=env_id,
+            expected=list(prefixes),
+            mend=f"add your package to allowed_targets, or to the environment variable {VARIABLE}",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class ItemActions:
+    """How an item becomes an action.
+
+    A slate holds the item at position 0; its other positions hold other items, drawn uniformly
+    and without repetition (as far as there are so many) from the session's own stream. Nothing is
+    logged of those: what the user does is put down to the item at position 0.
+    """
+
+    num_items: int  # N
+    start: int = 0  # of a Discrete space, whose actions are start .. start + N - 1
+    slate_size: int = 0  # positions of a slate; 0 where the action is an item
+
+    @classmethod
+    def of(cls, space: spaces.Space[Any], env_id: str) -> ItemActions:
+        """The actions of a space.
+
+        Raises:
+            ConfigError: an action that is neither an item nor a slate of items.
+        """
+        if isinstance(space, spaces.Discrete):
+            return cls(num_items=int(space.n), start=int(space.start))
+        if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+            counts, starts = set(space.nvec.tolist()), set(space.start.tolist())
+            if len(counts) == 1 and starts == {0}:
+                return cls(num_items=counts.pop(), slate_size=len(space.nvec))
+        raise ConfigError(
+            f"an action of {env_id} is no item",
+            got=space,
+            expected="Discrete(N), or MultiDiscrete([N, N, ...]) for a slate of the same N items",
+            mend="wrap the environment (gymnasium.ActionWrapper) so that an action is an item",
+        )
+
+    def action(self, item_id: int, seed: int, step: int) -> Any:
+        """What the environment is given for `item_id` at a step of the session `seed`.
+
+        An int, or a slate as int64 array of shape `(slate_size,)`.
+        """
+        if self.slate_size == 0:
+            return self.start + item_id
+        others = np.random.default_rng([seed, step])
+        order = others.permutation(self.num_items)
+        rest = np.resize(order[order != item_id] if self.num_items > 1 else order, self.slate_size)
+        return np.concatenate([[item_id], rest[: self.slate_size - 1]]).astype(np.int64)

@@ -1,0 +1,52 @@
+"""What may have served a Gymnasium environment before there was a ranker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from recomind.candidates import SubsetExploration
+from recomind.policy import MixedExploration, RandomPolicy
+from recomind.policy.acting import ScoredPolicy
+from recomind.types import Candidates, Policy, SessionState
+
+if TYPE_CHECKING:
+    from simulators.gym.world import GymWorld
+
+_PRIOR_SHOWS = 2.0  # of an item at the average reward, added to what was seen of it
+
+
+class SampledPopularity(ScoredPolicy):
+    """Ranks items by their mean weighted feedback in the world's random sample, smoothed."""
+
+    def __init__(self, world: GymWorld) -> None:
+        super().__init__()
+        sample, reading = world.sample, world.reading
+        feedback_SH = torch.tensor([list(map(float, reading.feedback(m))) for m in sample.moments])
+        reward_S = feedback_SH @ world.reward_weights_H
+        shown_S = torch.tensor(sample.shown)
+        num = world.catalogue.num_items
+        count_N = torch.zeros(num).index_add(0, shown_S, torch.ones_like(reward_S))
+        total_N = torch.zeros(num).index_add(0, shown_S, reward_S)
+        self.rate_N = (total_N + _PRIOR_SHOWS * reward_S.mean()) / (count_N + _PRIOR_SHOWS)
+
+    def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """The item's rate [B, K]; every candidate is allowed."""
+        return self.rate_N[candidates.item_id], candidates.mask
+
+
+def _random(world: GymWorld) -> Policy:
+    del world
+    return RandomPolicy()
+
+
+def _epsilon(world: GymWorld) -> Policy:
+    """Half of the sessions explore 30 % of the time and half 10 %, with exact propensities."""
+    more, less = (SubsetExploration(epsilon=e, subset_size=1) for e in (0.3, 0.1))
+    return MixedExploration(SampledPopularity(world), more, less)
+
+
+LOGGING: dict[str, Callable[[GymWorld], Policy]] = {"random": _random, "epsilon": _epsilon}

@@ -1,0 +1,163 @@
+"""How a Gymnasium environment is read as a session: the one class that a user writes.
+
+`U` user features, `H` feedback tasks, `N` items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recomind.data import TableCatalogue
+from recomind.errors import ConfigError, SchemaError
+from recomind.types import Catalogue
+
+MAX_FEATURES = 512  # of a default reading; a wider observation is a picture, not a user
+_LARGEST = 10.0  # standard deviations that a feature is clipped at
+
+
+@dataclass(kw_only=True, slots=True)
+class Moment:
+    """What `env.step` returned."""
+
+    observation: Any
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+@dataclass(kw_only=True, slots=True)
+class RandomSample:
+    """What was seen in sessions whose items were drawn at random; readings are fitted to it."""
+
+    moments: list[Moment] = field(default_factory=list)  # S steps
+    shown: list[int] = field(default_factory=list)  # S, the items of those steps
+    first: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)  # what reset() returned
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """What an environment's observations, rewards and infos mean.
+
+    It is made once, with the environment and a sample of random sessions, and then asked session
+    by session; a method that keeps something between calls would mix the sessions up.
+    """
+
+    tasks: tuple[str, ...]  # H names of what a user may do
+    reward_weights: Mapping[str, float]  # task -> weight, where the config gives none
+    user_feature_names: tuple[str, ...]  # U names
+
+    def catalogue(self, num_items: int) -> Catalogue:
+        """The items, ids 0 .. num_items - 1."""
+        ...
+
+    def user_features(self, observation: Any, info: dict[str, Any]) -> Sequence[float]:
+        """[U] numbers, about standardised: what is known of the user before the next item."""
+        ...
+
+    def feedback(self, moment: Moment) -> Sequence[bool]:
+        """[H]: what the user did with the item."""
+        ...
+
+    def dwell_s(self, moment: Moment) -> float:
+        """Seconds that the user spent on the item."""
+        ...
+
+    def left(self, moment: Moment) -> bool:
+        """Whether the user left; an end of the environment's that is none is a cut session."""
+        ...
+
+
+class DefaultReading:
+    """Reads any environment with an observation of numbers; subclass it to say more.
+
+    - user features: the observation, flattened, standardised by the random sessions;
+    - task `rewarded`: the reward is above `threshold`, which is the median of the random
+      sessions' rewards where those differ and lie on one side of 0, and 0 otherwise;
+    - dwell time: one second a step, since nobody said how long an item takes;
+    - left: `terminated`;
+    - items: known by their id alone.
+
+    Args:
+        env: one of the environments; it is only looked at.
+        sample: random sessions of it.
+    """
+
+    tasks: tuple[str, ...] = ("rewarded",)
+    reward_weights: Mapping[str, float] = {"rewarded": 1.0}
+    seconds_per_step: ClassVar[float] = 1.0
+
+    def __init__(self, env: gym.Env[Any, Any], sample: RandomSample) -> None:
+        self._space = env.observation_space
+        rows_SU = np.stack([self.numbers(o, i) for o, i in _seen(sample)])
+        if not np.isfinite(rows_SU).all():
+            raise SchemaError(
+                "an observation is not a number",
+                got=f"{rows_SU[~np.isfinite(rows_SU)][0]} in a session of random items",
+                expected="finite numbers",
+            )
+        self._mean_U, spread_U = rows_SU.mean(0), rows_SU.std(0)
+        self._spread_U = np.where(spread_U > 1e-6, spread_U, 1.0)
+        self.user_feature_names = tuple(f"obs_{u}" for u in range(rows_SU.shape[1]))
+        rewards_S = np.array([moment.reward for moment in sample.moments])
+        low, high = rewards_S.min(), rewards_S.max()
+        self.threshold = 0.0 if low <= 0.0 < high or low == high else float(np.median(rewards_S))
+
+    def numbers(self, observation: Any, info: dict[str, Any]) -> NDArray[np.float64]:
+        """[U] numbers before they are standardised: the observation, flattened."""
+        del info
+        space = self._space
+        if not space.is_np_flattenable:
+            raise _unreadable(f"a {type(space).__name__}")
+        width = gym.spaces.flatdim(space)
+        if width > MAX_FEATURES:
+            raise _unreadable(f"{width} numbers")
+        return np.asarray(gym.spaces.flatten(space, observation), np.float64)
+
+    def catalogue(self, num_items: int) -> Catalogue:
+        """Items without content: their id as a category, and one constant number."""
+        return TableCatalogue(
+            torch.zeros(1, num_items, 1),
+            torch.arange(num_items)[:, None],
+            dense_names=("constant",),
+            categorical_names=("item",),
+            vocab_sizes=(num_items,),
+        )
+
+    def user_features(self, observation: Any, info: dict[str, Any]) -> NDArray[np.float64]:
+        """[U], standardised; NaN stays NaN, for the world to refuse."""
+        numbers_U = (self.numbers(observation, info) - self._mean_U) / self._spread_U
+        return numbers_U.clip(-_LARGEST, _LARGEST)
+
+    def feedback(self, moment: Moment) -> Sequence[bool]:
+        """Whether the reward is above the threshold."""
+        return [moment.reward > self.threshold]
+
+    def dwell_s(self, moment: Moment) -> float:
+        """One second."""
+        del moment
+        return self.seconds_per_step
+
+    def left(self, moment: Moment) -> bool:
+        """`terminated`."""
+        return moment.terminated
+
+
+def _seen(sample: RandomSample) -> list[tuple[Any, dict[str, Any]]]:
+    return sample.first + [(m.observation, m.info) for m in sample.moments]
+
+
+def _unreadable(got: str) -> ConfigError:
+    return ConfigError(
+        "the observation does not make user features by itself",
+        got=got,
+        expected=f"a space that flattens to at most {MAX_FEATURES} numbers",
+        mend="write a reading with user_features() of your own and name it in world.reading",
+    )

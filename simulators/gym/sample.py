@@ -1,0 +1,82 @@
+"""A random sample of sessions, and the reading that is fitted to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from recomind.errors import ConfigError, SchemaError
+from recomind.plugins import resolve
+from simulators.gym.actions import Env, ItemActions
+from simulators.gym.reading import Moment, RandomSample, Reading
+
+_SAMPLE_SESSIONS, _SAMPLE_STEPS = 64, 2000  # of the random sample; whichever comes first
+
+
+def take_sample(
+    env: Env, actions: ItemActions, *, num_items: int, horizon: int, seed: int
+) -> RandomSample:
+    """Sessions of `env` whose items are drawn at random: the same ones for the same seed.
+
+    Raises:
+        SchemaError: a reward that is not a number.
+    """
+    draws, sample = np.random.default_rng(seed), RandomSample()
+    for session in range(_SAMPLE_SESSIONS):
+        sample.first.append(env.reset(seed=seed + session))
+        for step in range(horizon):
+            item = int(draws.integers(num_items))
+            observation, reward, terminated, truncated, info = env.step(
+                actions.action(item, seed + session, step)
+            )
+            if not np.isfinite(float(reward)):
+                raise SchemaError(
+                    f"the reward of {env.spec.id if env.spec else env} is not a number",
+                    got=reward, expected="finite numbers",
+                )  # fmt: skip
+            sample.shown.append(item)
+            sample.moments.append(
+                Moment(
+                    observation=observation,
+                    reward=float(reward),
+                    terminated=bool(terminated),
+                    truncated=bool(truncated),
+                    info=info,
+                )
+            )
+            if terminated or truncated:
+                break
+        if len(sample.moments) >= _SAMPLE_STEPS:
+            break
+    return sample
+
+
+def make_reading(name: str, env: Env, sample: RandomSample) -> Reading:
+    """The reading that `name` stands for, fitted to `sample`.
+
+    Raises:
+        ConfigError: there is none, it lacks something, or its values do not fit its names.
+    """
+    cls: Callable[..., Any] = resolve(name, setting="world.reading")
+    reading = cls(env, sample)
+    if not isinstance(reading, Reading):
+        needed = [n for n in dir(Reading) if not n.startswith("_")]
+        lacking = [n for n in (*needed, *Reading.__annotations__) if not hasattr(reading, n)]
+        raise ConfigError(
+            "world.reading is no reading", got=f"{name} lacks {sorted(set(lacking))}",
+            mend="derive it from simulators.gym.reading.DefaultReading",
+        )  # fmt: skip
+    moment, (observation, info) = sample.moments[0], sample.first[0]
+    widths = {
+        "user_features()": (reading.user_features(observation, info), reading.user_feature_names),
+        "feedback()": (reading.feedback(moment), reading.tasks),
+    }
+    for method, (values, names) in widths.items():
+        if np.shape(values) != (len(names),):
+            raise ConfigError(
+                f"{name}.{method} gives another number of values than there are names",
+                got=np.shape(values), expected=f"{len(names)} values, for {tuple(names)[:8]}",
+            )  # fmt: skip
+    return reading
