@@ -1,6 +1,6 @@
 """Steps of RecoGym's `RecoEnv1` with random actions, in a process of its own.
 
-    python recogym_steps.py <products> <seconds> <users>
+    python recogym_steps.py <products> <seconds>
 
 prints the steps of processor time per second, after warming up for a tenth of the time.
 """
@@ -11,21 +11,21 @@ import os
 import sys
 import time
 import warnings
-
-warnings.simplefilter("ignore")
-sys.path.insert(0, os.environ["RECOGYM_PACKAGES"])
+from typing import Any
 
 import numpy as np
 import scipy
 
-# RecoGym imports `scipy.rand`, an alias of this that SciPy 1.12 dropped, for an agent not used here.
+warnings.simplefilter("ignore")
+sys.path.insert(0, os.environ["RECOGYM_PACKAGES"])
+# RecoGym imports `scipy.rand`, an alias of this that SciPy 1.12 dropped, for an agent.
 scipy.rand = np.random.rand  # type: ignore[attr-defined]
-
-from recogym.envs.reco_env_v1 import RecoEnv1, env_1_args  # type: ignore[import-not-found]  # noqa: E402, I001
 
 
 def steps_per_s(num_products: int, seconds: float) -> float:
     """Bandit steps, each with the organic sessions that RecoGym simulates between two of them."""
+    from recogym.envs.reco_env_v1 import RecoEnv1, env_1_args  # type: ignore[import-not-found]
+
     environment, draws = RecoEnv1(), np.random.RandomState(0)
     environment.init_gym({**env_1_args, "random_seed": 0, "num_products": num_products})
     _steps(environment, draws, num_products, seconds / 10)
@@ -34,7 +34,7 @@ def steps_per_s(num_products: int, seconds: float) -> float:
     return num / (time.process_time() - begin)
 
 
-def _steps(environment: RecoEnv1, draws: np.random.RandomState, num: int, seconds: float) -> int:
+def _steps(environment: Any, draws: np.random.RandomState, num: int, seconds: float) -> int:
     end, count, user = time.process_time() + seconds, 0, 0
     environment.reset(user)
     environment.step(None)

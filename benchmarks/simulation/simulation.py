@@ -38,7 +38,7 @@ class Running:
         self.steps_per_s(NUM_WARM_UP)
 
     def steps_per_s(self, num_steps: int) -> float:
-        """Valid session-steps a second of processor time; steps that begin a session do not count."""
+        """Valid session-steps a second of processor time: beginning a session is no step."""
         valid, begin = [], time.process_time()
         for _ in range(num_steps):
             size = self.simulator.catalogue.num_items

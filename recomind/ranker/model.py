@@ -245,7 +245,9 @@ class SessionRanker(nn.Module):
 
         Args:
             state: [B].
-            event_BLD, keys_BLD, values_BLD: rings, in which the oldest event stands at `first`.
+            event_BLD: a ring, in which the oldest event stands at `first`.
+            keys_BLD: the same.
+            values_BLD: the same.
             first: 0 for events in their order.
             numbers_BU: `user_numbers` of the state, where they are known.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from dataclasses import fields, replace
 
 import pytest
@@ -180,9 +179,9 @@ def test_a_copy_does_not_carry_what_is_kept():
     state = make_world().reset(NUM, make_generator(0))
     running.encode_state(state)
     assert len(running._events._rings) == 3
-    for other in (copy.deepcopy(running), pickle.loads(pickle.dumps(running))):
-        assert other._events._rings == ()
-        assert compare(other, state, items(0)) < 1e-5
+    other = copy.deepcopy(running)
+    assert other._events._rings == ()
+    assert compare(other, state, items(0)) < 1e-5
 
 
 @torch.no_grad()
