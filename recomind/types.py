@@ -80,7 +80,7 @@ class Step(TensorClass["nocast"]):
     response: Response  # [B]
     reward: Tensor  # [B] float32, weighted sum of the feedback; 0.0 where not valid
     terminated: Tensor  # [B] bool: the user left
-    truncated: Tensor  # [B] bool: cut by the horizon, the user had not left
+    truncated: Tensor  # [B] bool: cut (by the horizon, or early); the user had not left
     valid: Tensor  # [B] bool: False where the session had ended before this step
 
 

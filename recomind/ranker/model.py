@@ -155,8 +155,8 @@ class SessionRanker(nn.Module):
         """The item half of scoring, for `item_id` [...]."""
         if self._in_table(snapshot) and self.table_is_whole:
             return self.table.take(item_id)
-        if self._remembers(snapshot):
-            return ItemEncoding(*self.memo.take(item_id))
+        if (memo := self._remembered(snapshot)) is not None:
+            return ItemEncoding(*memo.take(item_id))
         vector_nD, numbers, inverse = self._different(item_id, snapshot)
         return ItemEncoding(*self._half_of(vector_nD, numbers)).take(inverse)
 
@@ -168,10 +168,10 @@ class SessionRanker(nn.Module):
         unit_nD, part = self._unit(vector_nD), self.item_part(vector_nD)
         return vector_nD, unit_nD, part, self.wide_item(numbers)
 
-    def _remembers(self, snapshot: Tensor | None) -> bool:
-        """Whether the item halves met lately are kept, and are what is meant."""
-        alone = self.memo is not None and snapshot is None and self.table_is_whole
-        return alone and not self.training and not torch.is_grad_enabled()
+    def _remembered(self, snapshot: Tensor | None) -> ItemMemo | None:
+        """Item halves met lately, where such are kept and are what is meant."""
+        fixed = snapshot is None and self.table_is_whole and not self.training
+        return self.memo if fixed and not torch.is_grad_enabled() else None
 
     def _in_table(self, snapshot: Tensor | None) -> bool:
         """Whether vectors come from the table: there is one, and it is the content meant."""
@@ -200,8 +200,8 @@ class SessionRanker(nn.Module):
             if self.table_is_whole:
                 return vector, nn.functional.embedding(item_id, self.table.unit)
             return vector, self._unit(vector)
-        if self._remembers(snapshot):
-            vector, unit, *_ = self.memo.take(item_id)
+        if (memo := self._remembered(snapshot)) is not None:
+            vector, unit, *_ = memo.take(item_id)
             return vector, unit
         vector_nD, _, inverse = self._different(item_id, snapshot)
         unit_nD = self._unit(vector_nD)
