@@ -146,15 +146,16 @@ class SessionRanker(nn.Module):
 
     def item_vectors(self, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
         """Vectors [..., D]; from the table where there is one and the latest content is meant."""
-        if self._in_table(snapshot):
-            return nn.functional.embedding(item_id, self.table.vector)
+        if (table := self._table_of(snapshot)) is not None:
+            return nn.functional.embedding(item_id, table.vector)
         vector_nD, _, inverse = self._different(item_id, snapshot)
         return nn.functional.embedding(inverse, vector_nD)
 
     def encode_items(self, item_id: Tensor, snapshot: Tensor | None = None) -> ItemEncoding:
         """The item half of scoring, for `item_id` [...]."""
-        if self._in_table(snapshot) and self.table_is_whole:
-            return self.table.take(item_id)
+        table = self._table_of(snapshot)
+        if table is not None and self.table_is_whole:
+            return table.take(item_id)
         if (memo := self._remembered(snapshot)) is not None:
             return ItemEncoding(*memo.take(item_id))
         vector_nD, numbers, inverse = self._different(item_id, snapshot)
@@ -173,9 +174,9 @@ class SessionRanker(nn.Module):
         fixed = snapshot is None and self.table_is_whole and not self.training
         return self.memo if fixed and not torch.is_grad_enabled() else None
 
-    def _in_table(self, snapshot: Tensor | None) -> bool:
-        """Whether vectors come from the table: there is one, and it is the content meant."""
-        return self.table is not None and snapshot is None and not self.training
+    def _table_of(self, snapshot: Tensor | None) -> ItemEncoding | None:
+        """The table, where there is one and it is of the content meant."""
+        return self.table if snapshot is None and not self.training else None
 
     def _different(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors [n, D] and encoded numbers of the different items, and which each is [...].
@@ -195,10 +196,10 @@ class SessionRanker(nn.Module):
 
     def _history_items(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor]:
         """Vectors and places on the gate's sphere, each [..., D], of items of the history."""
-        if self._in_table(snapshot):
-            vector = nn.functional.embedding(item_id, self.table.vector)
+        if (table := self._table_of(snapshot)) is not None:
+            vector = nn.functional.embedding(item_id, table.vector)
             if self.table_is_whole:
-                return vector, nn.functional.embedding(item_id, self.table.unit)
+                return vector, nn.functional.embedding(item_id, table.unit)
             return vector, self._unit(vector)
         if (memo := self._remembered(snapshot)) is not None:
             vector, unit, *_ = memo.take(item_id)

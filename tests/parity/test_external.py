@@ -349,10 +349,12 @@ def _play(simulator: LearnedSimulator) -> torch.Tensor:
 
 def test_a_simulator_of_foreign_rankers_is_told_its_catalogue(folder, simulator_folder):
     there = load_simulator(simulator_folder, folder, WEIGHTS)
+    assert there.gates is not None
+    gates = there.gates[:1]
 
     def build(catalogue: Catalogue | None = None):
         return LearnedSimulator(
-            [Popularity()], there.gates[:1], there.hazards[:1], starts=there.starts,
+            [Popularity()], gates, there.hazards[:1], starts=there.starts,
             dwell=there.dwell, couplings=there.couplings, reward_weights=WEIGHTS, horizon=3,
             catalogue=catalogue,
         )  # fmt: skip

@@ -156,7 +156,7 @@ def test_weights_that_changed_are_seen(changes):
     before = running.encode_state(state)[0].values_BLD.clone()
     ranker.value.weight.mul_(2.0)
     if changes:
-        ranker.items.net[0].weight.mul_(2.0)
+        next(ranker.items.net.parameters()).mul_(2.0)
         ranker.gate.weight.mul_(-1.0)
     else:
         ranker.precompute_items()

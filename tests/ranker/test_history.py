@@ -301,7 +301,9 @@ def test_sharing_the_events_of_a_session_changes_no_encoding_and_no_gradient(num
     assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(alone, shared, strict=True))
     learned = [*ranker.events.parameters(), *ranker.value.parameters(), *ranker.gate.parameters()]
     of_alone, of_shared = (
-        torch.autograd.grad(sum((p * normal(*p.shape)).sum() for p in parts), learned)
+        torch.autograd.grad(
+            torch.stack([(p * normal(*p.shape)).sum() for p in parts]).sum(), learned
+        )
         for parts in (alone, shared)
     )
     for one, two in zip(of_alone, of_shared, strict=True):
