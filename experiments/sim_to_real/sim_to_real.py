@@ -111,9 +111,8 @@ def kendall_tau(preset: str) -> dict[str, Any]:
         files = sorted(folder_of(preset, "full", seed).glob("round_*/fidelity/fidelity.json"))
         if not files:
             return {"value": None, "reason": f"no fidelity report of seed {seed}"}
-        values.append(
-            json.loads(files[-1].read_text())["simulator"]["rank_agreement"]["kendall_tau"]
-        )
+        simulator = json.loads(files[-1].read_text())["simulators"]["simulator"]
+        values.append(simulator["rank_agreement"]["kendall_tau"])
     known = [value for value in values if value is not None]
     if len(known) < len(SEEDS):
         return {"value": None, "reason": "some reports have no rank agreement"}
