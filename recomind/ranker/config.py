@@ -70,6 +70,7 @@ class RankerConfig:
     # An average is never longer than a tenth of the training: a refit is short.
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions
+    session_batches: bool = False  # batches of whole sessions, whose events are encoded once
     num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
     checks_per_epoch: int = 2  # judgements by the calibration split, of which the best is kept
     patience: int = 6  # judgements without a gain after which training stops

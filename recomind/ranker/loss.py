@@ -24,7 +24,8 @@ class ImpressionLoss(nn.Module):
         """Binary cross-entropy over tasks and rows, plus the weighted Next Action Loss."""
         ranker, snapshot = self.ranker, dataset.snapshot(rows)
         state, item_id, labels = dataset.state(rows), dataset.item_id(rows), dataset.labels(rows)
-        encoding, recent_BTD = ranker.encode(state, snapshot, dataset.history_rows(rows))
+        shared = dataset.history_rows(rows) if ranker.config.session_batches else None
+        encoding, recent_BTD = ranker.encode(state, snapshot, shared)
         logits = ranker.score(encoding, item_id[:, None], snapshot[:, None])[:, 0]
         loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
         weight = ranker.config.next_action_weight

@@ -203,7 +203,7 @@ class _Fit:
         """Updates on one block: the share of the block that is done, and the loss."""
         generator = make_generator(self._seed(epoch, number))
         torch.manual_seed(generator.initial_seed() % 2**31)
-        rows = by_session(block, rows, generator)
+        rows = self._ordered(block, rows, generator)
         done = 0
         if len(rows) == 0:  # or `split` would give one batch of none
             return
@@ -212,6 +212,11 @@ class _Fit:
             loss = self._update(block, batch)
             done += len(batch)
             yield done / len(rows), loss
+
+    def _ordered(self, block: SessionDataset, rows: Tensor, generator: torch.Generator) -> Tensor:
+        if self.ranker.config.session_batches:
+            return by_session(block, rows, generator)
+        return rows[torch.randperm(len(rows), generator=generator)]
 
     def _update(self, block: SessionDataset, rows: Tensor) -> float:
         self.ranker.train()
