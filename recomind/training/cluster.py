@@ -80,6 +80,7 @@ def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(
+            address="local",  # or a cluster that somebody else runs here would be joined
             num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=False,
