@@ -7,13 +7,12 @@ costs one run. Seeds, baseline (the ranker refit on the same logs) and metrics a
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
+from experiments.demo_runs import environment_of, is_run, lift_of, run_demo
 from experiments.result import figure, write_result
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.evaluation.metrics import session_ratios
@@ -34,33 +33,25 @@ PRICES = [(p, f) for p in (0.2, 0.4, 0.8, 1.2) for f in (0.0, 0.5, 1.0)]
 NUM_ORACLE_SESSIONS = 2000
 
 
+def folder_of(preset: str, seed: int) -> Path:
+    """Where a run is kept."""
+    return ROOT / preset / f"seed_{seed}"
+
+
 def run_one(preset: str, seed: int) -> None:
-    """One run in a process of its own; exit 3 means a complete report without a release."""
-    folder = ROOT / preset / f"seed_{seed}"
-    if (folder / "report" / "report.json").is_file():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable, "-m", "recomind.cli", "run", "experiment=demo", f"world={preset}",
-        f"seed={seed}", f"hydra.run.dir={folder}",
-    ]  # fmt: skip
-    with (folder.parent / f"seed_{seed}.log").open("a") as log:
-        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
-    if status not in (0, 3):
-        raise SystemExit(f"{preset} seed {seed} ended with status {status}: see {log.name}")
-    print(f"{preset} seed {seed}: done", flush=True)
+    """The run, unless it is there."""
+    if not is_run(folder_of(preset, seed)):
+        run_demo(folder_of(preset, seed), preset, seed)
 
 
 def world_entry(preset: str, seed: int) -> dict:
     """What a run's report says of the world."""
-    report = read_report(ROOT / preset / f"seed_{seed}" / "report")
-    return next(e for e in report["environments"] if e["kind"] == "world")
+    return environment_of(folder_of(preset, seed), "world")
 
 
 def world_lift(preset: str, seed: int, metric: str) -> Lift:
     """The paired lift of policy over ranker in the world."""
-    lift = world_entry(preset, seed)["lift"][metric]
-    return Lift(**{k: v for k, v in lift.items() if k in Lift.__slots__})
+    return lift_of(folder_of(preset, seed), "world", metric)
 
 
 def ensemble_lift(preset: str, seed: int, metric: str) -> Lift:
@@ -126,7 +117,7 @@ def aggregate() -> dict[str, dict]:
             figures[f"mean.{preset}.{arm}.{METRICS[0]}"] = figure(
                 sum(values) / len(values), n=len(SEEDS), unit="videos per session", per_seed=values
             )
-        reports = [read_report(ROOT / preset / f"seed_{s}" / "report") for s in SEEDS]
+        reports = [read_report(folder_of(preset, s) / "report") for s in SEEDS]
         figures[f"released.{preset}"] = figure(
             sum(r["gate"]["released"] for r in reports), n=len(SEEDS), unit="runs"
         )

@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from experiments.demo_runs import environment_of, is_run, lift_of, run_demo
 from experiments.result import figure, write_result
-from recomind.evaluation.report import read_report
 from recomind.evaluation.statistics import Lift, pool_seeds
 
 PRESETS = ("fatigue", "confounded", "steady")
@@ -50,22 +48,13 @@ def folder_of(preset: str, recipe: str, seed: int) -> Path:
 
 
 def run_one(preset: str, recipe: str, seed: int) -> None:
-    """One run in a process of its own; exit 3 means a complete report without a release."""
+    """The run, unless it is there."""
     folder = folder_of(preset, recipe, seed)
-    if (folder / "report" / "report.json").is_file():
+    if is_run(folder):
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
     _share(folder_of(preset, "full", seed) / "round_0", folder / "round_0")
     changes = [f"{name}={value}" for name, value in RECIPES[recipe].items()]
-    command = [
-        sys.executable, "-m", "recomind.cli", "run", "experiment=demo", f"world={preset}",
-        f"seed={seed}", f"hydra.run.dir={folder}", *changes,
-    ]  # fmt: skip
-    with (folder.parent / f"seed_{seed}.log").open("a") as log:
-        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
-    if status not in (0, 3):
-        raise SystemExit(f"{preset} {recipe} {seed} ended with status {status}: see {log.name}")
-    print(f"{preset} {recipe} seed {seed}: done", flush=True)
+    run_demo(folder, preset, seed, changes)
 
 
 def _share(source: Path, target: Path) -> None:
@@ -76,20 +65,14 @@ def _share(source: Path, target: Path) -> None:
             (target / f"{name}.tmp").rename(target / name)
 
 
-def entry(folder: Path, kind: str) -> dict[str, Any]:
-    """What a run's report says of an environment."""
-    return next(e for e in read_report(folder / "report")["environments"] if e["kind"] == kind)
-
-
 def pooled(preset: str, recipe: str, kind: str) -> dict[str, Any]:
     """Lift of policy over ranker, pooled over seeds; null where a run is absent."""
     lifts = []
     for seed in SEEDS:
         folder = folder_of(preset, recipe, seed)
-        if not (folder / "report" / "report.json").is_file():
+        if not is_run(folder):
             return {"value": None, "reason": f"not every seed has run: {recipe}, seed {seed}"}
-        lift = entry(folder, kind)["lift"][METRIC]
-        lifts.append(Lift(**{k: v for k, v in lift.items() if k in Lift.__slots__}))
+        lifts.append(lift_of(folder, kind, METRIC))
     over = pool_seeds(lifts)
     return figure(over.value, low=over.low, high=over.high, n=len(SEEDS), unit="ratio",
                   per_seed=[lift.value for lift in lifts])  # fmt: skip
@@ -98,9 +81,9 @@ def pooled(preset: str, recipe: str, kind: str) -> dict[str, Any]:
 def means(preset: str, recipe: str, arm: str, kind: str) -> dict[str, Any]:
     """Videos per session of an arm, per seed."""
     folders = [folder_of(preset, recipe, seed) for seed in SEEDS]
-    if not all((folder / "report" / "report.json").is_file() for folder in folders):
+    if not all(map(is_run, folders)):
         return {"value": None, "reason": f"not every seed of {recipe} has run"}
-    values = [entry(folder, kind)["arms"][arm][METRIC]["mean"] for folder in folders]
+    values = [environment_of(folder, kind)["arms"][arm][METRIC]["mean"] for folder in folders]
     return figure(sum(values) / len(values), n=len(values), unit="videos", per_seed=values)
 
 

@@ -6,7 +6,6 @@ from recomind.artifacts import load_tensors, read_manifest
 from recomind.candidates import CandidatePool, SubsetExploration
 from recomind.cli.context import Run, is_current
 from recomind.data import TableCatalogue, materialise, write_sessions
-from recomind.errors import ConfigError
 from recomind.policy import MixedExploration, QNetwork, QPolicy
 from recomind.simulation import World, collect_sessions
 from recomind.training.factories import NetworkFactory, fresh_items
@@ -15,9 +14,8 @@ from recomind.types import CandidateSource, Policy
 
 def run(run: Run, round_index: int) -> None:
     """Collect a round: the first by the world's logging policy, later ones by the last policy."""
-    config, world, folder = run.config, run.world, run.path("sessions", round_index)
-    if world is None:
-        raise ConfigError("collect-logs needs a world", mend="choose one with world=...")
+    config, world = run.config, run.require_world("collect-logs")
+    folder = run.path("sessions", round_index)
     last = [run.path(n, round_index - 1) for n in ("policy", "index")] if round_index else []
     manifest = run.manifest(
         "sessions", "collect-logs", round_index, ["world", "collect", "candidates"], last

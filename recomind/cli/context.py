@@ -83,14 +83,14 @@ class Run:
             self._world = make_world(self.config)
         return self._world
 
-    def require_world(self) -> World:
-        """The world.
+    def require_world(self, stage: str) -> World:
+        """The world, for a stage that is nothing without one.
 
         Raises:
             ConfigError: there is none.
         """
         if self.world is None:
-            raise ConfigError("this needs a world", mend="choose one with world=...")
+            raise ConfigError(f"{stage} needs a world", mend="choose one with world=...")
         return self.world
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ from recomind.simulation import BatchedSessions, load_holdout, load_simulator
 from recomind.streams import SessionStreams, draw_seeds
 from recomind.types import CandidateSource, Policy, Ranker
 
+Judged = Sequence[Mapping[str, Any]]  # `selection.json` of each round
+
 
 def run(run: Run, round_index: int) -> bool:
     """Write `report/` and print it; returns whether the policy is released."""
-    kept = kept_round(run, round_index)
-    inputs = _inputs(run, round_index, kept)
+    judged = judged_rounds(run, round_index)
+    kept = kept_round(judged, round_index)
+    inputs = _inputs(run, round_index, kept, judged)
     groups = ["evaluation", "gate", "world", "candidates"]
     manifest = run.manifest("report", "evaluate", round_index, groups, inputs)
     line, folder = run.line("evaluate", round_index), run.folder / "report"
@@ -39,7 +42,7 @@ def run(run: Run, round_index: int) -> bool:
         line.skipped()
         report = read_report(folder)
     else:
-        report = _report(run, round_index, kept, line)
+        report = _report(run, round_index, kept, judged, line)
         with write_artifact(folder, manifest) as staging:
             write_report(staging, report)
             write_html(staging, report)
@@ -50,13 +53,12 @@ def run(run: Run, round_index: int) -> bool:
     return bool(report["gate"]["released"])
 
 
-def _inputs(run: Run, last: int, kept: int) -> list[Path]:
+def _inputs(run: Run, last: int, kept: int, judged: Judged) -> list[Path]:
     """What the report is about: the kept policy with all that it needs, and the last round."""
     kept_names = ["policy", "ranker", "simulator", "index"]
     last_names = ["ranker", "holdout_simulator", "index"]
     paths = [run.path(n, kept) for n in kept_names] + [run.path(n, last) for n in last_names]
-    judged = [run.path("selection", each["round"]) for each in judged_rounds(run, last)]
-    return [*paths, *judged]
+    return [*paths, *(run.path("selection", each["round"]) for each in judged)]
 
 
 def _say_kept(rounds: Mapping[str, Any]) -> None:
@@ -67,11 +69,17 @@ def _say_kept(rounds: Mapping[str, Any]) -> None:
               f"{values}, on sessions that are in no figure above")  # fmt: skip
 
 
-def _report(run: Run, round_index: int, kept: int, line: StageLine) -> dict[str, Any]:
+def _report(
+    run: Run, round_index: int, kept: int, judged: Judged, line: StageLine
+) -> dict[str, Any]:
     """The kept policy against the ranker refit on all logs; each chooses from its own pools."""
     config = run.config
     rankers = load_rankers(run.path("ranker", round_index))
-    pool, pool_kept = run.pool_factory(round_index)(), run.pool_factory(kept)()
+    pool = run.pool_factory(round_index)()
+    rankers_kept, pool_kept = rankers, pool
+    if kept != round_index:
+        rankers_kept = load_rankers(run.path("ranker", kept))
+        pool_kept = run.pool_factory(kept)()
     arms: dict[str, tuple[Policy, CandidateSource]] = {
         "random": (RandomPolicy(), pool),
         "ranker": (RankerPolicy(rankers[:1], run.weights), pool),
@@ -99,7 +107,7 @@ def _report(run: Run, round_index: int, kept: int, line: StageLine) -> dict[str,
         environments=entries,
         evaluation=config.evaluation,
         gate=config.gate,
-        step0_parity=_parity(run, kept, environments[0][2], pool_kept),
+        step0_parity=_parity(run, kept, rankers_kept[0], environments[0][2], pool_kept),
         learning_curve=[point for curve in curves for point in curve],
         calibration=_calibration(rankers[0], dataset, config.evaluation.calibration_bins),
         ranker=read_manifest(run.path("ranker", round_index)).metrics,
@@ -107,7 +115,7 @@ def _report(run: Run, round_index: int, kept: int, line: StageLine) -> dict[str,
             name: read_manifest(run.path(name, index)).metrics
             for name, index in (("simulator", kept), ("holdout_simulator", round_index))
         },
-        rounds={"keep": config.keep.value, "kept": kept, "judged": judged_rounds(run, round_index)},
+        rounds={"keep": config.keep.value, "kept": kept, "judged": judged},
     )
 
 
@@ -124,16 +132,16 @@ def _environments(run: Run, round_index: int, kept: int) -> list[tuple[str, str,
 
 @torch.no_grad()
 def _parity(
-    run: Run, round_index: int, simulator: BatchedSessions, pool: CandidateSource
-) -> dict[str, float | int]:
+    run: Run, round_index: int, ranker: Ranker, simulator: BatchedSessions,
+    pool: CandidateSource,
+) -> dict[str, float | int]:  # fmt: skip
     """The untrained network against the ranker, on states that the simulator begins from."""
     num = run.config.evaluation.num_parity_states
     seeds = draw_seeds(num, run.generator("parity", round_index))
     state = simulator.reset_to(seeds)
     candidates = pool.candidates(state, SessionStreams(seeds))
     q_BK, _ = network_factory(run, round_index)().q_values(state, candidates.item_id)
-    rankers = load_rankers(run.path("ranker", round_index))
-    scores = RankerPolicy(rankers[:1], run.weights).scores(state, candidates.item_id)
+    scores = RankerPolicy([ranker], run.weights).scores(state, candidates.item_id)
     return step0_parity(scores, q_BK, candidates.mask)
 
 

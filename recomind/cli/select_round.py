@@ -10,6 +10,7 @@ runs/demo/round_1/selection/selection.json
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recomind.artifacts import Manifest, write_artifact, write_json
@@ -40,12 +41,10 @@ def judge(run: Run, round_index: int) -> None:
     line.done(f"({judged['metric']} {judged['value']:.3f})")
 
 
-def kept_round(run: Run, last: int) -> int:
-    """The round up to `last` whose policy is kept; of equals the latest, it saw more logs."""
-    if not chooses(run, last):
-        return last
-    judged = judged_rounds(run, last)
-    return max(judged, key=lambda each: (each["value"], each["round"]))["round"]
+def kept_round(judged: Sequence[Mapping[str, Any]], last: int) -> int:
+    """The round of `judged_rounds` whose policy is kept; of equals the latest, it saw more logs."""
+    best = max(judged, key=lambda each: (each["value"], each["round"]), default={"round": last})
+    return best["round"]
 
 
 def judged_rounds(run: Run, last: int) -> list[dict[str, Any]]:
@@ -90,10 +89,10 @@ def _judge(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
             RankerPolicy(load_rankers(run.path("ranker", 0))[:1], run.weights), 0
         ),
     }  # fmt: skip
-    outcomes = {}
+    outcomes, world = {}, run.require_world("select-round")
     for arm, (acting, source) in arms.items():
         pool = run.pool_factory(source)()
-        outcomes[arm] = rollout(run.require_world(), acting, pool, seeds, settings.batch_size)
+        outcomes[arm] = rollout(world, acting, pool, seeds, settings.batch_size)
         line(len(outcomes), len(arms), f"({arm})")
     entry = environment_entry("world", "world", outcomes, settings)
     ours, theirs = (entry["arms"][arm].get(metric) for arm in arms)

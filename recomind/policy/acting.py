@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from recomind.candidates import SubsetExploration
-from recomind.errors import SchemaError
 from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.network import QNetwork, support_mask
-from recomind.ranker import utility
+from recomind.ranker import tasks_of, utility
 from recomind.simulation.environment import task_weights
 from recomind.streams import hash_uniform
 from recomind.types import Candidates, Decision, Ranker, SessionState
@@ -68,15 +67,8 @@ class RankerPolicy(ScoredPolicy):
         exploration: SubsetExploration = GREEDY,
     ) -> None:
         super().__init__(exploration)
-        tasks = {ranker.tasks for ranker in rankers}
-        if len(tasks) != 1:
-            raise SchemaError(
-                "an ensemble of rankers with different tasks",
-                got=sorted(tasks),
-                expected="the same tasks in the same order",
-            )
         self.rankers = list(rankers)
-        self.weights_H = task_weights(rankers[0].tasks, reward_weights)
+        self.weights_H = task_weights(tasks_of(rankers), reward_weights)
 
     @torch.no_grad()
     def scores(self, state: SessionState, item_id: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from recomind.ranker.model import SessionRanker, StateEncoding, utility
 from recomind.ranker.prediction import log_loss, predict, predict_blocks
 from recomind.ranker.quality import grouped_auc, quality, quality_report, report_groups
 from recomind.ranker.recipe import load_weights
-from recomind.ranker.store import load_rankers, save_rankers, trunk_of
+from recomind.ranker.store import load_rankers, save_rankers, tasks_of, trunk_of
 from recomind.ranker.training import (
     calibrate_on,
     fit_ranker,
@@ -35,6 +35,7 @@ __all__ = [
     "quality_report",
     "report_groups",
     "save_rankers",
+    "tasks_of",
     "training_rows",
     "trunk_of",
     "utility",

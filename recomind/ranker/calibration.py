@@ -96,7 +96,7 @@ class Calibration(nn.Module):
         few = min(positive, len(labels) - positive)
         if few == 0:
             return "none"
-        slope, offset = _platt(logits, labels, fixed_slope=few < _FEW)
+        slope, offset = platt(logits, labels, fixed_slope=few < _FEW)
         self.slope[task], self.offset[task] = slope, offset
         if few < _FEW:
             return "offset"
@@ -121,7 +121,7 @@ def _isotonic_wins(logits: Tensor, labels: Tensor) -> bool:
         y, y_out = labels[kept], labels[held_out]
         if min(float(y.sum()), float(len(y) - y.sum())) < _FEW:
             return False
-        slope, offset = _platt(logits[kept], y, fixed_slope=False)
+        slope, offset = platt(logits[kept], y, fixed_slope=False)
         fold = Calibration(1)
         fold.knots_x[0], fold.knots_y[0] = _isotonic_knots(logits[kept] * slope + offset, y)
         plain = logits[held_out] * slope + offset
@@ -151,7 +151,8 @@ def _isotonic_knots(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.enable_grad()
-def _platt(logits: Tensor, labels: Tensor, *, fixed_slope: bool) -> tuple[float, float]:
+def platt(logits: Tensor, labels: Tensor, *, fixed_slope: bool = False) -> tuple[float, float]:
+    """Slope, at least .05, and offset of logits [R] that fit labels [R] best (Platt 1999)."""
     slope = torch.ones((), requires_grad=not fixed_slope)
     offset = torch.zeros((), requires_grad=True)
     parameters = [p for p in (slope, offset) if p.requires_grad]

@@ -10,7 +10,7 @@ from torch import nn
 
 from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
 from recomind.data import TableCatalogue
-from recomind.errors import ArtifactError, ConfigError
+from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.ranker.external import ExternalRanker
 from recomind.ranker.model import SessionRanker
 from recomind.ranker.recipe import build_ranker, load_weights, ranker_recipe
@@ -92,3 +92,19 @@ def trunk_of(rankers: Sequence[Ranker]) -> SessionRanker:
         expected="at least one SessionRanker, which the policy's residual starts from",
         mend="set ranker.num_members to 2 or more",
     )
+
+
+def tasks_of(rankers: Sequence[Ranker]) -> tuple[str, ...]:
+    """The tasks of an ensemble.
+
+    Raises:
+        SchemaError: its members have different ones.
+    """
+    tasks = {ranker.tasks for ranker in rankers}
+    if len(tasks) != 1:
+        raise SchemaError(
+            "an ensemble of rankers with different tasks",
+            got=sorted(tasks),
+            expected="the same tasks in the same order",
+        )
+    return tasks.pop()

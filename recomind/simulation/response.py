@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from recomind.data import SessionDataset
 from recomind.ranker import predict
+from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
 from recomind.simulation.summary import summarise, summary_size
 from recomind.streams import make_generator
@@ -180,16 +181,7 @@ def calibrate_leave(net: SummaryNet, later: Fit) -> None:
         return
     with torch.no_grad():
         logits = net(later.inputs[known])[:, 0]
-    slope, offset = torch.ones((), requires_grad=True), torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([slope, offset], max_iter=50, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = nn.functional.binary_cross_entropy_with_logits(slope * logits + offset, labels)
-        value.backward()
-        return value
-
-    optimizer.step(closure)
+    slope, offset = platt(logits, labels)
     last = cast(nn.Linear, net.net[-1])
     with torch.no_grad():
         last.weight.mul_(slope)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
+from recomind.ranker import tasks_of
 from recomind.simulation.config import Pessimism
 from recomind.simulation.dwell import DwellModel
 from recomind.simulation.environment import (
@@ -149,16 +150,10 @@ class LearnedSimulator(FittedSessions):
         catalogue: Catalogue | None = None,
         **shared: object,
     ) -> None:
-        tasks = {ranker.tasks for ranker in rankers}
-        if len(tasks) != 1:
-            raise SchemaError(
-                "an ensemble of rankers with different tasks",
-                got=sorted(tasks),
-                expected="the same tasks in the same order",
-            )
+        tasks = tasks_of(rankers)
         require_members(uncertainty_stop, len(rankers))
         super().__init__(
-            tasks=rankers[0].tasks,
+            tasks=tasks,
             catalogue=_catalogue_of(rankers) if catalogue is None else catalogue,
             **shared,  # type: ignore[arg-type]
         )

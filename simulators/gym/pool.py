@@ -77,14 +77,7 @@ class ReadSession(gym.Env[dict[str, Any], np.int64]):
     def _play(self, item_id: int) -> float:
         """Show `item_id`, keep what is read of it, and return the reward."""
         played = self._actions.action(item_id, self._seed, self._step)
-        observation, reward, terminated, truncated, info = self._env.step(played)
-        moment = Moment(
-            observation=observation,
-            reward=float(reward),
-            terminated=bool(terminated),
-            truncated=bool(truncated),
-            info=info,
-        )
+        moment = Moment.of(*self._env.step(played))
         self._step += 1
         self._last = self._read(moment)
         self._over = bool(self._last["left"][0] or self._last["cut"][0])

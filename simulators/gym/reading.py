@@ -32,6 +32,19 @@ class Moment:
     truncated: bool
     info: dict[str, Any]
 
+    @classmethod
+    def of(
+        cls, observation: Any, reward: Any, terminated: Any, truncated: Any, info: dict[str, Any]
+    ) -> Moment:
+        """From the values themselves, which environments give as numbers of many kinds."""
+        return cls(
+            observation=observation,
+            reward=float(reward),
+            terminated=bool(terminated),
+            truncated=bool(truncated),
+            info=info,
+        )
+
 
 @dataclass(kw_only=True, slots=True)
 class RandomSample:

@@ -28,25 +28,15 @@ def take_sample(
         sample.first.append(env.reset(seed=seed + session))
         for step in range(horizon):
             item = int(draws.integers(num_items))
-            observation, reward, terminated, truncated, info = env.step(
-                actions.action(item, seed + session, step)
-            )
-            if not np.isfinite(float(reward)):
+            moment = Moment.of(*env.step(actions.action(item, seed + session, step)))
+            if not np.isfinite(moment.reward):
                 raise SchemaError(
                     f"the reward of {env.spec.id if env.spec else env} is not a number",
-                    got=reward, expected="finite numbers",
+                    got=moment.reward, expected="finite numbers",
                 )  # fmt: skip
             sample.shown.append(item)
-            sample.moments.append(
-                Moment(
-                    observation=observation,
-                    reward=float(reward),
-                    terminated=bool(terminated),
-                    truncated=bool(truncated),
-                    info=info,
-                )
-            )
-            if terminated or truncated:
+            sample.moments.append(moment)
+            if moment.terminated or moment.truncated:
                 break
         if len(sample.moments) >= _SAMPLE_STEPS:
             break

@@ -20,6 +20,7 @@ from recomind.simulation import (
 from recomind.streams import hash_uniform, make_generator
 from simulators.video_feed.presets import PRESETS
 from simulators.video_feed.world import VideoFeed
+from tests.contracts.worlds import EndsTwice, NeverEnds
 from tests.simulation import tiny
 
 
@@ -67,24 +68,6 @@ class Crowded(VideoFeed):
         response, hidden = super()._respond(state, hidden, item_id, streams)
         response.feedback[:, 3] = response.feedback[:, 0].roll(1)
         return response, hidden
-
-
-class Both(VideoFeed):
-    """Calls the horizon's cut an end as well."""
-
-    def step(self, item_id):
-        step = super().step(item_id)
-        step.truncated = step.truncated | step.terminated
-        return step
-
-
-class Endless(VideoFeed):
-    """Its horizon is said, not kept."""
-
-    def step(self, item_id):
-        step = super().step(item_id)
-        step.truncated = torch.zeros_like(step.truncated)
-        return step
 
 
 class Hasty(VideoFeed):
@@ -261,8 +244,8 @@ class Stopping(VideoFeed):
         (Rewarding, "reward is not the weighted sum of the feedback"),
         (Unlucky, "the same generator gives other sessions: .*dwell_s differs at step"),
         (Crowded, "a session depends on the others of its batch: .*feedback differs at step 0"),
-        (Both, "terminated and truncated at once"),
-        (Endless, "truncated must say where the horizon cut a session"),
+        (EndsTwice, "terminated and truncated at once"),
+        (NeverEnds, "truncated must say where the horizon cut a session"),
         (Hasty, "truncated before the horizon; .*to mend: let `cuts_early` be True"),
         (Moody, "the same generator gives other sessions: truncated differs at step 0"),
         (Undead, "valid must be False exactly where a session had ended"),

@@ -1,4 +1,3 @@
-import logging
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,9 @@ def ray_cluster() -> Iterator[None]:
     """One small local Ray for all tests that need one."""
     import ray
 
+    from recomind.training.cluster import start_ray
+
     torch.set_num_threads(1)
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    start_ray(3)
     yield
     ray.shutdown()
