@@ -21,6 +21,7 @@ from recomind.simulation.response import (
     fit_network,
     gate_loss,
     joint_feedback,
+    joint_rate,
     leave_loss,
     summaries,
     task_couplings,
@@ -226,6 +227,18 @@ def test_marginals_are_kept_and_combinations_that_never_occur_do_not_occur():
 def test_a_task_likelier_than_its_view_is_drawn_as_often_as_it_can_be():
     view, with_view = draws_of([0.2, 0.5], [Coupling.shared, Coupling.with_view]).bool().T
     assert torch.equal(view, with_view)
+
+
+def test_the_rates_of_feedback_are_how_often_it_is_drawn():
+    p = [0.4, 0.25, 0.6, 0.8, 0.1]  # the third and fourth cannot occur as often as they are said to
+    couplings = [Coupling.shared, Coupling.shared, Coupling.with_view, Coupling.without_view,
+                 Coupling.independent]  # fmt: skip
+    drawn = draws_of(p, couplings)
+    rate = joint_rate(torch.tensor([p]), couplings)[0]
+    assert rate[2] == 0.4
+    assert float(rate[3]) == pytest.approx(0.6)
+    error = (rate * (1 - rate) / len(drawn)).sqrt()
+    assert bool(((drawn.mean(0) - rate).abs() < 4 * error).all())
 
 
 @given(
