@@ -20,18 +20,18 @@ _NOT_NEGATIVE = (
 class TrainingConfig:
     """How a policy is trained by Q-learning inside an environment."""
 
-    gamma: float = 0.98  # discount per event, in [0, 1)
+    gamma: float = 0.95  # discount per event, in [0, 1)
     n_step: int = 3  # events summed before bootstrapping
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 256  # transitions per update, over all learners
     max_grad_norm: float = 10.0  # gradients are scaled down to this norm
-    target_rate: float = 0.01  # share by which each update moves the target; 0 for copies
+    target_rate: float = 0.02  # share by which each update moves the target; 0 for copies
     target_update_every: int = 200  # updates between copies, where target_rate is 0
     target_subset_size: int = 32  # candidates kept at s' for the max; 0 keeps the whole pool
 
-    num_env_steps: int = 120_000  # events to simulate in total; 0 trains nothing
-    env_steps_per_update: int = 128  # events simulated for each update
-    steps_per_iteration: int = 24_576  # events between two reports
+    num_env_steps: int = 80_000  # events to simulate in total; 0 trains nothing
+    env_steps_per_update: int = 64  # events simulated for each update
+    steps_per_iteration: int = 16_384  # events between two reports
     num_sessions: int = 256  # sessions in lock-step, per runner
     rollout_length: int = 8  # steps each session takes between rounds of updates
     replay_capacity: int = 100_000  # session-steps kept, over all runners
