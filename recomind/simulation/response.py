@@ -285,8 +285,7 @@ def fit_exploring(
             gated = logits.sigmoid() * gates[index](summary).sigmoid()
             logits = torch.logit(gated, eps=LEAST_PROBABILITY)
         found.append(Calibration(logits.shape[1]))
-        with torch.enable_grad():
-            found[-1].fit(logits, labels)
+        found[-1].fit(logits, labels)
     return found
 
 

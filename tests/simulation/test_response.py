@@ -10,12 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recomind.errors import ConfigError
+from recomind.ranker import predict
 from recomind.simulation import SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
+from recomind.simulation.exploring import exploring_rows
 from recomind.simulation.response import (
     Coupling,
     Fit,
     SummaryNet,
+    calibrated,
+    fit_exploring,
     fit_gate,
     fit_leave,
     fit_network,
@@ -334,3 +338,30 @@ def test_older_events_fade_from_the_summary():
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         SimulatorConfig(**changes)
+
+
+# Calibration on what chance chose.
+
+
+def test_on_exploring_rows_the_mean_of_what_is_predicted_is_the_mean_of_what_happened(
+    rankers, dataset
+):
+    rows = dataset.rows()
+    chance = rows[exploring_rows(dataset, rows)[0]]
+    summary = summaries(dataset, chance, after=False)
+    gates = [SummaryNet(summary.shape[1], 4, 8, bias=-1.0) for _ in rankers]  # far from right
+    maps = fit_exploring(rankers, gates, dataset, rows)
+    for ranker, gate, calibration in zip(rankers, gates, maps, strict=True):
+        logits, labels = predict(ranker, dataset, chance)
+        before = logits.sigmoid() * gate(summary).sigmoid().detach()
+        assert float((before - labels).mean(0)[0].abs()) > 0.1
+        after = calibrated(calibration, before)
+        assert torch.allclose(after.mean(0), labels.mean(0), atol=1e-3)
+
+
+def test_few_exploring_rows_calibrate_nothing(rankers, dataset):
+    rows = dataset.rows()
+    chance = rows[exploring_rows(dataset, rows)[0]]
+    assert len(fit_exploring(rankers, [], dataset, chance[:200])) == len(rankers)
+    assert fit_exploring(rankers, [], dataset, chance[:199]) == []
+    assert fit_exploring(rankers, [], dataset, rows[:0]) == []
