@@ -49,6 +49,7 @@ def run(run: Run, round_index: int) -> None:
         checkpoint_dir=run.path("checkpoints", round_index),
         on_iteration=curve,
         tensorboard_dir=run.folder / "tensorboard" / f"round_{round_index}",
+        inputs=manifest.inputs,
     )
     with write_artifact(folder, manifest) as staging:
         tensors = cast(QNetwork, trained).trainable_state()
@@ -80,24 +81,27 @@ class _Curve:
         if self.path.is_file():
             self.points = json.loads(self.path.read_text())
         else:
-            self._add(0, network)
+            self._add(0, 0.0, network)
 
     def __call__(self, report: dict[str, Any]) -> None:
         """One iteration of training is done."""
         steps = int(report["env_steps"])
         self.points = [p for p in self.points if p["env_steps"] < steps]
-        self._add(steps, report["network"])
+        before = self.points[-1]
+        took_s = (steps - before["env_steps"]) / report["steps_per_s"]
+        self._add(steps, before["seconds"] + took_s, report["network"])
         self.line(
             steps, self.run.config.training.num_env_steps,
             f"({report['steps_per_s']:.0f} steps/s, {self.note})",
         )  # fmt: skip
 
-    def _add(self, steps: int, network: QNetwork) -> None:
+    def _add(self, steps: int, seconds: float, network: QNetwork) -> None:
         simulator = self._return(self.simulator, network)
         world = None if self.world is None else self._return(self.world, network)
         self.points.append(
             {
                 "env_steps": steps,
+                "seconds": seconds,
                 "round": self.round_index,
                 "simulator_return": simulator,
                 "world_return": world,

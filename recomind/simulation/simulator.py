@@ -249,6 +249,21 @@ class LearnedSimulator(FittedSessions):
             self._kept.know_items(self.starts)
         return self._kept
 
+    def get_state(self) -> dict[str, Tensor]:
+        """Tensors from which `set_state` continues exactly, here or in another process."""
+        self._forget()
+        return super().get_state()
+
+    def set_state(self, tensors: Mapping[str, Tensor], *, auto_reset: bool = True) -> SessionState:
+        """Continue where `get_state` was taken."""
+        self._forget()
+        return super().set_state(tensors, auto_reset=auto_reset)
+
+    def _forget(self) -> None:
+        """What is kept of running sessions is rounded otherwise than what is computed anew."""
+        if self._kept is not None:
+            self._kept.forget()
+
     def _worse(self, members_E: Tensor, sign: Tensor) -> Tensor:
         """Mean over members moved against `sign` (1: less is worse; -1: more; 0: the mean)."""
         mean = members_E.mean(0)
