@@ -60,7 +60,7 @@ def test_what_changed_is_seen_at_once(what):
         case "bins":
             ranker.users.get_buffer("low").add_(0.3)
         case _:
-            ranker.get_submodule(what).weight.mul_(1.7)
+            ranker.get_parameter(f"{what}.weight").mul_(1.7)
     assert compare(users, state) < TOLERANCE
 
 

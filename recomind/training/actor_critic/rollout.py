@@ -78,8 +78,9 @@ def generalised_advantages(
 ) -> Tensor:
     """[T - 1, B] advantages (Schulman et al., arXiv:1506.02438, equation 16).
 
-    `A_t = d_t + gamma c_t lam A_(t+1)` within a session, `d_t = r_t + gamma c_t V(s_(t+1)) - V(s_t)`
-    with `c_t` the chance that the user stays: 0 or 1, as it fell out, where nobody knows it.
+    Within a session `A_t = d_t + gamma c_t lam A_(t+1)`, where
+    `d_t = r_t + gamma c_t V(s_(t+1)) - V(s_t)` and `c_t` is the chance that the user stays: 0 or 1,
+    as it fell out, where nobody knows it.
 
     Args:
         columns: reward, leave_rate, terminated and truncated, each [T, B].
