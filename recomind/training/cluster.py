@@ -39,10 +39,12 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
 
     Raises:
         ConfigError: more processes are asked for than there are CPUs (Ray itself would wait for
-            them for ever, without a word), or no cluster answers at the address.
+            them for ever, without a word), no cluster answers at the address, or this process
+            is connected to another one.
     """
     needed = config.num_runners + config.num_learners
     if ray.is_initialized():
+        _refuse_another(config.ray_address)
         check_cpus(needed)
         yield
         return
@@ -85,6 +87,21 @@ def _join(address: str) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_head(address, error) from error
+
+
+def _refuse_another(address: str) -> None:
+    """A process that is connected already stays where it is: that must be what was asked for."""
+    if address in ("", "local", "auto"):
+        return
+    _refuse_silent(address)
+    connected = ray.get_runtime_context().gcs_address
+    if address != connected:
+        raise ConfigError(
+            "training.ray_address is of another cluster than this process is connected to",
+            got=address,
+            expected=connected,
+            mend="call ray.shutdown() before, or leave the address out",
+        )
 
 
 def _refuse_silent(address: str) -> None:
