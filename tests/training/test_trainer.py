@@ -1,8 +1,8 @@
 """The loop around the algorithm: reports, checkpoints, kills, and what it refuses."""
 
 import logging
-import socket
 import math
+import socket
 
 import pytest
 import torch
