@@ -260,21 +260,25 @@ def task_couplings(labels: Tensor) -> list[int]:
 def fit_exploring(
     rankers: Sequence[Ranker], gates: Sequence[SummaryNet], dataset: SessionDataset, later: Tensor
 ) -> list[Calibration]:
-    """Calibration of each member's gated probabilities on the exploring rows of later days.
+    """Calibration of each member's gated probabilities where the logger knew nothing more.
 
     A logger shows an item to those whom it expects to like it, by what it knows of them; a model
-    of its log believes that everybody would. Rows that chance chose are free of that. Ours.
+    of its log believes that everybody would. Two kinds of rows are free of that: those that chance
+    chose, and those of later rounds, whose logger saw the state and nothing else. Ours.
 
     Args:
         rankers: the members.
         gates: one a ranker, or none.
         dataset: the log.
-        later: [R] rows of later days, from which the exploring ones are taken.
+        later: [R] rows of later days, from which those are taken.
 
     Returns:
-        One a member; none where fewer than 200 rows are known to be chance.
+        One a member; none where there are fewer than 200 such rows.
     """
-    rows = later[exploring_rows(dataset, later)[0]] if len(later) else later
+    rows = later
+    if len(later):
+        chance, _ = exploring_rows(dataset, later)
+        rows = later[chance | (dataset.round_index(later) > 0)]
     if len(rows) < _FEW_EXPLORING:
         return []
     summary = summaries(dataset, rows, after=False) if gates else None
