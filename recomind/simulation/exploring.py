@@ -36,6 +36,20 @@ def exploring_rows(dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tenso
     return chance, chosen
 
 
+def unconfounded_rows(dataset: SessionDataset, rows: Tensor) -> Tensor:
+    """Which of `rows` [R] no logger chose by knowing more of the user than the state holds.
+
+    Those that chance chose, and all of later rounds, in which a policy of ours acted on the state
+    alone.
+
+    Returns:
+        A mask [R] bool.
+    """
+    if len(rows) == 0:
+        return torch.zeros(0, dtype=torch.bool)
+    return exploring_rows(dataset, rows)[0] | (dataset.round_index(rows) > 0)
+
+
 def _is_uniform(log_propensity: Tensor, session: Tensor) -> bool:
     """Whether log-propensities spread by less than .1 inside sessions, over all of them."""
     if len(session) == 0:

@@ -23,7 +23,7 @@ from recomind.data import SessionDataset
 from recomind.ranker import Calibration, predict
 from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
-from recomind.simulation.exploring import exploring_rows
+from recomind.simulation.exploring import unconfounded_rows
 from recomind.simulation.summary import summarise, summary_size
 from recomind.streams import make_generator
 from recomind.types import Ranker
@@ -263,8 +263,7 @@ def fit_exploring(
     """Calibration of each member's gated probabilities where the logger knew nothing more.
 
     A logger shows an item to those whom it expects to like it, by what it knows of them; a model
-    of its log believes that everybody would. Two kinds of rows are free of that: those that chance
-    chose, and those of later rounds, whose logger saw the state and nothing else. Ours.
+    of its log believes that everybody would. Unconfounded rows are free of that. Ours.
 
     Args:
         rankers: the members.
@@ -275,10 +274,7 @@ def fit_exploring(
     Returns:
         One a member; none where there are fewer than 200 such rows.
     """
-    rows = later
-    if len(later):
-        chance, _ = exploring_rows(dataset, later)
-        rows = later[chance | (dataset.round_index(later) > 0)]
+    rows = later[unconfounded_rows(dataset, later)]
     if len(rows) < _FEW_EXPLORING:
         return []
     summary = summaries(dataset, rows, after=False) if gates else None
