@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from experiments.result import figure, write_result
 from recomind.artifacts import is_complete, write_json
 from recomind.cli.context import Run
+from recomind.cli.train_policy import CURVE, SECONDS
 from recomind.config import conf_dir, register, resolve
 from recomind.evaluation.rollout import rollout
 from recomind.evaluation.statistics import Lift, pool_seeds
@@ -83,7 +84,7 @@ def prepare(seed: int, common: tuple[str, ...]) -> None:
 def train(arm: str, seed: int, common: tuple[str, ...]) -> None:
     """One arm's policy."""
     folder = folder_of(arm, seed)
-    if is_complete(folder / "round_0" / "policy"):
+    if is_complete(_policy(arm, seed)):
         return
     _copy(folder_of("shared", seed) / "round_0", folder / "round_0")
     stage("train-policy", folder, seed, ARMS[arm], common)
@@ -112,8 +113,10 @@ def ranker_return(folder: Path, seed: int, common: tuple[str, ...]) -> dict[str,
 
 def curve(arm: str, seed: int) -> list[dict[str, Any]]:
     """Points of a run: steps, seconds of training, return in simulator and world."""
-    path = folder_of(arm, seed) / "round_0" / "policy" / "learning_curve.json"
-    return json.loads(path.read_text())
+    folder = folder_of(arm, seed)
+    points = json.loads((folder / "round_0" / "policy" / CURVE).read_text())
+    seconds = dict(json.loads((folder / "tensorboard" / "round_0" / SECONDS).read_text()))
+    return [point | {"seconds": seconds[point["env_steps"]]} for point in points]
 
 
 def over_ranker(arm: str, seed: int) -> list[float]:
@@ -150,9 +153,23 @@ def arm_figures(arm: str, seeds: list[int]) -> dict[str, dict]:
     }
 
 
+def absent(seeds: list[int]) -> dict[str, dict]:
+    """What stands in the place of every figure while some runs have not been made."""
+    missing = sum(not is_complete(_policy(arm, seed)) for arm in ARMS for seed in seeds)
+    reason = {"value": None, "reason": f"{missing} of {len(ARMS) * len(seeds)} runs are not made"}
+    names = [f"{name}.{arm}" for name in ("final_lift", "worst_dip") for arm in ARMS]
+    return dict.fromkeys([*names, "step0_gap", "worst_dip"], reason) if missing else {}
+
+
+def _policy(arm: str, seed: int) -> Path:
+    return folder_of(arm, seed) / "round_0" / "policy"
+
+
 def aggregate(seeds: list[int]) -> dict[str, dict]:
-    """Every arm, the losing ones too."""
-    figures: dict[str, dict] = {}
+    """Every arm, the losing ones too; nothing while runs are missing."""
+    figures = absent(seeds)
+    if figures:
+        return figures
     for arm in ARMS:
         figures |= arm_figures(arm, seeds)
     for arm in ("bootstrap", "actor_critic"):
@@ -167,6 +184,8 @@ def aggregate(seeds: list[int]) -> dict[str, dict]:
 
 def table(figures: dict[str, dict]) -> str:
     """Final lifts and worst checkpoints, for the terminal."""
+    if figures["step0_gap"]["value"] is None:
+        return figures["step0_gap"]["reason"]
     lines = [f"{'':24s}{'final':>10s}{'worst':>10s}{'seconds':>10s}"]
     for arm in ARMS:
         final, worst, seconds = (

@@ -22,6 +22,7 @@ from recomind.training.trainer import train_policy
 from recomind.types import CandidateSource
 
 CURVE = "learning_curve.json"
+SECONDS = "seconds.json"  # beside TensorBoard's files: how long training took is no result
 
 
 def run(run: Run, round_index: int) -> None:
@@ -81,27 +82,33 @@ class _Curve:
         if self.path.is_file():
             self.points = json.loads(self.path.read_text())
         else:
-            self._add(0, 0.0, network)
+            self._add(0, network)
 
     def __call__(self, report: dict[str, Any]) -> None:
         """One iteration of training is done."""
         steps = int(report["env_steps"])
+        self._clock(steps, report["steps_per_s"])
         self.points = [p for p in self.points if p["env_steps"] < steps]
-        before = self.points[-1]
-        took_s = (steps - before["env_steps"]) / report["steps_per_s"]
-        self._add(steps, before["seconds"] + took_s, report["network"])
+        self._add(steps, report["network"])
         self.line(
             steps, self.run.config.training.num_env_steps,
             f"({report['steps_per_s']:.0f} steps/s, {self.note})",
         )  # fmt: skip
 
-    def _add(self, steps: int, seconds: float, network: QNetwork) -> None:
+    def _clock(self, steps: int, steps_per_s: float) -> None:
+        """Note the seconds of training so far, this iteration's included."""
+        path = self.run.folder / "tensorboard" / f"round_{self.round_index}" / SECONDS
+        seconds = json.loads(path.read_text()) if path.is_file() else [[0, 0.0]]
+        seconds = [pair for pair in seconds if pair[0] < steps]
+        before, so_far = seconds[-1]
+        write_json(path, [*seconds, [steps, so_far + (steps - before) / steps_per_s]])
+
+    def _add(self, steps: int, network: QNetwork) -> None:
         simulator = self._return(self.simulator, network)
         world = None if self.world is None else self._return(self.world, network)
         self.points.append(
             {
                 "env_steps": steps,
-                "seconds": seconds,
                 "round": self.round_index,
                 "simulator_return": simulator,
                 "world_return": world,

@@ -89,6 +89,9 @@ def test_no_head_at_the_address(command: Command, folder: Path, deaf_port: int) 
 @pytest.mark.slow
 def test_checkpoints_of_another_version_and_catalogue(command: Command, folder: Path) -> None:
     again(folder)
+    done = command("train-policy", *MICRO, f"hydra.run.dir={folder}")  # a whole run keeps none
+    assert done.status == 0
+    again(folder)
     newest = max((folder / "round_0" / "checkpoints").glob("iteration-*")) / "manifest.json"
     written = json.loads(newest.read_text())
 

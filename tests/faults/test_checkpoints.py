@@ -26,7 +26,6 @@ from recomind.training.checkpoint import (
 )
 from recomind.training.trainer import train_policy
 from recomind.types import ItemFeatures
-from tests.training.conftest import ray_cluster as ray_cluster
 from tests.training.tiny import PROBLEM, TinyCatalogue, TinyWorld, settings
 
 

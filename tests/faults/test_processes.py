@@ -16,7 +16,6 @@ from recomind.training.cluster import running_ray
 from recomind.training.trainer import ProcessDiedError, train_policy
 from tests.faults.kills import RUNNER
 from tests.faults.processes import actors, kill
-from tests.training.conftest import ray_cluster as ray_cluster
 from tests.training.test_algorithm import build
 from tests.training.tiny import PROBLEM, settings
 
