@@ -22,7 +22,7 @@ from recomind.training.trainer import train_policy
 from recomind.types import CandidateSource
 
 CURVE = "learning_curve.json"
-SECONDS = "seconds.json"  # beside TensorBoard's files: how long training took is no result
+SECONDS = "seconds_round_{}.json"  # beside TensorBoard's folders: no part of a result
 
 
 def run(run: Run, round_index: int) -> None:
@@ -97,7 +97,7 @@ class _Curve:
 
     def _clock(self, steps: int, steps_per_s: float) -> None:
         """Note the seconds of training so far, this iteration's included."""
-        path = self.run.folder / "tensorboard" / f"round_{self.round_index}" / SECONDS
+        path = self.run.folder / "tensorboard" / SECONDS.format(self.round_index)
         seconds = json.loads(path.read_text()) if path.is_file() else [[0, 0.0]]
         seconds = [pair for pair in seconds if pair[0] < steps]
         before, so_far = seconds[-1]
