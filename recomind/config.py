@@ -111,6 +111,15 @@ class RecomindConfig:
                 got=(self.training.support_ratio, self.policy.support_ratio),
                 mend="set policy.support_ratio; training follows it",
             )
+        num_candidates = self.candidates.num_candidates
+        for name in ("subset_size", "target_subset_size"):
+            if getattr(self.training, name) > num_candidates:
+                raise ConfigError(
+                    f"training.{name}",
+                    got=getattr(self.training, name),
+                    expected=f"<= candidates.num_candidates, {num_candidates}",
+                    mend=f"lower training.{name}, or raise candidates.num_candidates",
+                )
 
 
 _GROUPS: dict[str, type] = {

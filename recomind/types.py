@@ -71,6 +71,9 @@ class Response(TensorClass["nocast"]):
     feedback: Tensor  # [B, H] bool
     dwell_s: Tensor  # [B] float32, seconds
     left: Tensor  # [B] bool: the user left after this event
+    # What the three were drawn with, where the environment knows it, as a simulator does:
+    feedback_rate: Tensor | None = None  # [B, H] in [0, 1], of each feedback
+    leave_rate: Tensor | None = None  # [B] in [0, 1], of leaving, given feedback and dwell time
 
 
 class Step(TensorClass["nocast"]):
@@ -79,6 +82,8 @@ class Step(TensorClass["nocast"]):
     state: SessionState  # [B] after the event
     response: Response  # [B]
     reward: Tensor  # [B] float32, weighted sum of the feedback; 0.0 where not valid
+    expected_reward: Tensor  # [B] float32, the same of `feedback_rate`; `reward` where unknown
+    leave_rate: Tensor  # [B] float32, of the response; 0.0 or 1.0, `terminated`, where unknown
     terminated: Tensor  # [B] bool: the user left
     truncated: Tensor  # [B] bool: cut (by the horizon, or early); the user had not left
     valid: Tensor  # [B] bool: False where the session had ended before this step
@@ -90,8 +95,8 @@ class Transition(TensorClass["nocast"]):
     state: SessionState  # [B]
     item_id: Tensor  # [B] int64, the item shown
     log_propensity: Tensor  # [B] float32, of choosing it from the pool
-    reward: Tensor  # [B] float32, discounted sum over the n steps
-    discount: Tensor  # [B] float32, gamma^n, 0.0 where the session terminated within
+    reward: Tensor  # [B] float32, discounted sum of expected rewards over the n steps
+    discount: Tensor  # [B] float32, gamma^n times the chance of staying through the n steps
     next_state: SessionState  # [B]
     next_candidates: Candidates  # [B, K]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import absl.logging
@@ -24,6 +25,18 @@ def kuairand_root() -> Path:
         if (folder / "user_features_pure.csv").is_file():
             return folder
     pytest.skip(f"no KuaiRand-Pure in {given}; set RECOMIND_DATA to its folder or its parent")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One small local Ray for all tests that need one."""
+    import ray
+
+    from recomind.training.cluster import start_ray
+
+    start_ray(3)
+    yield
+    ray.shutdown()
 
 
 def pytest_collection_finish() -> None:

@@ -26,6 +26,7 @@ from simulators.video_feed.world import VideoFeed
 
 PRESETS = ("fatigue", "steady", "confounded")
 SEEDS = (0, 1, 2, 3, 4)
+ROUNDS = 3  # of logs
 METRICS = ("watch_10s_per_session", "session_depth", "session_depth_10plus")
 ROOT = Path("runs/presets")
 # The look-ahead oracle's prices are the best of this grid, on sessions of their own.
@@ -41,7 +42,7 @@ def folder_of(preset: str, seed: int) -> Path:
 def run_one(preset: str, seed: int) -> None:
     """The run, unless it is there."""
     if not is_run(folder_of(preset, seed)):
-        run_demo(folder_of(preset, seed), preset, seed)
+        run_demo(folder_of(preset, seed), preset, seed, [f"rounds={ROUNDS}"])
 
 
 def world_entry(preset: str, seed: int) -> dict:

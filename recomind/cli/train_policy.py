@@ -22,6 +22,7 @@ from recomind.training.trainer import train_policy
 from recomind.types import CandidateSource
 
 CURVE = "learning_curve.json"
+SECONDS = "seconds_round_{}.json"  # beside TensorBoard's folders: no part of a result
 
 
 def run(run: Run, round_index: int) -> None:
@@ -49,6 +50,7 @@ def run(run: Run, round_index: int) -> None:
         checkpoint_dir=run.path("checkpoints", round_index),
         on_iteration=curve,
         tensorboard_dir=run.folder / "tensorboard" / f"round_{round_index}",
+        inputs=manifest.inputs,
     )
     with write_artifact(folder, manifest) as staging:
         tensors = cast(QNetwork, trained).trainable_state()
@@ -85,12 +87,21 @@ class _Curve:
     def __call__(self, report: dict[str, Any]) -> None:
         """One iteration of training is done."""
         steps = int(report["env_steps"])
+        self._clock(steps, report["steps_per_s"])
         self.points = [p for p in self.points if p["env_steps"] < steps]
         self._add(steps, report["network"])
         self.line(
             steps, self.run.config.training.num_env_steps,
             f"({report['steps_per_s']:.0f} steps/s, {self.note})",
         )  # fmt: skip
+
+    def _clock(self, steps: int, steps_per_s: float) -> None:
+        """Note the seconds of training so far, this iteration's included."""
+        path = self.run.folder / "tensorboard" / SECONDS.format(self.round_index)
+        seconds = json.loads(path.read_text()) if path.is_file() else [[0, 0.0]]
+        seconds = [pair for pair in seconds if pair[0] < steps]
+        before, so_far = seconds[-1]
+        write_json(path, [*seconds, [steps, so_far + (steps - before) / steps_per_s]])
 
     def _add(self, steps: int, network: QNetwork) -> None:
         simulator = self._return(self.simulator, network)

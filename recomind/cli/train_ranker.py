@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -13,16 +15,14 @@ from recomind.ranker import (
     SessionRanker,
     calibrate_on,
     fit_ranker,
-    load_rankers,
     new_ranker,
     predict_blocks,
     quality_report,
     report_groups,
     save_rankers,
     training_rows,
-    trunk_of,
 )
-from recomind.ranker.config import ExternalKind
+from recomind.ranker.config import ExternalKind, RefitOn
 from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external, require_tasks
 from recomind.streams import hash_uniform
 from recomind.types import Ranker
@@ -31,23 +31,19 @@ _KEPT_SHARE = 0.8  # of the sessions, for a member that is not the first
 
 
 def run(run: Run, round_index: int) -> None:
-    """Fit every member; later rounds start from the weights of the round before.
+    """Fit every member from fresh weights, on the logs that `ranker.refit_on` says.
 
     With an external ranker, that is the first member, completed by the second for the tasks that
     it does not have; it is calibrated and otherwise left as it is.
     """
     folder = run.path("ranker", round_index)
-    inputs = run.session_folders(round_index)
-    if round_index:
-        inputs = [*inputs, run.path("ranker", round_index - 1)]
-    manifest = run.manifest("ranker", "train-ranker", round_index, ["ranker"], inputs)
+    sessions = _sessions(run, round_index)
+    manifest = run.manifest("ranker", "train-ranker", round_index, ["ranker"], sessions)
     line = run.line("train-ranker", round_index)
     config = run.config.ranker
     if is_current(folder, manifest):
         return line.skipped()
-    source = SessionStream.open(
-        run.session_folders(round_index), config.history_length, config.max_block_events
-    )
+    source = SessionStream.open(sessions, config.history_length, config.max_block_events)
     external = _external(run, source)
     # The external ranker is calibrated before the rest is trained: what is wrong with it shows.
     first = 0 if external is None else 1
@@ -61,6 +57,12 @@ def run(run: Run, round_index: int) -> None:
     manifest.metrics = _quality(members[0], source)
     save_rankers(folder, members, source.catalogue, manifest)
     line.done(_summary(run, manifest))
+
+
+def _sessions(run: Run, round_index: int) -> list[Path]:
+    """What a round's ranker learns from."""
+    first = 1 if round_index and run.config.ranker.refit_on is RefitOn.own else 0
+    return run.session_folders(round_index)[first:]
 
 
 def _external(run: Run, source: SessionSource) -> ExternalRanker | None:
@@ -80,7 +82,7 @@ def _fit_member(
     """One member: its own seed, and all sessions or its own bootstrap sample of them."""
     config = run.config.ranker
     seed = run.seed(f"member-{member}", round_index)
-    ranker = _start(run, source, round_index, member, seed)
+    ranker = new_ranker(source, config, seed)
     total = config.num_members
 
     def rows(block: SessionDataset) -> Tensor:
@@ -94,24 +96,12 @@ def _fit_member(
     return fit_ranker(
         ranker,
         source,
-        num_epochs=config.refit_epochs if round_index else config.num_epochs,
+        num_epochs=config.num_epochs,
         seed=seed,
         rows=rows,
         progress=lambda share, loss: line(member + share, total, f"loss {loss:.4f}"),
         checkpoint=run.folder / "checkpoints" / name,
     )
-
-
-def _start(
-    run: Run, source: SessionSource, round_index: int, member: int, seed: int
-) -> SessionRanker:
-    """Fresh weights in the first round, those of the round before in a later one."""
-    if round_index == 0:
-        return new_ranker(source, run.config.ranker, seed)
-    before = load_rankers(run.path("ranker", round_index - 1))[member]
-    ranker = trunk_of([before])
-    ranker.catalogue, ranker.table = source.catalogue, None
-    return ranker
 
 
 def _quality(ranker: Ranker, source: SessionSource) -> dict[str, float]:

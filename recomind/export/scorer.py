@@ -22,7 +22,7 @@ from torch import Tensor
 from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
 from recomind.data import TableCatalogue, materialise
 from recomind.errors import ArtifactError, SchemaError
-from recomind.policy import PolicyConfig, QNetwork, support_mask
+from recomind.policy import PolicyConfig, QNetwork, RunningQ, support_mask
 from recomind.policy.network import QEncoding
 from recomind.ranker import SessionRanker
 from recomind.ranker.recipe import (
@@ -62,6 +62,8 @@ class PolicyScorer:
         reasons: Sequence[str] = (),
     ) -> None:
         self.network = network
+        # `rank` alone is as fast as the policy's config allows; `values` are the network's own.
+        self._serving = RunningQ(network)
         self.catalogue, self.feedback_tasks = network.catalogue, network.trunk.tasks
         self.history_length = network.trunk.config.history_length
         self.num_user_features = network.trunk.num_user_features
@@ -117,7 +119,7 @@ class PolicyScorer:
         Raises:
             SchemaError: a candidate's score is not finite.
         """
-        q_BK, utility_BK = self.values(self.encode_state(state), item_id)
+        q_BK, utility_BK = self._serving.score_encoded(self.encode_state(state), item_id)
         return order_slots(q_BK, self.supported(utility_BK, mask), utility_BK, item_id, mask), (
             q_BK.masked_fill(~mask, -torch.inf)
         )

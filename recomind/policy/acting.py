@@ -11,7 +11,9 @@ from torch import Tensor
 from recomind.candidates import SubsetExploration
 from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.network import QNetwork, support_mask
+from recomind.policy.running import RunningQ
 from recomind.ranker import tasks_of, utility
+from recomind.ranker.advance import RunningEncodings
 from recomind.simulation.environment import task_weights
 from recomind.streams import hash_uniform
 from recomind.types import Candidates, Decision, Ranker, SessionState
@@ -68,6 +70,7 @@ class RankerPolicy(ScoredPolicy):
     ) -> None:
         super().__init__(exploration)
         self.rankers = list(rankers)
+        self._encodings = RunningEncodings(self.rankers)
         self.weights_H = task_weights(tasks_of(rankers), reward_weights)
 
     @torch.no_grad()
@@ -77,8 +80,9 @@ class RankerPolicy(ScoredPolicy):
 
     def _scores(self, state: SessionState, item_id: Tensor, mask_BK: Tensor) -> Tensor:
         total = torch.zeros(item_id.shape)
-        for member, ranker in enumerate(self.rankers):
-            logits_BKH = ranker.score(ranker.encode_state(state), item_id)
+        encodings = self._encodings.encode_state(state)
+        for member, (ranker, encoding) in enumerate(zip(self.rankers, encodings, strict=True)):
+            logits_BKH = ranker.score(encoding, item_id)
             require_finite_logits(logits_BKH, mask_BK, ranker.tasks, state.step, member)
             total += utility(logits_BKH, self.weights_H)
         return total / len(self.rankers)
@@ -93,11 +97,11 @@ class QPolicy(ScoredPolicy):
 
     def __init__(self, network: QNetwork, exploration: SubsetExploration = GREEDY) -> None:
         super().__init__(exploration)
-        self.network = network
+        self.network, self._running = network, RunningQ(network)
 
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Q [B, K], and the candidates inside the support of the ranker."""
-        q_BK, utility_BK = self.network.q_values(state, candidates.item_id)
+        q_BK, utility_BK = self._running.q_values(state, candidates.item_id)
         require_finite_q(q_BK, utility_BK, candidates.mask, state.step)
         ratio = self.network.config.support_ratio
         return q_BK, support_mask(utility_BK, candidates.mask, ratio)

@@ -114,9 +114,13 @@ class QNetwork(nn.Module):
             logits_BKH = self.frozen.score(encoding.frozen, item_id, snapshot)
             utility_BK = utility(logits_BKH, self.weights_H)
         features = self.trunk.features(encoding.trunk, self.trunk.item_vectors(item_id, snapshot))
-        residual_BK = self.residual(features)[..., 0] * self.config.residual_scale
+        return self.q_of(features, utility_BK), utility_BK
+
+    def q_of(self, features_BKM: Tensor, utility_BK: Tensor) -> Tensor:
+        """Q [B, K] of the trunk's last hidden layer."""
+        residual_BK = self.residual(features_BKM)[..., 0] * self.config.residual_scale
         base_BK = utility_BK if self.config.bootstrap else torch.zeros_like(utility_BK)
-        return base_BK + residual_BK, utility_BK
+        return base_BK + residual_BK
 
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""

@@ -25,7 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recomind.ranker.model import SessionRanker, user_numbers
+from recomind.ranker.history import tallies
+from recomind.ranker.model import SessionRanker, UserParts
+from recomind.ranker.users import RunningUsers
+from recomind.streams import hash_int64
 from recomind.types import Ranker, SessionState
 
 _EVENT_FIELDS = (
@@ -47,9 +50,10 @@ class EventCache:
 
     def __init__(self, encode: Encode, sources: Callable[[], Iterable[object]]) -> None:
         self._encode, self._sources = encode, sources
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Encode the next state as a whole."""
         self._stamp: list[tuple[object, int]] = []
         self._fields: tuple[Tensor, ...] = ()
         self._step_B = torch.zeros(0)
@@ -71,6 +75,8 @@ class EventCache:
         be anything finite, and 0 where `encode` gives 0.
         """
         fields, stamp = tuple(getattr(state, name) for name in _EVENT_FIELDS), self._stamped()
+        if 0 < len(state.step) < len(self._step_B) and _same_stamp(stamp, self._stamp):
+            self._narrow(state, fields)
         if not self._comparable(fields) or not _same_stamp(stamp, self._stamp):
             self._fill(state)
         elif not self._is_same(fields, state.step):
@@ -88,6 +94,24 @@ class EventCache:
             else:
                 found.append((source, 0))
         return found
+
+    def _narrow(self, state: SessionState, fields: tuple[Tensor, ...]) -> None:
+        """Keep only the places of the sessions that `state` still holds, found by their items.
+
+        Sessions leave a rollout as they end. A place found wrongly costs time alone: what stands
+        there is compared like all else.
+        """
+        kept_B, now_A = _trace(self._fields[0][:, 1:]), _trace(fields[0][:, :-1])
+        ordered, order = kept_B.sort(stable=True)
+        place_A = order[torch.searchsorted(ordered, now_A).clamp_(max=len(order) - 1)]
+        if 2 * int((kept_B[place_A] == now_A).sum()) <= len(place_A):
+            return
+        if self._versions != [tensor._version for tensor in (*self._fields, self._step_B)]:
+            return
+        self._fields = tuple(field[place_A] for field in self._fields)
+        self._step_B = self._step_B[place_A]
+        self._rings = tuple(ring.index_select(0, place_A) for ring in self._rings)
+        self._versions = [tensor._version for tensor in (*self._fields, self._step_B)]
 
     def _comparable(self, fields: tuple[Tensor, ...]) -> bool:
         """Whether what is kept is of states of this shape, and nobody wrote into them."""
@@ -156,6 +180,12 @@ class EventCache:
         return other_B.nonzero()[:, 0]
 
 
+def _trace(item_id_BL: Tensor) -> Tensor:
+    """[B] int64: sessions of other items have another, but for coincidence."""
+    place_L = torch.arange(item_id_BL.shape[1], device=item_id_BL.device)
+    return (item_id_BL * hash_int64(place_L)).sum(1)
+
+
 def _same_stamp(ours: list[tuple[object, int]], theirs: list[tuple[object, int]]) -> bool:
     return len(ours) == len(theirs) and all(
         one is other and version == other_version
@@ -189,17 +219,30 @@ class RunningEncodings:
     def __init__(self, rankers: Sequence[Ranker]) -> None:
         self.rankers = list(rankers)
         self._events = EventCache(self._encode, self._sources)
+        self._users: list[RunningUsers] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rankers": self.rankers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["rankers"])
+
+    def forget(self) -> None:
+        """Encode the next state as a whole: what follows then depends on that state alone."""
+        self._events.forget()
+        self._users = []
 
     def encode_state(self, state: SessionState) -> list[Any]:
         """One encoding a ranker, each as its `encode_state` would give; good until the next."""
         own, encodings = self._own(), []
         rings = iter(self._events.at(state) if own else ())
-        numbers = user_numbers(state) if own else None
+        told_BT = tallies(state) if own else torch.zeros(0)
         for ranker in self.rankers:
             if any(ranker is one for one in own):
                 assert isinstance(ranker, SessionRanker)
                 events = (next(rings), next(rings), next(rings))
-                encodings.append(ranker.encoding_of(state, *events, self._events.first, numbers))
+                of_users = self._users_of(ranker, told_BT)
+                encodings.append(ranker.encoding_of(state, *events, self._events.first, of_users))
             else:
                 encodings.append(ranker.encode_state(state))
         return encodings
@@ -209,6 +252,15 @@ class RunningEncodings:
         for ranker in self._own():
             if ranker.memo is not None and item_id.numel() <= ranker.config.max_table_items:
                 ranker.memo.know(item_id)
+
+    def _users_of(self, ranker: SessionRanker, told_BT: Tensor) -> UserParts:
+        """Its layers over the user, given the tallies, which are the same for all rankers."""
+        found = next((users for users in self._users if users.ranker is ranker), None)
+        if found is None:
+            found = RunningUsers(ranker)
+            self._users.append(found)
+        users = found
+        return lambda state, pooled: users.of_tallies(state, pooled, told_BT)
 
     def _own(self) -> list[SessionRanker]:
         """Those whose events can be kept."""

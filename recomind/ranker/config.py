@@ -18,6 +18,13 @@ class ExternalKind(Enum):
     lightgbm = "lightgbm"
 
 
+class RefitOn(Enum):
+    """Which logs a later round's ranker is fitted to, from fresh weights."""
+
+    own = "own"  # those that policies of this run have collected, without the first logger's
+    all = "all"  # of all rounds
+
+
 class OutputKind(Enum):
     """What an external model returns."""
 
@@ -74,14 +81,14 @@ class RankerConfig:
     num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
     checks_per_epoch: int = 2  # judgements by the calibration split, of which the best is kept
     patience: int = 6  # judgements without a gain after which training stops
-    refit_epochs: int = 2  # when warm-started from the previous round
+    refit_on: RefitOn = RefitOn.own  # the rounds that a later round's ranker learns from
     max_block_events: int = 250_000  # events of the log in memory at once
     max_table_items: int = 5_000_000  # item vectors are precomputed up to this many items
 
     def __post_init__(self) -> None:
         at_least = dict.fromkeys(
             ("num_members", "history_length", "recent_length", "num_heads", "dim", "hidden",
-             "id_dim", "num_bins", "id_buckets", "batch_size", "num_epochs", "refit_epochs",
+             "id_dim", "num_bins", "id_buckets", "batch_size", "num_epochs",
              "checks_per_epoch", "patience", "max_block_events"), 1,
         ) | dict.fromkeys(("num_nearest", "num_layers", "max_table_items"), 0)  # fmt: skip
         for name, least in at_least.items():

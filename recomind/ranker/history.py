@@ -85,6 +85,11 @@ def tallies(state: SessionState) -> Tensor:
     return torch.cat([last, *means, num], dim=-1)
 
 
+def yes_no_tallies(num_tasks: int) -> list[int]:
+    """Which of the `tallies` are 0 or 1: the feedback of the last events."""
+    return [n * (num_tasks + 1) + h for n in range(_NUM_LAST) for h in range(num_tasks)]
+
+
 class DecayPool(nn.Module):
     """Sums of events under learned exponential decays, over the session and over all."""
 

@@ -19,6 +19,7 @@ are additive in each number (Wide & Deep, Cheng et al., 2016). The rest is ours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
@@ -44,6 +45,10 @@ from recomind.ranker.numbers import PiecewiseLinear
 from recomind.types import Catalogue, SessionState
 
 _SIZE_STEP = 1024
+
+# (state [B], pooled events [B, S]) -> the state part of the scoring network's first layer [B, M],
+# and of the logits [B, H].
+UserParts = Callable[[SessionState, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(slots=True)
@@ -240,7 +245,7 @@ class SessionRanker(nn.Module):
 
     def encoding_of(
         self, state: SessionState, event_BLD: Tensor, keys_BLD: Tensor, values_BLD: Tensor,
-        first: int = 0, numbers_BU: Tensor | None = None,
+        first: int = 0, of_users: UserParts | None = None,
     ) -> StateEncoding:  # fmt: skip
         """The encoding of `state` [B], given its events in context, their keys and values.
 
@@ -250,22 +255,28 @@ class SessionRanker(nn.Module):
             keys_BLD: the same.
             values_BLD: the same.
             first: 0 for events in their order.
-            numbers_BU: `user_numbers` of the state, where they are known.
+            of_users: the layers over pool, user and progress, where their static part is kept.
         """
-        user = self.users(user_numbers(state) if numbers_BU is None else numbers_BU)
-        parts = [self.pool(event_BLD, state, first), user, progress_features(state)]
+        layers = self._over_users if of_users is None else of_users
+        hidden_BM, wide_BH = layers(state, self.pool(event_BLD, state, first))
         bias_BL = self._bias(state)
         if first and bias_BL.shape[1] > self.config.recent_length:  # old and recent stand apart
             keys_BLD, values_BLD = keys_BLD.roll(-first, 1), values_BLD.roll(-first, 1)
         elif first:
             bias_BL = bias_BL.roll(first, 1)
         return StateEncoding(
-            hidden_BM=self.state(torch.cat(parts, dim=-1)),
-            wide_BH=self.wide_user(user),
+            hidden_BM=hidden_BM,
+            wide_BH=wide_BH,
             keys_BLD=keys_BLD,
             values_BLD=values_BLD,
             bias_BL=bias_BL,
         )
+
+    def _over_users(self, state: SessionState, pooled_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """The state part of the scoring network's first layer [B, M], and of the logits [B, H]."""
+        user = self.users(user_numbers(state))
+        parts = torch.cat([pooled_BS, user, progress_features(state)], dim=-1)
+        return self.state(parts), self.wide_user(user)
 
     @property
     def events_stand_alone(self) -> bool:
@@ -326,15 +337,23 @@ class SessionRanker(nn.Module):
     def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
         """Calibrated logits [B, K, H] of `item_id` [B, K]; `encoding` is a `StateEncoding`."""
         items = self.encode_items(item_id, snapshot)
-        logits = self.head(self._joint(encoding, items))
+        return self.logits(self.joint(encoding, items), encoding, items)
+
+    def logits(self, joint_BKM: Tensor, encoding: StateEncoding, items: ItemEncoding) -> Tensor:
+        """Calibrated logits [B, K, H] of the last hidden layer."""
+        logits = self.head(joint_BKM)
         return self.calibration(logits.add_(items.wide).add_(encoding.wide_BH[:, None]))
 
     def features(self, encoding: StateEncoding, item_BKD: Tensor) -> Tensor:
         """The last hidden layer [B, K, M], on which heads stand, from items' vectors."""
-        unit, part = self._unit(item_BKD), self.item_part(item_BKD)
-        return self._joint(encoding, ItemEncoding(item_BKD, unit, part, item_BKD))
+        return self.joint(encoding, self.half_of_vectors(item_BKD))
 
-    def _joint(self, encoding: StateEncoding, items: ItemEncoding) -> Tensor:
+    def half_of_vectors(self, item_BKD: Tensor) -> ItemEncoding:
+        """The item half of the last hidden layer, `wide` apart, from items' vectors."""
+        unit, part = self._unit(item_BKD), self.item_part(item_BKD)
+        return ItemEncoding(item_BKD, unit, part, item_BKD)
+
+    def joint(self, encoding: StateEncoding, items: ItemEncoding) -> Tensor:
         """The last hidden layer [B, K, M].
 
         Sums go into the products that they follow (`addmm`, `baddbmm`): between them, additions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +49,22 @@ class PiecewiseLinear(nn.Module):
     def width(self) -> int:
         """Numbers that come out, F * (Q + 1)."""
         return self.num_features * (self.num_bins + 1)
+
+    @torch.no_grad()
+    def only(self, features: list[int]) -> PiecewiseLinear:
+        """The encoding of some of the features alone, with the bins of this one."""
+        few = PiecewiseLinear(len(features), self.num_bins).to(self.low.device)
+        for name, buffer in few.named_buffers():
+            buffer.copy_(getattr(self, name)[features])
+        return few
+
+    def columns(self, features: list[int]) -> list[int]:
+        """Which of the numbers that come out are of `features`, in the order of `only`."""
+        first = self.num_features
+        steps = [
+            range(first + f * self.num_bins, first + (f + 1) * self.num_bins) for f in features
+        ]
+        return [*features, *chain.from_iterable(steps)]
 
     @torch.no_grad()
     def fit(self, values: Tensor) -> None:

@@ -24,6 +24,9 @@ class SimulatorConfig:
     pessimism: Pessimism = Pessimism.minimum  # towards less reward and earlier leaving
     deviation_k: float = 1.0  # k of `deviation`
     gate: bool = True  # False: the response is the ranker's alone, without fatigue
+    # Responses are calibrated on decisions of later days that are known to be chance, where there
+    # are enough of them: what a logger chose by what it knew looks better than it is for others.
+    calibrate_exploring: bool = True
     # A session is cut where the members' expected rewards of the shown item lie further apart
     # than this (largest - smallest, in units of reward); 0 never cuts.
     uncertainty_stop: float = 0.0

@@ -121,6 +121,11 @@ class BatchedSessions(ABC):
         over = self._state.step >= self.horizon
         truncated = valid & ~terminated & (over | self._cut(hidden) if self.cuts_early else over)
         reward = (response.feedback.float() @ self.reward_weights_H) * valid
+        expected, leave_rate = reward, terminated.float()
+        if response.feedback_rate is not None:
+            expected = (response.feedback_rate @ self.reward_weights_H) * valid
+        if response.leave_rate is not None:
+            leave_rate = response.leave_rate * valid
         if self._auto_reset and not bool(valid.all()):
             self._restart(~valid)
         self._ended = terminated | truncated | (self._ended & (not self._auto_reset))
@@ -128,6 +133,8 @@ class BatchedSessions(ABC):
             state=self._state,
             response=response,
             reward=reward,
+            expected_reward=expected,
+            leave_rate=leave_rate,
             terminated=terminated,
             truncated=truncated,
             valid=valid,

@@ -20,14 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
-from recomind.ranker import predict
+from recomind.ranker import Calibration, predict
 from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
+from recomind.simulation.exploring import unconfounded_rows
 from recomind.simulation.summary import summarise, summary_size
 from recomind.streams import make_generator
 from recomind.types import Ranker
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of outputs, context, labels
+LEAST_PROBABILITY = 1e-6  # that a calibration tells from 0
+_FEW_EXPLORING = 200  # rows below which nothing is calibrated on them
 _OPEN_GATE = 4.0  # logit at which a gate starts: .98
 _FEW_OUTCOMES = 50  # later events of either outcome below which a hazard is not calibrated
 
@@ -219,6 +222,18 @@ def joint_feedback(probability_BH: Tensor, uniforms_BH: Tensor, couplings: Seque
     return torch.stack(columns, dim=1)
 
 
+def joint_rate(probability_BH: Tensor, couplings: Sequence[int]) -> Tensor:
+    """[B, H]: how often each feedback occurs among those that `joint_feedback` draws."""
+    rate_BH, p_view = probability_BH.clone(), probability_BH[:, 0]
+    for h in range(1, probability_BH.shape[1]):
+        match couplings[h]:
+            case Coupling.with_view:
+                rate_BH[:, h] = torch.minimum(probability_BH[:, h], p_view)
+            case Coupling.without_view:
+                rate_BH[:, h] = torch.minimum(probability_BH[:, h], 1 - p_view)
+    return rate_BH
+
+
 def task_couplings(labels: Tensor) -> list[int]:
     """The `Coupling` of each task with the first one, from logged labels [R, H].
 
@@ -239,3 +254,41 @@ def task_couplings(labels: Tensor) -> list[int]:
         else:
             couplings.append(int(Coupling.independent))
     return couplings
+
+
+@torch.no_grad()
+def fit_exploring(
+    rankers: Sequence[Ranker], gates: Sequence[SummaryNet], dataset: SessionDataset, later: Tensor
+) -> list[Calibration]:
+    """Calibration of each member's gated probabilities where the logger knew nothing more.
+
+    A logger shows an item to those whom it expects to like it, by what it knows of them; a model
+    of its log believes that everybody would. Unconfounded rows are free of that. Ours.
+
+    Args:
+        rankers: the members.
+        gates: one a ranker, or none.
+        dataset: the log.
+        later: [R] rows of later days, from which those are taken.
+
+    Returns:
+        One a member; none where there are fewer than 200 such rows.
+    """
+    rows = later[unconfounded_rows(dataset, later)]
+    if len(rows) < _FEW_EXPLORING:
+        return []
+    summary = summaries(dataset, rows, after=False) if gates else None
+    found = []
+    for index, ranker in enumerate(rankers):
+        logits, labels = predict(ranker, dataset, rows)
+        if summary is not None:
+            gated = logits.sigmoid() * gates[index](summary).sigmoid()
+            logits = torch.logit(gated, eps=LEAST_PROBABILITY)
+        found.append(Calibration(logits.shape[1]))
+        found[-1].fit(logits, labels)
+    return found
+
+
+def calibrated(calibration: Calibration, probability: Tensor) -> Tensor:
+    """Probabilities [..., H] mapped by a calibration of logits."""
+    return calibration(torch.logit(probability, eps=LEAST_PROBABILITY)).sigmoid()

@@ -29,6 +29,11 @@ class RunningSessions:
         same = len(rankers) == len(self.rankers) and self.catalogue is catalogue
         return same and all(a is b for a, b in zip(rankers, self.rankers, strict=True))
 
+    def forget(self) -> None:
+        """Encode the next state as a whole."""
+        self._encodings.forget()
+        self._parts.forget()
+
     def know_items(self, states: SessionState) -> None:
         """Keep the item halves of the events of `states` [S], that sessions begin from."""
         self._encodings.know_items(states.history_item_id)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
-from recomind.ranker import tasks_of
+from recomind.ranker import Calibration, tasks_of
 from recomind.simulation.config import Pessimism
 from recomind.simulation.dwell import DwellModel
 from recomind.simulation.environment import (
@@ -26,7 +26,7 @@ from recomind.simulation.environment import (
     append_event,
 )
 from recomind.simulation.finite import require_finite_probabilities
-from recomind.simulation.response import SummaryNet, joint_feedback
+from recomind.simulation.response import SummaryNet, calibrated, joint_feedback, joint_rate
 from recomind.simulation.running import RunningSessions
 from recomind.simulation.summary import summarise
 from recomind.simulation.trees import TreeModels
@@ -112,6 +112,8 @@ class FittedSessions(BatchedSessions):
         hazard = self.hazard(self._after)
         require_finite_probabilities(hazard[None, :, None], _LEAVING, state.step)
         response.left = draws[:, num_tasks + 1] < hazard
+        response.feedback_rate = joint_rate(probability, self.couplings)
+        response.leave_rate = hazard
         return response, hidden
 
     def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
@@ -127,6 +129,7 @@ class LearnedSimulator(FittedSessions):
         rankers: the ensemble, all of the same tasks in the same order.
         gates: one a ranker, logits [B, H] from the summary of a state; None for open ones.
         hazards: hazard networks, logits [B, 1] from the summary after an event.
+        calibrations: one a ranker, of its gated probabilities on exploring rows; None for none.
         pessimism: how the ensemble's disagreement turns into a worse probability.
         deviation_k: `k` of `Pessimism.deviation`.
         uncertainty_stop: a session is truncated after an event at which the members' expected
@@ -144,6 +147,7 @@ class LearnedSimulator(FittedSessions):
         gates: Sequence[SummaryNet] | None,
         hazards: Sequence[SummaryNet],
         *,
+        calibrations: Sequence[Calibration] | None = None,
         pessimism: Pessimism = Pessimism.minimum,
         deviation_k: float = 1.0,
         uncertainty_stop: float = 0.0,
@@ -159,6 +163,7 @@ class LearnedSimulator(FittedSessions):
         )
         self.rankers, self.hazards = list(rankers), list(hazards)
         self.gates = None if gates is None else list(gates)
+        self.calibrations = None if calibrations is None else list(calibrations)
         self.pessimism, self.deviation_k = pessimism, deviation_k
         self.uncertainty_stop = uncertainty_stop
         self._kept: RunningSessions | None = None
@@ -199,10 +204,14 @@ class LearnedSimulator(FittedSessions):
                 for ranker, encoding in zip(self.rankers, self._encodings(state), strict=True)
             ]
         )
-        if self.gates is None:
+        if self.gates is not None:
+            summary = self._summary(state)
+            gates = [gate(summary).sigmoid() for gate in self.gates]
+            members_EBH = members_EBH * torch.stack(gates)
+        if self.calibrations is None:
             return members_EBH
-        summary = self._summary(state)
-        return members_EBH * torch.stack([gate(summary).sigmoid() for gate in self.gates])
+        maps = zip(self.calibrations, members_EBH, strict=True)
+        return torch.stack([calibrated(one, p_BH) for one, p_BH in maps])
 
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
         """[B, H]: pessimistic in the tasks that the reward weighs, the mean in the others."""
@@ -239,6 +248,21 @@ class LearnedSimulator(FittedSessions):
             self._kept = RunningSessions(self.rankers, self.catalogue)
             self._kept.know_items(self.starts)
         return self._kept
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Tensors from which `set_state` continues exactly, here or in another process."""
+        self._forget()
+        return super().get_state()
+
+    def set_state(self, tensors: Mapping[str, Tensor], *, auto_reset: bool = True) -> SessionState:
+        """Continue where `get_state` was taken."""
+        self._forget()
+        return super().set_state(tensors, auto_reset=auto_reset)
+
+    def _forget(self) -> None:
+        """What is kept of running sessions is rounded otherwise than what is computed anew."""
+        if self._kept is not None:
+            self._kept.forget()
 
     def _worse(self, members_E: Tensor, sign: Tensor) -> Tensor:
         """Mean over members moved against `sign` (1: less is worse; -1: more; 0: the mean)."""

@@ -19,12 +19,13 @@ from recomind.artifacts import (
 )
 from recomind.data import SessionDataset, TableCatalogue
 from recomind.errors import SchemaError
-from recomind.ranker import load_rankers, load_weights, quality, trunk_of
+from recomind.ranker import Calibration, load_rankers, load_weights, quality, trunk_of
 from recomind.simulation.config import Pessimism, SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
 from recomind.simulation.environment import state_from, state_tensors
 from recomind.simulation.response import (
     SummaryNet,
+    fit_exploring,
     fit_gate,
     fit_leave,
     summaries,
@@ -68,6 +69,8 @@ def fit_simulator(
         fit_gate(r, dataset, rows, later, config, seed + i)
         for i, r in enumerate(rankers if config.gate else [])
     ]
+    exploring = config.calibrate_exploring
+    calibrations = fit_exploring(rankers, gates, dataset, later) if exploring else []
     hazards = [fit_leave(dataset, rows, later, config, seed + i) for i in range(len(rankers))]
     labels = dataset.labels(rows)
     starts = _starts(dataset, dataset.session_starts("train", holdout=False), config, seed)
@@ -77,12 +80,13 @@ def fit_simulator(
     manifest.extra |= _extra(dataset, config) | {
         "couplings": task_couplings(labels),
         "num_members": len(rankers),
+        "calibrated": bool(calibrations),
     }
     with write_artifact(folder, manifest) as staging:
         _save_states(staging / _STARTS, starts)
         dwell = fit_dwell(dataset, rows, later, config, seed)
         save_tensors(staging / _DWELL, dwell.state_dict())
-        for name, nets in (("gate", gates), ("hazard", hazards)):
+        for name, nets in (("gate", gates), ("hazard", hazards), ("response", calibrations)):
             for index, net in enumerate(nets):
                 save_tensors(staging / f"{name}_{index}.safetensors", net.state_dict())
     return metrics
@@ -99,17 +103,21 @@ def load_simulator(
     num_inputs = summary_size(
         len(extra["tasks"]), extra["num_user_features"], len(catalogue.dense_names)
     )
-    gates, hazards = [], []
+    gates, hazards, calibrations = [], [], []
     for index in range(extra["num_members"]):
         hazards.append(SummaryNet(num_inputs, 1, config.hidden))
         if config.gate:
             gates.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
             load_weights(gates[-1], folder / f"gate_{index}.safetensors")
         load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
+        if extra["calibrated"]:
+            calibrations.append(Calibration(len(extra["tasks"])))
+            load_weights(calibrations[-1], folder / f"response_{index}.safetensors")
     return LearnedSimulator(
         rankers,
         [g.eval() for g in gates] if config.gate else None,
         [h.eval() for h in hazards],
+        calibrations=calibrations or None,
         pessimism=config.pessimism if pessimism is None else pessimism,
         deviation_k=config.deviation_k if deviation_k is None else deviation_k,
         uncertainty_stop=config.uncertainty_stop,

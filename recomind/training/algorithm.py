@@ -1,4 +1,4 @@
-"""SessionDQN: Q-learning on lock-step sessions as an RLlib algorithm (new API stack)."""
+"""Learning on lock-step sessions as RLlib algorithms (new API stack); SessionDQN is one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import math
 import time
 from typing import Any, cast
 
+import numpy as np
+import torch
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.policy.sample_batch import MultiAgentBatch
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     LEARNER_RESULTS,
@@ -20,6 +23,7 @@ from recomind.errors import RecomindError
 from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.columns import to_batch
 from recomind.training.loss import METRICS
+from recomind.training.prioritised import PrioritisedReplay, draw_across, note_errors
 from recomind.training.problem import SessionProblem
 from recomind.training.replay import sample_across
 from recomind.training.resume import ResumableAlgorithm
@@ -29,13 +33,10 @@ from recomind.training.rows import SessionRows
 _RESTART_S = 120.0  # a process that starts again imports torch and Ray first
 
 
-class SessionDQN(ResumableAlgorithm):
-    """Simulate, remember, learn, send the weights back."""
+class SessionAlgorithm(ResumableAlgorithm):
+    """Simulate, remember, learn, send the weights back: what every algorithm does here."""
 
-    @classmethod
-    def get_default_config(cls) -> SessionDQNConfig:
-        """Without a problem; call `.session()` on it."""
-        return SessionDQNConfig()
+    metric_names: tuple[str, ...] = METRICS  # of the scalars that its loss reports
 
     def setup(self, config: Any) -> None:
         """Build runners, learners and replays; called by RLlib."""
@@ -88,20 +89,12 @@ class SessionDQN(ResumableAlgorithm):
         for part in rows:
             self._replays[max(0, part.runner - 1)].add(part)
             self.num_env_steps += part.env_steps()
+            self.note_staleness(part)
             self._returns.extend(part.returns)
 
     def _learn(self) -> None:
-        """Catch up with the updates that are due."""
-        behind = self.num_env_steps - self.settings.learning_starts
-        due = behind // self.settings.env_steps_per_update - self.num_updates
-        if not any(len(replay) for replay in self._replays):
-            return
-        for _ in range(due):
-            batch = sample_across(self._replays, self.settings.batch_size, self._generator)
-            self.learners.update(
-                batch=to_batch(batch, numpy=self.learner is None), _no_metrics_reduce=True
-            )
-            self.num_updates += 1
+        """Learn from what has been simulated."""
+        raise NotImplementedError
 
     def sync_weights(self) -> None:
         """Blocking: every runner holds the newest weights and counters when this returns.
@@ -135,9 +128,10 @@ class SessionDQN(ResumableAlgorithm):
         take: Any = lambda learner: learner.take_metrics()  # noqa: E731, RLlib's type is narrower
         found: Any = self.learners.foreach_learner(take)
         each = [result.get() for result in found]
-        means = {k: sum(m.get(k, math.nan) for m in each) / len(each) for k in METRICS}
+        means = {k: sum(m.get(k, math.nan) for m in each) / len(each) for k in self.metric_names}
         returns, self._returns = self._returns, []
         means["simulated_return"] = sum(returns) / len(returns) if returns else math.nan
+        means |= self.take_staleness()
         self.report = means | {"env_steps": self.num_env_steps, "updates": self.num_updates}
         for name, value in self.report.items():
             self.metrics.log_value((LEARNER_RESULTS, name), value, window=1)
@@ -159,3 +153,42 @@ class SessionDQN(ResumableAlgorithm):
             part = "target" if averaged else "network"
             load_trainable(self._copy, self._weights(inference_only=not averaged)[part])
         return self._copy
+
+
+class SessionDQN(SessionAlgorithm):
+    """Q-learning from a replay: see `recomind.training.loss`."""
+
+    @classmethod
+    def get_default_config(cls) -> SessionDQNConfig:
+        """Without a problem; call `.session()` on it."""
+        return SessionDQNConfig()
+
+    def _learn(self) -> None:
+        """Catch up with the updates that are due."""
+        behind = self.num_env_steps - self.settings.learning_starts
+        due = behind // self.settings.env_steps_per_update - self.num_updates
+        if not any(len(replay) for replay in self._replays):
+            return
+        for _ in range(due):
+            if self.settings.prioritised > 0:
+                self._update_prioritised()
+            else:
+                batch = sample_across(self._replays, self.settings.batch_size, self._generator)
+                self._update(to_batch(batch, numpy=self.learner is None))
+
+    def _update(self, batch: MultiAgentBatch) -> None:
+        self.learners.update(batch=batch, _no_metrics_reduce=True)
+        self.num_updates += 1
+
+    def _update_prioritised(self) -> None:
+        batch, weight, drawn = draw_across(
+            cast(list[PrioritisedReplay], self._replays),
+            self.settings.batch_size,
+            self._generator,
+            self.settings.importance(self.num_env_steps),
+        )
+        self._update(to_batch(batch, numpy=self.learner is None, weight=weight))
+        ask: Any = lambda learner: learner.td_error()  # noqa: E731, RLlib's type is narrower
+        found: Any = self.learners.foreach_learner(ask)  # in the order in which a batch is split
+        errors = [torch.from_numpy(np.array(result.get())) for result in found]
+        note_errors(drawn, torch.cat(errors))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from recomind.errors import ConfigError
+from recomind.errors import ConfigError, did_you_mean
 from recomind.training.config import TrainingConfig
 from recomind.training.learner import SessionLearner
 from recomind.training.problem import SessionProblem
@@ -25,6 +26,7 @@ class SessionDQNConfig(AlgorithmConfig):
         self.session_problem: SessionProblem | None = None
         self.session_settings = TrainingConfig()
         self.session_seed = 0
+        self.session_changes: dict[str, Any] = {}  # to the settings, by name; Tune draws them
         self.env_runner_cls = SessionRunner
         self.create_local_env_runner = False  # RLlib makes one anyway where there is no other
         self._dont_auto_sync_env_runner_states = True  # ours blocks and is verified
@@ -43,8 +45,29 @@ class SessionDQNConfig(AlgorithmConfig):
         self.num_gpus_per_learner = int(settings.device == "cuda")
         return self
 
+    def tuned(self, **changes: Any) -> Self:
+        """Let Tune draw settings: `config.tuned(learning_rate=tune.loguniform(1e-4, 1e-2))`.
+
+        They are `session_changes` in Tune's results and in the mutations of its schedulers.
+
+        Raises:
+            ConfigError: a setting that does not exist.
+        """
+        known = [field.name for field in dataclasses.fields(self.session_settings)]
+        for name in changes:
+            if name not in known:
+                raise ConfigError(f"unknown setting {name!r}: {did_you_mean(name, known)}")
+        self.session_changes = self.session_changes | changes
+        return self
+
     def validate(self) -> None:
-        """Also refuse to run without a problem."""
+        """Also take over what Tune has drawn, and refuse to run without a problem."""
+        if self.session_changes and self.session_problem is not None:
+            self.session(
+                problem=self.session_problem,
+                settings=dataclasses.replace(self.session_settings, **self.session_changes),
+                seed=self.session_seed,
+            )
         super().validate()
         if self.session_problem is None:
             raise ConfigError("no problem to train on", mend="call .session(problem=...)")

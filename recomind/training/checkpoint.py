@@ -7,17 +7,22 @@ name and renamed, so the newest folder that reads back whole is where a run goes
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from recomind.artifacts import (
+    FORMAT_VERSION,
+    MANIFEST,
     Manifest,
     load_tensors,
     read_manifest,
@@ -26,9 +31,11 @@ from recomind.artifacts import (
     write_json,
 )
 from recomind.errors import ArtifactError
+from recomind.types import Catalogue
 
 KIND = "training_checkpoint"
 _TENSORS, _TREE = "tensors.safetensors", "tree.json"
+_NUM_PROBED = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -68,16 +75,60 @@ def unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def save_checkpoint(
-    folder: Path, iteration: int, state: dict[str, Any], config: dict[str, Any], seed: int
+    folder: Path,
+    iteration: int,
+    state: dict[str, Any],
+    config: dict[str, Any],
+    seed: int,
+    inputs: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the state after `iteration`; half a checkpoint never exists."""
+    """Write the state after `iteration`; half a checkpoint never exists.
+
+    Args:
+        folder: of all checkpoints of the run.
+        iteration: the last that is done.
+        state: numbers, strings and arrays, nested.
+        config: settings that the run may be continued with.
+        seed: of the run.
+        inputs: name -> identity of what is trained on.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        ArtifactError: it cannot be written, such as on a full disk; earlier ones stay as they are.
+    """
     path = Path(folder) / f"iteration-{iteration:08d}"
-    manifest = Manifest(kind=KIND, seed=seed, config=config, extra={"iteration": iteration})
-    with write_artifact(path, manifest) as staging:
-        tensors: dict[str, Tensor] = {}
-        write_json(staging / _TREE, flatten(state, tensors))
-        save_tensors(staging / _TENSORS, tensors)
+    manifest = Manifest(
+        kind=KIND,
+        seed=seed,
+        config=config,
+        inputs=dict(inputs or {}),
+        extra={"iteration": iteration},
+    )
+    try:
+        with write_artifact(path, manifest) as staging:
+            tensors: dict[str, Tensor] = {}
+            write_json(staging / _TREE, flatten(state, tensors))
+            save_tensors(staging / _TENSORS, tensors)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            "a checkpoint cannot be written; those before it are whole",
+            got=f"{path}: {error}",
+            mend="make room on the disk; the same command goes on from the last checkpoint",
+        ) from error
     return path
+
+
+def catalogue_identity(catalogue: Catalogue) -> str:
+    """Sha256 over a catalogue's shape and the features of 1,024 items spread over it."""
+    num = catalogue.num_items
+    features = catalogue.features(torch.arange(0, num, max(1, num // _NUM_PROBED)))
+    shape = [num, catalogue.dense_names, catalogue.categorical_names, catalogue.vocab_sizes]
+    digest = hashlib.sha256(json.dumps(shape).encode())
+    for tensor in (features.dense, features.categorical):
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_checkpoint(path: Path) -> tuple[Manifest, dict[str, Any]]:
@@ -95,8 +146,13 @@ def load_checkpoint(path: Path) -> tuple[Manifest, dict[str, Any]]:
 
 
 def load_newest(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
-    """The newest whole checkpoint, or None; damaged ones are passed over with a warning."""
+    """The newest whole checkpoint, or None; damaged ones are passed over with a warning.
+
+    Raises:
+        ArtifactError: it is whole, but of another format version.
+    """
     for path in reversed(_paths(folder)):
+        _refuse_other_version(path)
         try:
             return load_checkpoint(path)
         except ArtifactError as error:
@@ -104,9 +160,25 @@ def load_newest(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
     return None
 
 
+def _refuse_other_version(path: Path) -> None:
+    """Damage is passed over, but a run of another version must not be begun anew in silence."""
+    try:
+        found = json.loads((path / MANIFEST).read_text())
+        version = found.get("format_version", FORMAT_VERSION)
+    except (OSError, ValueError, AttributeError):
+        return
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            "checkpoint of another format version",
+            got=f"{version} in {path}",
+            expected=FORMAT_VERSION,
+            mend=f"go on with the version that wrote it, or remove {path.parent} and start anew",
+        )
+
+
 def keep_newest(folder: Path, num: int) -> None:
-    """Remove all but the `num` newest checkpoints."""
-    for path in _paths(folder)[:-num]:
+    """Remove all but the `num` newest checkpoints, and what a killed writer left."""
+    for path in [*_paths(folder)[:-num], *Path(folder).glob(".iteration-*.tmp")]:
         shutil.rmtree(path)
 
 

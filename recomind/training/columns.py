@@ -11,12 +11,20 @@ from torch import Tensor
 from recomind.types import Candidates, SessionState, Transition
 
 _NESTED = {"state": SessionState, "next_state": SessionState, "next_candidates": Candidates}
+WEIGHT = "weight"
 _PLAIN = ("item_id", "log_propensity", "reward", "discount")
 
 
-def to_batch(transition: Transition, *, numpy: bool) -> MultiAgentBatch:
-    """RLlib's batch of `transition` [B]; as numpy arrays where it goes to another process."""
+def to_batch(
+    transition: Transition, *, numpy: bool, weight: Tensor | None = None
+) -> MultiAgentBatch:
+    """RLlib's batch of `transition` [B]; as numpy arrays where it goes to another process.
+
+    `weight` [B] is what each transition counts in the loss; all the same where it is None.
+    """
     columns = {name: getattr(transition, name) for name in _PLAIN}
+    if weight is not None:
+        columns[WEIGHT] = weight
     for prefix in _NESTED:
         for name, value in getattr(transition, prefix).to_tensordict().items():
             columns[f"{prefix}.{name}"] = value

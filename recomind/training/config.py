@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recomind.errors import ConfigError
+from recomind.training.actor_critic.config import ActorCriticConfig
 
 _POSITIVE = (
     *("n_step", "batch_size", "num_sessions", "rollout_length", "steps_per_iteration"),
@@ -18,24 +19,28 @@ _NOT_NEGATIVE = (
 
 @dataclass(kw_only=True, slots=True)
 class TrainingConfig:
-    """How a policy is trained by Q-learning inside an environment."""
+    """How a policy is trained inside an environment."""
 
-    gamma: float = 0.98  # discount per event, in [0, 1)
+    algorithm: str = "dqn"  # "dqn" (Q-learning from a replay) or "actor_critic" (on-policy)
+    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)  # of that one alone
+    gamma: float = 0.95  # discount per event, in [0, 1)
     n_step: int = 3  # events summed before bootstrapping
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 256  # transitions per update, over all learners
     max_grad_norm: float = 10.0  # gradients are scaled down to this norm
-    target_rate: float = 0.01  # share by which each update moves the target; 0 for copies
+    target_rate: float = 0.02  # share by which each update moves the target; 0 for copies
     target_update_every: int = 200  # updates between copies, where target_rate is 0
     target_subset_size: int = 32  # candidates kept at s' for the max; 0 keeps the whole pool
 
-    num_env_steps: int = 120_000  # events to simulate in total; 0 trains nothing
-    env_steps_per_update: int = 128  # events simulated for each update
-    steps_per_iteration: int = 24_576  # events between two reports
+    num_env_steps: int = 80_000  # events to simulate in total; 0 trains nothing
+    env_steps_per_update: int = 64  # events simulated for each update
+    steps_per_iteration: int = 16_384  # events between two reports
     num_sessions: int = 256  # sessions in lock-step, per runner
     rollout_length: int = 8  # steps each session takes between rounds of updates
     replay_capacity: int = 100_000  # session-steps kept, over all runners
     learning_starts: int = 4_096  # events simulated before the first update
+    prioritised: float = 0.0  # exponent of the error in a transition's chance; 0 draws uniformly
+    prioritised_beta: float = 0.4  # exponent of importance weights at first, linear in events to 1
 
     epsilon_start: float = 0.3  # exploration rate of the first event, linear in events to ...
     epsilon_end: float = 0.1  # ... this at the last
@@ -43,7 +48,8 @@ class TrainingConfig:
     support_ratio: float = 0.6  # rho: least utility of an allowed candidate over the best one's
 
     num_runners: int = 0  # simulating processes; 0 simulates in the learning process
-    restart_runners: bool = False  # start a process that died again; else its error ends the run
+    restart_runners: bool = False  # go on when a process dies; else its error ends the run
+    ray_address: str = ""  # host:port of a running cluster's head; else $RAY_ADDRESS, or Ray here
     num_learners: int = 0  # learning processes; 0 learns in the calling process
     num_threads: int = 1  # torch threads of the calling process; more is not reproducible
     device: str = "cpu"  # of the learners: "cpu" or "cuda"
@@ -64,6 +70,10 @@ class TrainingConfig:
         for name in ("epsilon_start", "epsilon_end"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
         self._check("device", self.device in ("cpu", "cuda"), "'cpu' or 'cuda'")
+        known = ("dqn", "actor_critic")
+        self._check("algorithm", self.algorithm in known, "'dqn' or 'actor_critic'")
+        self._check("prioritised", 0.0 <= self.prioritised <= 1.0, "in [0, 1]")
+        self._check("prioritised_beta", 0.0 <= self.prioritised_beta <= 1.0, "in [0, 1]")
         self._check_sizes()
 
     def _check_sizes(self) -> None:
@@ -94,5 +104,11 @@ class TrainingConfig:
 
     def epsilon(self, env_steps: int) -> float:
         """Exploration rate after `env_steps` events."""
-        done = min(1.0, env_steps / max(1, self.num_env_steps))
-        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done
+        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * self._done(env_steps)
+
+    def importance(self, env_steps: int) -> float:
+        """Exponent of the importance weights of a prioritised replay after `env_steps` events."""
+        return self.prioritised_beta + (1.0 - self.prioritised_beta) * self._done(env_steps)
+
+    def _done(self, env_steps: int) -> float:
+        return min(1.0, env_steps / max(1, self.num_env_steps))

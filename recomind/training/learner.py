@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -28,6 +29,7 @@ class SessionLearner(TorchLearner):
         """Build the module and the optimizer; called by RLlib."""
         self._sums: dict[str, Tensor] = {}
         self._num_summed = 0
+        self._td_error = torch.zeros(0)  # of the last batch
         super().build()
 
     @property
@@ -69,6 +71,7 @@ class SessionLearner(TorchLearner):
         for name, value in fwd_out["metrics"].items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._num_summed += 1
+        self._td_error = fwd_out.get("td_error", self._td_error)
         return fwd_out["loss"]
 
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
@@ -103,6 +106,10 @@ class SessionLearner(TorchLearner):
     def _log_steps_trained_metrics(self, batch: Any) -> None:
         del batch  # counted by the algorithm; see the class
 
+    def td_error(self) -> np.ndarray:
+        """Errors [B] of this learner's part of the last batch."""
+        return self._td_error.cpu().numpy()
+
     def take_metrics(self) -> dict[str, float]:
         """Means over the updates since the last call."""
         means = {name: float(value) / self._num_summed for name, value in self._sums.items()}
@@ -111,7 +118,12 @@ class SessionLearner(TorchLearner):
 
     def _set_optimizer_state(self, state: dict[str, Any]) -> None:
         # Adam works in place, and arrays from the object store are shared with other learners.
+        groups = [group for o in self._named_optimizers.values() for group in o.param_groups]
+        rates = [group["lr"] for group in groups]
         super()._set_optimizer_state(copy.deepcopy(state))
+        groups = [group for o in self._named_optimizers.values() for group in o.param_groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate  # the settings', as Tune may go on with another than the state's
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over weights and optimizer, of whatever age: an older checkpoint counts too."""

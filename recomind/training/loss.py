@@ -27,9 +27,16 @@ class QValues(Protocol):
 
 
 def td_loss(
-    network: QValues, target_network: QValues, transition: Transition, *, support_ratio: float
+    network: QValues,
+    target_network: QValues,
+    transition: Transition,
+    *,
+    support_ratio: float,
+    weight_B: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean Huber loss (delta 1) and detached scalars worth watching.
+
+    Beside the scalars of `METRICS` there is "td_error" [B].
 
     Args:
         network: learns, and picks the next item.
@@ -37,16 +44,22 @@ def td_loss(
         transition: [B]
         support_ratio: rho; the next item is picked among candidates whose utility is at least
             rho times the best one's.
+        weight_B: what each transition counts; all the same where it is None.
     """
     q_B = network.q_values(transition.state, transition.item_id[:, None])[0][:, 0]
     target_B = td_target(network, target_network, transition, support_ratio=support_ratio)
-    loss = torch.nn.functional.smooth_l1_loss(q_B, target_B)
+    if weight_B is None:
+        loss = torch.nn.functional.smooth_l1_loss(q_B, target_B)
+    else:
+        each_B = torch.nn.functional.smooth_l1_loss(q_B, target_B, reduction="none")
+        loss = (weight_B * each_B).mean()
     error_B = (q_B - target_B).detach()
     return loss, {
         "loss": loss.detach(),
         "q_mean": q_B.detach().mean(),
         "target_mean": target_B.mean(),
         "td_error_abs": error_B.abs().mean(),
+        "td_error": error_B,
     }
 
 

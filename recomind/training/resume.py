@@ -13,11 +13,15 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from recomind.training.algorithm_config import SessionDQNConfig
+from recomind.training.checkpoint import catalogue_identity
 from recomind.training.learner import SessionLearner
+from recomind.training.prioritised import PrioritisedReplay
 from recomind.training.replay import SessionReplay
+from recomind.training.rows import SessionRows
 from recomind.training.runner import SessionRunner
 from recomind.training.seeding import LANE_REPLAY, run_generator
 
+_PROBE_S = 2.0  # for a process that may be back; training goes on without it meanwhile
 SESSION = "session"  # what RLlib's own checkpoints do not hold: replay, counters, runners
 
 
@@ -35,15 +39,16 @@ class ResumableAlgorithm(Algorithm):
         self.settings = self.session_config.session_settings
         self.num_env_steps = self.num_updates = 0
         self._returns: list[float] = []  # of sessions that ended since the last report
+        self._behind = [0, 0]  # most updates and events that acting weights were behind, since then
         self._generator = run_generator(self.session_config.session_seed, LANE_REPLAY)
         self._replays = [self._new_replay() for _ in range(max(1, self.settings.num_runners))]
 
     def _new_replay(self) -> SessionReplay:
-        return SessionReplay(
-            num_rows=self.settings.replay_rows,
-            n_step=self.settings.n_step,
-            gamma=self.settings.gamma,
-        )
+        settings = self.settings
+        sizes = {"num_rows": settings.replay_rows, "n_step": settings.n_step}
+        if settings.prioritised > 0:
+            return PrioritisedReplay(**sizes, gamma=settings.gamma, alpha=settings.prioritised)
+        return SessionReplay(**sizes, gamma=settings.gamma)
 
     @property
     def runner(self) -> SessionRunner | None:
@@ -65,13 +70,56 @@ class ResumableAlgorithm(Algorithm):
         """All of them."""
         return cast(LearnerGroup, self.learner_group)
 
-    def on_runners(self, method: str, kwargs: Any = None) -> list[Any]:
+    @property
+    def lost_learners(self) -> bool:
+        """Whether a learner in another process does not answer any more."""
+        if self.learner is not None:
+            return False
+        ask: Any = lambda learner: learner is not None  # noqa: E731, RLlib's type is narrower
+        found: Any = self.learners.foreach_learner(ask)
+        return sum(result.ok for result in found) < self.settings.num_learners
+
+    def on_runners(self, method: Any, kwargs: Any = None) -> list[Any]:
         """Call a method of every runner in another process and wait for the answers."""
         return self.runners.foreach_env_runner(method, kwargs=kwargs, local_env_runner=False)
 
     def sync_weights(self) -> None:
         """Bring every runner up to date."""
         raise NotImplementedError
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Take runners in again that Ray has restarted; called by RLlib after each iteration.
+
+        RLlib's own would send weights without their number and wait half a minute for each runner
+        that has no place to start.
+        """
+        restored = env_runner_group.probe_unhealthy_env_runners(timeout_seconds=_PROBE_S)
+        if restored and env_runner_group is self.env_runner_group:
+            self.sync_weights()
+        return restored
+
+    def note_staleness(self, rows: SessionRows) -> None:
+        """Compare the weights that `rows` were made with, just remembered, with the newest."""
+        updates = self.num_updates - max(0, rows.weights_seq_no)
+        events = self.num_env_steps - rows.weights_env_steps
+        self._behind = [max(self._behind[0], updates), max(self._behind[1], events)]
+
+    def take_staleness(self) -> dict[str, float]:
+        """Most that acting weights lagged behind the learner's since the last call.
+
+        With blocking synchronisation no runner is behind by an update, unless Ray restarted it
+        in the middle of a round; events are those of the round that the weights acted in.
+        """
+        updates, events = self._behind
+        self._behind = [0, 0]
+        return {"weights_behind_updates": updates, "weights_behind_env_steps": events}
+
+    def catalogue_identity(self) -> str:
+        """Identity of the catalogue that the runners simulate with."""
+        identity: Any = lambda runner: catalogue_identity(runner.environment.catalogue)  # noqa: E731
+        if self.runner is not None:
+            return identity(self.runner)
+        return self.runners.foreach_env_runner(identity, local_env_runner=False)[0]
 
     def get_state(
         self,
@@ -118,8 +166,14 @@ class ResumableAlgorithm(Algorithm):
                 {name: value.numpy() for name, value in replay.state_dict().items()}
                 for replay in self._replays
             ],
-            "runners": [here.get_state()] if here else self.on_runners("get_state"),
+            "runners": [here.get_state()] if here else self._runner_states(),
         }
+
+    def _runner_states(self) -> list[dict[str, Any] | None]:
+        """State of each runner; None of one that is gone, whose sessions nobody can go on with."""
+        ask: Any = lambda runner: (runner.worker_index, runner.get_state())  # noqa: E731
+        found = dict(self.runners.foreach_env_runner(ask, local_env_runner=False))
+        return [found.get(index + 1) for index in range(self.settings.num_runners)]
 
     def _set_session_state(self, state: dict[str, Any]) -> None:
         self.num_env_steps, self.num_updates = state["num_env_steps"], state["num_updates"]
@@ -129,6 +183,18 @@ class ResumableAlgorithm(Algorithm):
             replay.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in columns.items()})
         if self.runner is not None:
             self.runner.set_state(state["runners"][0])
-        else:
-            self.on_runners("set_state", [{"state": runner} for runner in state["runners"]])
+        # Another run's weights may bear the number of those that are held.
+        self.on_runners(_forget_weights)
+        for index, runner in enumerate(state["runners"], 1):
+            if self.runner is None and runner is not None:
+                self.runners.foreach_env_runner(
+                    "set_state",
+                    kwargs={"state": runner},
+                    remote_worker_ids=[index],
+                    local_env_runner=False,
+                )
         self.sync_weights()
+
+
+def _forget_weights(runner: SessionRunner) -> None:
+    runner.weights_seq_no = -1

@@ -78,7 +78,8 @@ def pack_step(
         "pool_mask": pool[1],
         "item_id": decision.item_id.to(torch.int32),
         "log_propensity": decision.log_propensity,
-        "reward": step.reward,
+        "reward": step.expected_reward,
+        "leave_rate": step.leave_rate,
         "terminated": step.terminated,
         "truncated": step.truncated,
         "valid": step.valid,
@@ -99,6 +100,8 @@ class SessionRows:
     follows: bool  # whether the first step continues the runner's rows before
     num_valid: int  # steps of sessions that were running
     returns: list[float]  # sum of rewards of each session that ended in these rows
+    weights_seq_no: int = 0  # updates that the weights acted with have seen; -1 for the initial
+    weights_env_steps: int = 0  # events that had taken place when those weights were sent
 
     def env_steps(self) -> int:
         """Events that took place, as RLlib asks for it."""

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from ray.exceptions import RayError
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from recomind.artifacts import Manifest
-from recomind.errors import ConfigError
-from recomind.training.algorithm import SessionDQN
+from recomind.errors import ArtifactError, ConfigError, RecomindError
+from recomind.training.actor_critic.algorithm import SessionActorCriticConfig
+from recomind.training.algorithm import SessionAlgorithm
 from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.checkpoint import keep_newest, load_newest, save_checkpoint
-from recomind.training.cluster import quiet_rllib, running_ray
+from recomind.training.cluster import check_cpus, quiet_rllib, running_ray
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
 
 _MAY_CHANGE = (
     *("num_env_steps", "steps_per_iteration", "num_threads", "device"),
-    *("checkpoint_every", "keep_checkpoints", "restart_runners"),
+    *("checkpoint_every", "keep_checkpoints", "restart_runners", "ray_address"),
 )
+_MAX_FAULTS = 3  # in a row, without an iteration between them: then it is no accident
+_NEW_NODE_S = 120.0  # a cluster takes a while to replace a node
+_log = logging.getLogger(__name__)
+_ALGORITHMS: dict[str, type[SessionDQNConfig]] = {
+    "dqn": SessionDQNConfig,
+    "actor_critic": SessionActorCriticConfig,
+}
+
+
+class ProcessDiedError(RecomindError):
+    """A runner or a learner in another process is gone."""
 
 
 def train_policy(
@@ -37,6 +52,7 @@ def train_policy(
     checkpoint_dir: Path,
     on_iteration: Callable[[dict[str, Any]], None],
     tensorboard_dir: Path | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """Train the problem's network; go on from the newest checkpoint where there is one.
 
@@ -46,47 +62,132 @@ def train_policy(
         seed: all randomness follows from it; with one process and one thread so does every bit.
         checkpoint_dir: checkpoints are looked for and kept here.
         on_iteration: called after each iteration with `iteration`, `env_steps`, `updates`,
-            `simulated_return` (mean sum of rewards of the sessions that ended), `loss`, `q_mean`,
-            `target_mean`, `td_error_abs`, `epsilon`, `steps_per_s`, `seconds_left` and `network`,
-            the live one, in evaluation mode, not to be changed. A number that an iteration does
-            not have is NaN.
+            `simulated_return` (mean sum of rewards of the sessions that ended), the scalars of
+            the algorithm's loss (its `METRICS`), `weights_behind_updates` and
+            `weights_behind_env_steps` (staleness of the weights that were acted with, at most),
+            `faults` (times that the run was begun again because a process died), `epsilon`,
+            `steps_per_s`, `seconds_left` and `network`, the live one, in evaluation mode, not to be
+            changed. A number that an iteration does not have is NaN.
         tensorboard_dir: where the same numbers go as TensorBoard scalars.
+        inputs: name -> identity of what the problem is made of; checkpoints of others are refused.
 
     Returns:
         The network on the CPU, in evaluation mode; as the problem gave it with 0 steps to train.
 
     Raises:
-        ConfigError: more processes than CPUs, or a checkpoint of other settings.
+        ConfigError: more processes than CPUs, no cluster at its address, or a checkpoint of other
+            settings.
+        ArtifactError: a checkpoint of another format version, catalogue or input, or one that
+            cannot be written.
+        ProcessDiedError: a runner or a learner died, and `restart_runners` is off or of no avail.
         RecomindError: a loss or a gradient that is not finite.
     """
     if config.num_env_steps == 0:
         return problem.network().eval()
-    with _threads(config.num_threads), running_ray(config), _algorithm(problem, config, seed) as a:
-        run = _Run(a, config, seed, checkpoint_dir)
+    job = _Job(problem, config, seed, checkpoint_dir, on_iteration, tensorboard_dir, inputs or {})
+    with _threads(config.num_threads), running_ray(config):
+        while True:
+            try:
+                return job.attempt()
+            except ProcessDiedError as error:
+                job.forgive(error)
+                check_cpus(config.num_runners + config.num_learners, patience_s=_NEW_NODE_S)
+
+
+class _Job:
+    """What is to be done, over as many attempts as dying processes make necessary."""
+
+    def __init__(
+        self,
+        problem: SessionProblem,
+        config: TrainingConfig,
+        seed: int,
+        checkpoint_dir: Path,
+        on_iteration: Callable[[dict[str, Any]], None],
+        tensorboard_dir: Path | None,
+        inputs: Mapping[str, str],
+    ) -> None:
+        self._problem, self._config, self._seed = problem, config, seed
+        self._checkpoint_dir, self._tensorboard_dir = checkpoint_dir, tensorboard_dir
+        self._on_iteration, self._inputs = on_iteration, inputs
+        self._faults = self._in_a_row = 0
+
+    def attempt(self) -> nn.Module:
+        """Go on from the newest checkpoint to the end.
+
+        Raises:
+            ProcessDiedError: a process died, so that another attempt may succeed.
+        """
+        try:
+            with _algorithm(self._problem, self._config, self._seed) as algorithm:
+                return self._judged(algorithm)
+        except RayError as error:
+            cause = getattr(error, "cause", None)  # what was raised in another process
+            raise (cause if isinstance(cause, RecomindError) else _died(error)) from error
+
+    def _judged(self, algorithm: SessionAlgorithm) -> nn.Module:
+        try:
+            return self._run(algorithm)
+        except (RecomindError, RayError):
+            raise
+        except Exception as error:
+            # RLlib trips over a learner that is gone in ways of its own.
+            if algorithm.lost_learners:
+                raise _died(error) from error
+            raise
+
+    def _run(self, a: SessionAlgorithm) -> nn.Module:
+        inputs = dict(self._inputs) | {"catalogue": a.catalogue_identity()}
+        run = _Run(a, self._config, self._seed, self._checkpoint_dir, inputs)
         run.resume()
-        with _writer(tensorboard_dir) as writer:
-            while a.num_env_steps < config.num_env_steps:
-                report = run.iterate()
+        with _writer(self._tensorboard_dir) as writer:
+            while a.num_env_steps < self._config.num_env_steps:
+                report = run.iterate() | {"faults": self._faults}
                 _write(writer, report)
-                on_iteration(report | {"network": a.trained_network()})
+                self._on_iteration(report | {"network": a.trained_network()})
                 run.save()  # last: a kill before it does the iteration, and its report, again
+                self._in_a_row = 0
         return a.trained_network().cpu().eval()
+
+    def forgive(self, error: ProcessDiedError) -> None:
+        """Count a fault; raise it where another attempt is not wanted, or not worth it."""
+        self._faults += 1
+        self._in_a_row += 1
+        if not self._config.restart_runners or self._in_a_row > _MAX_FAULTS:
+            raise error
+        _log.warning("%s; going on from the last checkpoint", error.what)
+
+
+def _died(error: Exception) -> ProcessDiedError:
+    said = str(error).strip().splitlines()
+    return ProcessDiedError(
+        "a process of the training died",
+        got=said[0] if said else type(error).__name__,
+        mend="training.restart_runners=true goes on by itself; so does the same command, from the "
+        "last checkpoint",
+    )
 
 
 class _Run:
     """One training run and its place on disk."""
 
     def __init__(
-        self, algorithm: SessionDQN, config: TrainingConfig, seed: int, checkpoint_dir: Path
+        self,
+        algorithm: SessionAlgorithm,
+        config: TrainingConfig,
+        seed: int,
+        checkpoint_dir: Path,
+        inputs: Mapping[str, str],
     ) -> None:
         self._algorithm, self._config, self._seed = algorithm, config, seed
-        self._checkpoint_dir, self._iteration = checkpoint_dir, 0
+        self._checkpoint_dir, self._inputs, self._iteration = checkpoint_dir, inputs, 0
 
     def resume(self) -> None:
         found = load_newest(self._checkpoint_dir)
         if found is None:
             return
         manifest, state = found
+        _check_inputs(manifest, self._inputs)
         _check_same(manifest, self._config, self._seed)
         self._algorithm.set_training_state(state)
         self._iteration = int(manifest.extra["iteration"])
@@ -114,8 +215,22 @@ class _Run:
             return
         config = dataclasses.asdict(self._config)
         state = self._algorithm.training_state()
-        save_checkpoint(self._checkpoint_dir, self._iteration, state, config, self._seed)
+        save_checkpoint(
+            self._checkpoint_dir, self._iteration, state, config, self._seed, self._inputs
+        )
         keep_newest(self._checkpoint_dir, self._config.keep_checkpoints)
+
+
+def _check_inputs(manifest: Manifest, inputs: Mapping[str, str]) -> None:
+    differ = sorted(name for name in inputs if inputs[name] != manifest.inputs.get(name))
+    if differ:
+        what = "another catalogue" if "catalogue" in differ else "other inputs"
+        raise ArtifactError(
+            f"the checkpoints here are of {what}",
+            got={name: manifest.inputs.get(name, "not recorded")[:12] for name in differ},
+            expected={name: inputs[name][:12] for name in differ},
+            mend="go on with what they were trained on, or remove them and start anew",
+        )
 
 
 def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:
@@ -132,14 +247,18 @@ def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:
 
 
 @contextmanager
-def _algorithm(problem: SessionProblem, config: TrainingConfig, seed: int) -> Iterator[SessionDQN]:
+def _algorithm(
+    problem: SessionProblem, config: TrainingConfig, seed: int
+) -> Iterator[SessionAlgorithm]:
     with quiet_rllib():
-        settings = SessionDQNConfig().session(problem=problem, settings=config, seed=seed)
-        algorithm = cast(SessionDQN, settings.build_algo())
+        settings = _ALGORITHMS[config.algorithm]()
+        settings.session(problem=problem, settings=config, seed=seed)
+        algorithm = cast(SessionAlgorithm, settings.build_algo())
         try:
             yield algorithm
         finally:
-            algorithm.stop()
+            with contextlib.suppress(RayError):  # of a process that is gone, said elsewhere
+                algorithm.stop()
 
 
 @contextmanager

@@ -10,17 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recomind.errors import ConfigError
+from recomind.ranker import predict
 from recomind.simulation import SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
+from recomind.simulation.exploring import exploring_rows
 from recomind.simulation.response import (
     Coupling,
     Fit,
     SummaryNet,
+    calibrated,
+    fit_exploring,
     fit_gate,
     fit_leave,
     fit_network,
     gate_loss,
     joint_feedback,
+    joint_rate,
     leave_loss,
     summaries,
     task_couplings,
@@ -228,6 +233,18 @@ def test_a_task_likelier_than_its_view_is_drawn_as_often_as_it_can_be():
     assert torch.equal(view, with_view)
 
 
+def test_the_rates_of_feedback_are_how_often_it_is_drawn():
+    p = [0.4, 0.25, 0.6, 0.8, 0.1]  # the third and fourth cannot occur as often as they are said to
+    couplings = [Coupling.shared, Coupling.shared, Coupling.with_view, Coupling.without_view,
+                 Coupling.independent]  # fmt: skip
+    drawn = draws_of(p, couplings)
+    rate = joint_rate(torch.tensor([p]), couplings)[0]
+    assert rate[2] == 0.4
+    assert float(rate[3]) == pytest.approx(0.6)
+    error = (rate * (1 - rate) / len(drawn)).sqrt()
+    assert bool(((drawn.mean(0) - rate).abs() < 4 * error).all())
+
+
 @given(
     p=st.lists(st.floats(0, 1), min_size=2, max_size=5),
     kinds=st.lists(st.sampled_from(list(Coupling)), min_size=5, max_size=5),
@@ -321,3 +338,30 @@ def test_older_events_fade_from_the_summary():
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         SimulatorConfig(**changes)
+
+
+# Calibration on what chance chose.
+
+
+def test_on_exploring_rows_the_mean_of_what_is_predicted_is_the_mean_of_what_happened(
+    rankers, dataset
+):
+    rows = dataset.rows()
+    chance = rows[exploring_rows(dataset, rows)[0]]
+    summary = summaries(dataset, chance, after=False)
+    gates = [SummaryNet(summary.shape[1], 4, 8, bias=-1.0) for _ in rankers]  # far from right
+    maps = fit_exploring(rankers, gates, dataset, rows)
+    for ranker, gate, calibration in zip(rankers, gates, maps, strict=True):
+        logits, labels = predict(ranker, dataset, chance)
+        before = logits.sigmoid() * gate(summary).sigmoid().detach()
+        assert float((before - labels).mean(0)[0].abs()) > 0.1
+        after = calibrated(calibration, before)
+        assert torch.allclose(after.mean(0), labels.mean(0), atol=1e-3)
+
+
+def test_few_exploring_rows_calibrate_nothing(rankers, dataset):
+    rows = dataset.rows()
+    chance = rows[exploring_rows(dataset, rows)[0]]
+    assert len(fit_exploring(rankers, [], dataset, chance[:200])) == len(rankers)
+    assert fit_exploring(rankers, [], dataset, chance[:199]) == []
+    assert fit_exploring(rankers, [], dataset, rows[:0]) == []

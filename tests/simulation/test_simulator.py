@@ -18,10 +18,13 @@ from recomind.simulation import (
     fit_holdout,
     load_holdout,
     load_simulator,
+    response,
 )
 from recomind.simulation.environment import state_tensors
+from recomind.simulation.response import joint_rate
 from recomind.simulation.store import fit_simulator
 from recomind.streams import make_generator
+from tests.simulation import tiny
 from tests.simulation.tiny import HORIZON, NUM_ITEMS, SIMULATOR, WEIGHTS
 
 WATCH, LONG_VIEW, LIKE, HIDE = range(4)
@@ -113,6 +116,39 @@ def test_the_deviation_is_measured_in_standard_deviations(simulator):
     far, far_hazard = with_pessimism(simulator, Pessimism.deviation, 1e4)
     assert bool(((far >= 0) & (far <= 1)).all())
     assert bool(((far_hazard >= 0) & (far_hazard <= 1)).all())
+
+
+def test_a_simulator_tells_the_rates_that_it_draws_with(simulator):
+    state = middle_state(simulator)
+    probability = simulator.probabilities(state, items(60))
+    step = simulator.step(items(60))
+    hazard = simulator.hazard(step.state)
+    close = functools.partial(torch.testing.assert_close, rtol=0.0, atol=2e-6)
+    rate = joint_rate(probability, simulator.couplings)
+    close(step.response.feedback_rate, rate)
+    close(step.expected_reward, rate @ simulator.reward_weights_H * step.valid)
+    close(step.leave_rate, hazard * step.valid)
+    assert not torch.equal(step.expected_reward, step.reward)
+
+
+def test_what_chance_showed_comes_after_the_gate_and_is_kept(
+    simulator_folder, ranker_folder, rankers, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(response, "_FEW_EXPLORING", 20)  # this log has few
+    fit_simulator(
+        tmp_path / "s", rankers, dataset, tiny.SIMULATOR, Manifest(kind="simulator"), seed=0
+    )
+    plain = load_simulator(simulator_folder, ranker_folder, WEIGHTS)
+    mapped = load_simulator(tmp_path / "s", ranker_folder, WEIGHTS)
+    assert plain.calibrations is None
+    state = middle_state(plain)
+    with torch.no_grad():
+        before = plain.member_probabilities(state, items(60))
+        after = mapped.member_probabilities(state, items(60))
+    maps = mapped.calibrations or []
+    expected = [response.calibrated(c, p) for c, p in zip(maps, before, strict=True)]
+    torch.testing.assert_close(after, torch.stack(expected), rtol=0.0, atol=2e-6)
+    assert float((after - before).abs().max()) > 0.01
 
 
 def test_one_member_has_nothing_to_disagree_with(simulator):

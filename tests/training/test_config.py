@@ -1,6 +1,7 @@
 import pytest
 
 from recomind.errors import ConfigError
+from recomind.training.actor_critic.config import ActorCriticConfig
 from recomind.training.config import TrainingConfig
 
 
@@ -24,12 +25,35 @@ from recomind.training.config import TrainingConfig
         ({"learning_starts": 200_000}, "training.learning_starts"),
         ({"replay_capacity": 1000, "learning_starts": 0}, "replay_capacity.*1280"),
         ({"device": "tpu"}, "training.device"),
+        ({"algorithm": "sarsa"}, "training.algorithm.*'dqn' or 'actor_critic'"),
+        ({"prioritised": 1.5}, "training.prioritised"),
+        ({"prioritised_beta": -0.1}, "training.prioritised_beta"),
         ({"rollout_length": 400}, "training.rollout_length.*390"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0.0}, r"training.actor_critic.temperature.*got: 0.0.*> 0"),
+        ({"clip_ratio": -0.2}, "training.actor_critic.clip_ratio"),
+        ({"top_k": 0}, "training.actor_critic.top_k"),
+        ({"leash_weight": -1.0}, "training.actor_critic.leash_weight"),
+        ({"gae_lambda": 1.1}, "training.actor_critic.gae_lambda"),
+    ],
+)
+def test_bad_settings_of_the_actor_critic_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        ActorCriticConfig(**changes)
+
+
+def test_importance_weights_end_whole():
+    config = TrainingConfig(prioritised_beta=0.4, num_env_steps=1000)
+    assert [round(config.importance(n), 6) for n in (0, 500, 1000, 5000)] == [0.4, 0.7, 1.0, 1.0]
 
 
 def test_epsilon_falls_linearly_and_stays():

@@ -13,8 +13,13 @@ from recomind.training.rows import SessionRows
 GAMMA = 0.8
 
 
-def simulate(num_rows: int, num_sessions: int, seed: int) -> dict[str, torch.Tensor]:
-    """Columns of sessions with NEXT_STEP auto-reset; every state is named by `user_id`."""
+def simulate(
+    num_rows: int, num_sessions: int, seed: int, *, known: bool = False
+) -> dict[str, torch.Tensor]:
+    """Columns of sessions with NEXT_STEP auto-reset; every state is named by `user_id`.
+
+    Where the rate of leaving is `known` it is a number of its own, whatever was drawn.
+    """
     generator = make_generator(seed)
     ended = torch.rand(num_rows, num_sessions, generator=generator) < 0.35
     truncated = torch.rand(num_rows, num_sessions, generator=generator) < 0.5
@@ -24,6 +29,8 @@ def simulate(num_rows: int, num_sessions: int, seed: int) -> dict[str, torch.Ten
     ended &= valid
     name = torch.arange(num_rows * num_sessions).view(num_rows, num_sessions)
     pool = (name[..., None] * 10 + torch.arange(3)).int()
+    terminated = ended & ~truncated
+    rate = torch.rand(num_rows, num_sessions, generator=generator) * valid
     return {
         "state.user_id": name,
         "state.user_features": torch.zeros(num_rows, num_sessions, 0),
@@ -39,7 +46,8 @@ def simulate(num_rows: int, num_sessions: int, seed: int) -> dict[str, torch.Ten
         "item_id": (name + 7).int(),
         "log_propensity": -name.float(),
         "reward": torch.randn(num_rows, num_sessions, generator=generator) * valid,
-        "terminated": ended & ~truncated,
+        "leave_rate": rate if known else terminated.float(),
+        "terminated": terminated,
         "truncated": ended & truncated,
         "valid": valid,
     }
@@ -60,18 +68,17 @@ def naive(columns, first_kept: int, n_step: int) -> dict[int, tuple[float, float
         for start in range(first_kept, num_rows - n_step):
             if not columns["valid"][start, session]:
                 continue
-            total, factor, row, alive = 0.0, 1.0, start, True
+            total, factor, row = 0.0, 1.0, start
             for _ in range(n_step):
                 total += factor * float(columns["reward"][row, session])
-                factor *= GAMMA
+                factor *= GAMMA * (1.0 - float(columns["leave_rate"][row, session]))
                 over = columns["terminated"][row, session] or columns["truncated"][row, session]
-                alive = not columns["terminated"][row, session]
                 row += 1
                 if over:
                     break
             name = int(columns["state.user_id"][start, session])
             last = int(columns["state.user_id"][row, session])
-            found[name] = (total, factor if alive else 0.0, last)
+            found[name] = (total, factor, last)
     return found
 
 
@@ -81,10 +88,11 @@ def naive(columns, first_kept: int, n_step: int) -> dict[int, tuple[float, float
     n_step=st.integers(1, 4),
     chunk=st.integers(1, 7),
     seed=st.integers(0, 2**31),
+    known=st.booleans(),
 )
 @settings(max_examples=40, deadline=None)
-def test_equals_the_slow_loop(num_rows, kept, n_step, chunk, seed):
-    columns = simulate(num_rows, 3, seed)
+def test_equals_the_slow_loop(num_rows, kept, n_step, chunk, seed, known):
+    columns = simulate(num_rows, 3, seed, known=known)
     replay = SessionReplay(num_rows=kept, n_step=n_step, gamma=GAMMA)
     for start in range(0, num_rows, chunk):
         replay.add(as_rows(columns, start, start + chunk, start > 0))

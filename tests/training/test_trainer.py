@@ -2,6 +2,7 @@
 
 import logging
 import math
+import socket
 
 import pytest
 import torch
@@ -111,6 +112,20 @@ def test_checkpoints_of_other_settings_are_refused(tmp_path):
 def test_more_processes_than_cpus_are_refused_at_once(tmp_path, counts):
     with pytest.raises(ConfigError, match=r"num_runners.*got: 4; expected: <= 3"):
         train(tmp_path, **counts)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_process_that_is_connected_does_not_train_in_another_cluster_than_was_asked():
+    import ray
+
+    here = ray.get_runtime_context().gcs_address
+    with running_ray(settings(ray_address=here)):
+        assert ray.is_initialized()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        message = f"another cluster.*got: {address}; expected: {here}"
+        with pytest.raises(ConfigError, match=message), running_ray(settings(ray_address=address)):
+            pass
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -9,7 +9,6 @@ Symbols: `R` rows of the log, `H` tasks, `c` a cell of alike rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,51 +16,12 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from recomind.data import SessionDataset
 from recomind.evaluation.fidelity.absent import absent
 
-_LIKELY = 0.5  # propensity from which an item was the logger's own choice
-_UNIFORM_SPREAD = 0.1  # of log-propensities inside a session, below which chance was uniform
 FEW = 100  # rows of either kind below which nothing is compared
 _LOGGER_BINS, _RESPONSE_BINS = 20, 5
 _LEVEL = 1e-4  # of the alarm, shared out over the tasks (Bonferroni)
 _SMALL = 0.1  # a difference in rates that raises no alarm, however certain
-
-
-def exploring_rows(dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of `rows` [R] are known to be uniform chance, and which the logger's own choice.
-
-    A row is the logger's own choice where its propensity is at least .5 or, in a round of logs
-    with random exposures, unknown. It is chance where the propensity is known, below .5, and as
-    good as constant inside each session of its round: the pooled standard deviation of the
-    log-propensity is below .1. A logger that picks the best of a random subset fails that.
-
-    Returns:
-        Two masks [R] bool.
-    """
-    propensity, round_index = dataset.propensity(rows), dataset.round_index(rows)
-    chance = propensity < _LIKELY  # False where it is NaN
-    for number in round_index.unique():
-        mine = round_index == number
-        here = chance & mine
-        if not _is_uniform(propensity[here].log(), dataset.session_index(rows[here])):
-            chance = chance & ~mine
-    has_chance = torch.isin(round_index, round_index[chance])
-    chosen = (propensity >= _LIKELY) | (propensity.isnan() & has_chance)
-    return chance, chosen
-
-
-def _is_uniform(log_propensity: Tensor, session: Tensor) -> bool:
-    """Whether log-propensities spread by less than .1 inside sessions, over all of them."""
-    if len(session) == 0:
-        return False
-    _, group, counts = session.unique(return_inverse=True, return_counts=True)
-    degrees = len(group) - len(counts)
-    if degrees < 1:
-        return False
-    total = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, group, log_propensity)
-    squares = ((log_propensity - (total / counts)[group]) ** 2).sum()
-    return math.sqrt(float(squares) / degrees) < _UNIFORM_SPREAD
 
 
 def confounding_alarm(

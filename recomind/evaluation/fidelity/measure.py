@@ -17,7 +17,7 @@ from recomind.data import SessionDataset
 from recomind.evaluation.fidelity.absent import absent
 from recomind.evaluation.fidelity.agreement import mean_rewards, rank_agreement
 from recomind.evaluation.fidelity.distance import length_fidelity, value_fidelity
-from recomind.evaluation.fidelity.exploration import FEW, confounding_alarm, exploring_rows
+from recomind.evaluation.fidelity.exploration import FEW, confounding_alarm
 from recomind.evaluation.fidelity.logged import LoggedPredictions, predict_logged
 from recomind.evaluation.fidelity.logger import logger_logits
 from recomind.evaluation.fidelity.positions import position_rates
@@ -26,6 +26,7 @@ from recomind.evaluation.fidelity.sessions import cut_alike, logged_sessions, re
 from recomind.evaluation.fidelity.survival import hazard_fidelity
 from recomind.evaluation.fidelity.two_sample import two_sample
 from recomind.simulation import FittedSessions, LearnedSimulator, World
+from recomind.simulation.exploring import exploring_rows
 from recomind.streams import draw_seeds, make_generator
 from recomind.types import CandidateSource, Policy
 

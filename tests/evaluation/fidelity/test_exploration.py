@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from recomind.evaluation.fidelity.absent import is_absent
-from recomind.evaluation.fidelity.exploration import confounding_alarm, exploring_rows
+from recomind.evaluation.fidelity.exploration import confounding_alarm
 from recomind.evaluation.fidelity.logger import logger_logits
+from recomind.simulation.exploring import exploring_rows, unconfounded_rows
 from recomind.streams import make_generator
 from tests.simulation import tiny
 
@@ -60,6 +61,12 @@ def test_unknown_propensities_are_the_loggers_choice_only_beside_random_exposure
     chance, chosen = exploring_rows(*log([nan, nan]))
     assert not chance.any()
     assert not chosen.any()
+
+
+def test_later_rounds_are_unconfounded_however_they_were_chosen():
+    dataset, rows = log([0.9, 0.002, 0.002, 0.9, 0.03], round_index=[0, 0, 0, 1, 1])
+    assert unconfounded_rows(dataset, rows).tolist() == [False, True, True, True, True]
+    assert unconfounded_rows(dataset, rows[:0]).tolist() == []
 
 
 def responses(knows, num=8000, flat=1.0, seed=0):

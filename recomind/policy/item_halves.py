@@ -1,0 +1,86 @@
+"""The item half of a trunk that learns: of all items, where that pays.
+
+Symbols: `N` items, `K` candidates, `D` width, `M` hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from recomind.ranker import SessionRanker
+from recomind.ranker.model import ItemEncoding
+
+_CHUNK = 4_096  # items whose halves stay in a processor's cache while they are computed
+_WORTH = 4  # candidates for which the halves of the table cost as much as one item of the table
+
+
+class Stamp:
+    """Which tensors these are, and how often each was written to; `.data` goes unseen."""
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self._found = [(tensor, tensor._version) for tensor in tensors]
+
+    def is_of(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether it is of these very tensors, as they are now."""
+        now = list(tensors)
+        return len(now) == len(self._found) and all(
+            tensor is one and tensor._version == version
+            for tensor, (one, version) in zip(now, self._found, strict=True)
+        )
+
+
+class TrunkItems:
+    """Item halves of scoring under the trunk's weights of the moment.
+
+    The table of all N items is computed once it would have paid for the candidates asked for under
+    the same weights, or at once where it would have under the last ones: never more than twice the
+    work of the better way. Item vectors come from the trunk's own table, without which nothing is
+    kept.
+    """
+
+    def __init__(self, trunk: SessionRanker) -> None:
+        self.trunk = trunk
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._stamp = Stamp()
+        self._source: ItemEncoding | None = None
+        self._table: ItemEncoding | None = None
+        self._num_asked = self._num_asked_before = 0
+
+    def take(self, item_id: Tensor) -> ItemEncoding:
+        """The halves of `item_id` [B, K], `wide` apart."""
+        vectors = self.trunk.table
+        if vectors is None:
+            return self.trunk.half_of_vectors(self.trunk.item_vectors(item_id))
+        self._look(vectors)
+        self._num_asked += item_id.numel()
+        if self._table is None:
+            num_asked = max(self._num_asked, self._num_asked_before)
+            if num_asked < _WORTH * len(vectors.vector):
+                return self.trunk.half_of_vectors(nn.functional.embedding(item_id, vectors.vector))
+            self._table = self._computed(vectors.vector)
+        return self._table.take(item_id)
+
+    def _look(self, vectors: ItemEncoding) -> None:
+        """Forget the table where weights or vectors are others."""
+        parts = (self.trunk.gate, self.trunk.item_part)
+        weights = list(chain.from_iterable(part.parameters() for part in parts))
+        if vectors is not self._source or not self._stamp.is_of(weights):
+            self._stamp, self._source, self._table = Stamp(weights), vectors, None
+            self._num_asked_before, self._num_asked = self._num_asked, 0
+
+    def _computed(self, vector_ND: Tensor) -> ItemEncoding:
+        unit_ND = torch.empty_like(vector_ND)
+        part_NM = vector_ND.new_empty(len(vector_ND), self.trunk.item_part.out_features)
+        parts = (tensor.split(_CHUNK) for tensor in (vector_ND, unit_ND, part_NM))
+        for vector_nD, unit_nD, part_nM in zip(*parts, strict=True):
+            half = self.trunk.half_of_vectors(vector_nD)
+            unit_nD.copy_(half.unit)
+            part_nM.copy_(half.part)
+        return ItemEncoding(vector_ND, unit_ND, part_NM, vector_ND)

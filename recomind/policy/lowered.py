@@ -1,0 +1,77 @@
+"""A ranker's products over candidates, in another precision or compiled.
+
+Symbols: `B` states, `K` candidates, `M` hidden width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from recomind.policy.config import PolicyConfig, Precision
+from recomind.policy.item_halves import Stamp
+from recomind.ranker import SessionRanker, StateEncoding
+from recomind.ranker.model import ItemEncoding
+
+_DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
+_LAYERS = ("event_part", "hidden", "cross")
+
+Joint = Callable[[StateEncoding, ItemEncoding], Tensor]
+
+
+class FastJoint:
+    """`SessionRanker.joint`, cast and compiled as `config` says; what comes out is float32.
+
+    Weights are cast anew where the ranker's were written to. What only depends on the state is
+    encoded in float32, and cast for the products over candidates alone.
+    """
+
+    def __init__(self, ranker: SessionRanker, config: PolicyConfig) -> None:
+        self.ranker, self.dtype = ranker, _DTYPES[config.precision]
+        self._cast = ranker if self.dtype is torch.float32 else _with_own_layers(ranker)
+        self._joint: Joint = self._cast.joint
+        if config.compile:
+            self._joint = torch.compile(self._joint)
+        self._stamp = Stamp()
+
+    @torch.no_grad()
+    def __call__(self, encoding: StateEncoding, items: ItemEncoding) -> Tensor:
+        """The last hidden layer [B, K, M], float32."""
+        if self._cast is self.ranker:
+            return self._joint(encoding, items)
+        self._follow()
+        return self._joint(_to(encoding, self.dtype), _to(items, self.dtype)).float()
+
+    def _follow(self) -> None:
+        layers = [getattr(self.ranker, name) for name in _LAYERS]
+        weights = list(chain.from_iterable(layer.parameters() for layer in layers))
+        if self._stamp.is_of(weights):
+            return
+        for name, layer in zip(_LAYERS, layers, strict=True):
+            # In place: a compiled network is compiled for these very tensors.
+            getattr(self._cast, name).load_state_dict(layer.state_dict())
+        self._stamp = Stamp(weights)
+
+
+def _with_own_layers(ranker: SessionRanker) -> SessionRanker:
+    """The same ranker, but for the layers over candidates, which are copies in bfloat16."""
+    shared = copy.copy(ranker)
+    shared._modules = dict(ranker._modules)
+    for name in _LAYERS:
+        layer = copy.deepcopy(getattr(ranker, name)).to(torch.bfloat16)
+        shared._modules[name] = layer.requires_grad_(False)
+    return shared
+
+
+Encoding = TypeVar("Encoding", StateEncoding, ItemEncoding)
+
+
+def _to(encoding: Encoding, dtype: torch.dtype) -> Encoding:
+    parts = (getattr(encoding, field.name).to(dtype) for field in fields(encoding))
+    return type(encoding)(*parts)

@@ -1,0 +1,132 @@
+"""Q of sessions that run on: nothing is computed twice from one step to the next.
+
+Symbols: `B` sessions, `K` candidates.
+
+What an event is encoded as is kept while the weights stay (`recomind.ranker.advance`), the frozen
+ranker's also when the trunk learns; the trunk's item half is computed once under its weights,
+where that pays. The numbers are those of `QNetwork.q_values` but for rounding, unless the config
+asks for bfloat16: then they are held against it once, and it is gone back to where they differ by
+more than the config allows. Ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recomind.policy.config import Precision
+from recomind.policy.item_halves import TrunkItems
+from recomind.policy.lowered import FastJoint
+from recomind.policy.network import QEncoding, QNetwork
+from recomind.policy.score_parity import NUM_COMPARED, ScoreParity, score_parity
+from recomind.ranker import SessionRanker, StateEncoding, utility
+from recomind.ranker.advance import RunningEncodings
+from recomind.types import SessionState
+
+_log = logging.getLogger(__name__)
+
+
+class RunningQ:
+    """Acts for one network; encodings of its sessions are kept between calls.
+
+    Attributes:
+        parity: how far the fast way is from the network, once it was compared.
+        is_fast: whether bfloat16 or compilation, where asked for, is in use.
+    """
+
+    def __init__(self, network: QNetwork) -> None:
+        self.network, self.config = network, network.config
+        self._encodings = [RunningEncodings([r]) for r in (network.frozen, network.trunk)]
+        self._items = TrunkItems(network.trunk)
+        self.parity: ScoreParity | None = None
+        self.is_fast = self.config.compile or self.config.precision is not Precision.float32
+        self._joints = self._fast_joints() if self.is_fast else None
+
+    def _fast_joints(self) -> tuple[FastJoint | None, FastJoint]:
+        frozen, trunk = self.network.frozen, self.network.trunk
+        of_frozen = FastJoint(frozen, self.config) if type(frozen) is SessionRanker else None
+        return of_frozen, FastJoint(trunk, self.config)
+
+    def forget(self) -> None:
+        """Encode the next states anew, so that what follows depends on them alone."""
+        for encodings in self._encodings:
+            encodings.forget()
+        self._items.forget()
+
+    @torch.no_grad()
+    def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""
+        frozen, trunk = (one.encode_state(state)[0] for one in self._encodings)
+        return self.score_encoded(QEncoding(frozen=frozen, trunk=trunk), item_id)
+
+    @torch.no_grad()
+    def score_encoded(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of states that are encoded already."""
+        if self.is_fast and self.parity is None:
+            self._compare(encoding, item_id)
+        size = self.config.chunk_candidates
+        if size == 0 or item_id.numel() <= size:
+            return self._scored(encoding, item_id)
+        return self._in_chunks(encoding, item_id, size)
+
+    def _in_chunks(self, encoding: QEncoding, item_id: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """At most `size` candidates at once: a few states, or of one state a few candidates."""
+        rows, width = max(1, size // item_id.shape[1]), min(size, item_id.shape[1])
+        if not isinstance(encoding.frozen, StateEncoding):  # of an external ranker: all states
+            rows, width = len(item_id), max(1, size // len(item_id))
+        q_BK, utility_BK = torch.empty(item_id.shape), torch.empty(item_id.shape)
+        for first in range(0, len(item_id), rows):
+            at = slice(first, first + rows)
+            part = encoding if rows == len(item_id) else _rows(encoding, at)
+            for begin in range(0, item_id.shape[1], width):
+                place = (at, slice(begin, begin + width))
+                q_BK[place], utility_BK[place] = self._scored(part, item_id[place])
+        return q_BK, utility_BK
+
+    def _scored(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        network = self.network
+        utility_BK = utility(self._logits(encoding.frozen, item_id), network.weights_H)
+        items = self._items.take(item_id)
+        joint = network.trunk.joint if self._joints is None else self._joints[1]
+        return network.q_of(joint(encoding.trunk, items), utility_BK), utility_BK
+
+    def _logits(self, encoding: Any, item_id: Tensor) -> Tensor:
+        frozen = self.network.frozen
+        joint = None if self._joints is None else self._joints[0]
+        if joint is None or not isinstance(frozen, SessionRanker):
+            return frozen.score(encoding, item_id)
+        items = frozen.encode_items(item_id)
+        return frozen.logits(joint(encoding, items), encoding, items)
+
+    def _compare(self, encoding: QEncoding, item_id: Tensor) -> None:
+        """Hold the fast way against the network on some states; go back to it where it fails."""
+        if isinstance(encoding.frozen, StateEncoding):
+            encoding, item_id = _rows(encoding, slice(NUM_COMPARED)), item_id[:NUM_COMPARED]
+        plain = self.network.score_encoded(encoding, item_id)
+        try:
+            self.parity = score_parity(self._scored(encoding, item_id), plain)
+            largest = self.parity.max_abs_difference
+            if largest <= self.config.score_tolerance:
+                return
+            why = f"a score differs by {largest:.3g}, > {self.config.score_tolerance}"
+        except Exception as error:  # whatever a compiler raises
+            self.parity = score_parity(plain, plain)
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._joints, self.is_fast = None, False
+        _log.warning(
+            "scoring in float32, uncompiled: policy.precision=%s policy.compile=%s fails: %s",
+            self.config.precision.value, self.config.compile, why,
+        )  # fmt: skip
+
+
+def _rows(encoding: QEncoding, rows: slice) -> QEncoding:
+    """The encodings of some of the states, both of rankers of ours."""
+    return QEncoding(frozen=_sliced(encoding.frozen, rows), trunk=_sliced(encoding.trunk, rows))
+
+
+def _sliced(encoding: StateEncoding, rows: slice) -> StateEncoding:
+    return StateEncoding(*(getattr(encoding, field.name)[rows] for field in fields(encoding)))

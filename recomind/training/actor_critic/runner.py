@@ -1,0 +1,31 @@
+"""The runner of the actor-critic: the Q-learner's, acting by the softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from recomind.candidates import SubsetExploration
+from recomind.training.actor_critic.acting import SoftmaxExploration
+from recomind.training.runner import SessionRunner
+from recomind.types import Candidates
+
+
+class SessionActorCriticRunner(SessionRunner):
+    """Draws from the policy and keeps the whole pool, which its probabilities are over."""
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self._softmax = SoftmaxExploration(self._settings.actor_critic.temperature)
+
+    def _step(self, exploration: SubsetExploration, returns: list[float]) -> dict[str, Tensor]:
+        del exploration
+        return super()._step(self._softmax, returns)
+
+    def _kept(
+        self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The pool [B, K], and which of it could be drawn."""
+        del uniforms_BK
+        return pool.item_id, allowed_BK

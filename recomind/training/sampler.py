@@ -1,0 +1,145 @@
+"""Simulation of the network's policy: sessions in lock-step, acted on in one batch.
+
+`B` sessions, `K` candidates of a pool, `S` candidates kept for the maximum at s'.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recomind.candidates import SubsetExploration
+from recomind.policy import QNetwork, RunningQ, decide, require_finite_q, support_mask
+from recomind.simulation.environment import LANE_ACT
+from recomind.training.config import TrainingConfig
+from recomind.training.problem import SessionProblem
+from recomind.training.rows import SessionRows, pack_step
+from recomind.training.seeding import LANE_SESSIONS, run_generator
+from recomind.training.target import load_trainable
+from recomind.types import Candidates, SessionState
+
+
+class SessionSampler:
+    """Sessions that run on from one call to the next; RLlib's runner is one.
+
+    Args:
+        problem: gives environment, candidates and network.
+        settings: of the training run.
+        seed: of the run.
+        index: 0 in the learning process; tells the sessions of runners apart.
+    """
+
+    def __init__(
+        self, problem: SessionProblem, settings: TrainingConfig, *, seed: int, index: int = 0
+    ) -> None:
+        self._problem, self._settings, self._seed, self._index = problem, settings, seed, index
+        self.environment = problem.environment()
+        self._source = problem.candidates()
+        self._network: nn.Module | None = None
+        self._weights: dict[str, Any] | None = None  # waiting for the network to be built
+        self._shared = False
+        self._running: RunningQ | None = None
+        self.weights_seq_no = -1
+        self._env_steps = 0  # of all samplers, as the algorithm last told
+        self._state: SessionState | None = None
+        self._returns_B = torch.zeros(0)
+        self._follows = False
+
+    @property
+    def network(self) -> nn.Module:
+        """Built at first use, so that a runner beside the learner never builds its own."""
+        if self._network is None:
+            self._network = self._problem.network().eval()
+        if self._weights is not None:
+            load_trainable(self._network, self._weights)
+            self._weights = None
+        return self._network
+
+    def share_network(self, network: nn.Module) -> None:
+        """Act with the learner's own network: no copy, and never an outdated one."""
+        self._network, self._weights, self._shared = network, None, True
+
+    def set_env_steps(self, num: int) -> None:
+        """Events of all samplers so far, from which the exploration rate follows."""
+        self._env_steps = num
+
+    @torch.no_grad()
+    def simulate(self, *, force_reset: bool = False) -> SessionRows:
+        """`rollout_length` steps of every session."""
+        if self._state is None or force_reset:
+            self._begin()
+        exploration = SubsetExploration(
+            epsilon=self._settings.epsilon(self._env_steps), subset_size=self._settings.subset_size
+        )
+        returns: list[float] = []
+        steps = [self._step(exploration, returns) for _ in range(self._settings.rollout_length)]
+        columns = {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
+        follows, self._follows = self._follows, True
+        return SessionRows(
+            columns=columns,
+            num_tasks=len(self.environment.tasks),
+            runner=self._index,
+            follows=follows,
+            num_valid=int(columns["valid"].sum()),
+            returns=returns,
+            weights_seq_no=self.weights_seq_no,
+            weights_env_steps=self._env_steps,
+        )
+
+    def _begin(self) -> None:
+        # A runner that replaces a dead one must not repeat the sessions of its predecessor.
+        generator = run_generator(self._seed, LANE_SESSIONS, self._index, self._env_steps)
+        num = self._settings.num_sessions
+        self._state = self.environment.reset(num, generator, auto_reset=True)
+        self._returns_B, self._follows = torch.zeros(num), False
+
+    def _step(self, exploration: SubsetExploration, returns: list[float]) -> dict[str, Tensor]:
+        state, streams = self._state, self.environment.streams
+        assert state is not None
+        pool = self._source.candidates(state, streams)
+        q_BK, utility_BK = self._q_values(state, pool.item_id)
+        require_finite_q(q_BK, utility_BK, pool.mask, state.step)
+        allowed_BK = support_mask(utility_BK, pool.mask, self._settings.support_ratio)
+        uniforms_BU = streams.uniform(state.step, 4 + pool.item_id.shape[1], LANE_ACT)
+        decision = decide(q_BK, allowed_BK, pool, uniforms_BU[:, :4], exploration)
+        step = self.environment.step(decision.item_id)
+        self._state = step.state
+        self._count_returns(step.reward, step.terminated | step.truncated, returns)
+        kept = self._kept(pool, allowed_BK, uniforms_BU[:, 4:])
+        return pack_step(state, kept, decision, step)
+
+    def _q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Q [B, K] and utility [B, K], with what is kept of the sessions where that is known."""
+        network = self.network
+        if type(network) is not QNetwork:
+            return network.q_values(state, item_id)  # type: ignore[operator]
+        if self._running is None or self._running.network is not network:
+            self._running = RunningQ(network)
+        return self._running.q_values(state, item_id)
+
+    def forget(self) -> None:
+        """Keep nothing of the sessions but their states: a resumed run has nothing else either."""
+        if self._running is not None:
+            self._running.forget()
+
+    def _kept(
+        self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Items and mask [B, S] for the maximum at this state: the allowed first, then others.
+
+        As long as no more than S are allowed, the maximum over them is the one over the pool.
+        """
+        num = self._settings.target_subset_size
+        if num == 0 or num >= pool.item_id.shape[1]:
+            return pool.item_id, pool.mask
+        order_BK = uniforms_BK + pool.mask.float() + 2.0 * allowed_BK.float()
+        slots_BS = order_BK.topk(num, dim=1).indices
+        return pool.item_id.gather(1, slots_BS), pool.mask.gather(1, slots_BS)
+
+    def _count_returns(self, reward_B: Tensor, ended_B: Tensor, returns: list[float]) -> None:
+        self._returns_B = self._returns_B + reward_B
+        if bool(ended_B.any()):
+            returns.extend(self._returns_B[ended_B].tolist())
+            self._returns_B = self._returns_B.masked_fill(ended_B, 0.0)

@@ -1,0 +1,32 @@
+"""Processes killed at random moments: no run is lost; `experiments/faults` kills 20 a kind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kills import KINDS
+
+NUM_KILLS = 2
+TIMEOUT_S = 600
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kill_loses_a_run(tmp_path: Path, kind: str) -> None:
+    command = [sys.executable, "-m", "tests.faults.kills", kind, "--kills", str(NUM_KILLS)]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path)], capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert outcome["kills"] == NUM_KILLS
+    assert outcome["lost"] == 0, (outcome, done.stderr)
+    if kind == "learner":
+        assert outcome["restarts"] == NUM_KILLS
+    if kind == "runner":
+        assert outcome["restarts"] == 0  # the others went on meanwhile
