@@ -5,32 +5,15 @@ Symbols: `N` items, `K` candidates, `D` width, `M` hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain
-
 import torch
 from torch import Tensor, nn
 
 from recomind.ranker import SessionRanker
 from recomind.ranker.model import ItemEncoding
+from recomind.ranker.stamp import Stamp
 
 _CHUNK = 4_096  # items whose halves stay in a processor's cache while they are computed
 _WORTH = 4  # candidates for which the halves of the table cost as much as one item of the table
-
-
-class Stamp:
-    """Which tensors these are, and how often each was written to; `.data` goes unseen."""
-
-    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
-        self._found = [(tensor, tensor._version) for tensor in tensors]
-
-    def is_of(self, tensors: Iterable[Tensor]) -> bool:
-        """Whether it is of these very tensors, as they are now."""
-        now = list(tensors)
-        return len(now) == len(self._found) and all(
-            tensor is one and tensor._version == version
-            for tensor, (one, version) in zip(now, self._found, strict=True)
-        )
 
 
 class TrunkItems:
@@ -70,9 +53,8 @@ class TrunkItems:
     def _look(self, vectors: ItemEncoding) -> None:
         """Forget the table where weights or vectors are others."""
         parts = (self.trunk.gate, self.trunk.item_part)
-        weights = list(chain.from_iterable(part.parameters() for part in parts))
-        if vectors is not self._source or not self._stamp.is_of(weights):
-            self._stamp, self._source, self._table = Stamp(weights), vectors, None
+        if vectors is not self._source or not self._stamp.is_of(parts):
+            self._stamp, self._source, self._table = Stamp(parts), vectors, None
             self._num_asked_before, self._num_asked = self._num_asked, 0
 
     def _computed(self, vector_ND: Tensor) -> ItemEncoding:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import fields
-from itertools import chain
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from recomind.policy.config import PolicyConfig, Precision
-from recomind.policy.item_halves import Stamp
 from recomind.ranker import SessionRanker, StateEncoding
 from recomind.ranker.model import ItemEncoding
+from recomind.ranker.stamp import Stamp
 
 _DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 _LAYERS = ("event_part", "hidden", "cross")
@@ -50,13 +49,12 @@ class FastJoint:
 
     def _follow(self) -> None:
         layers = [getattr(self.ranker, name) for name in _LAYERS]
-        weights = list(chain.from_iterable(layer.parameters() for layer in layers))
-        if self._stamp.is_of(weights):
+        if self._stamp.is_of(layers):
             return
         for name, layer in zip(_LAYERS, layers, strict=True):
             # In place: a compiled network is compiled for these very tensors.
             getattr(self._cast, name).load_state_dict(layer.state_dict())
-        self._stamp = Stamp(weights)
+        self._stamp = Stamp(layers)
 
 
 def _with_own_layers(ranker: SessionRanker) -> SessionRanker:

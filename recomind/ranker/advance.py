@@ -19,14 +19,14 @@ other weights, whose versions are compared too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recomind.ranker.history import tallies
 from recomind.ranker.model import SessionRanker, UserParts
+from recomind.ranker.stamp import Stamp
 from recomind.ranker.users import RunningUsers
 from recomind.streams import hash_int64
 from recomind.types import Ranker, SessionState
@@ -44,8 +44,7 @@ class EventCache:
     Args:
         encode: the tensors of the events of any states, each a function of its event alone and
             of whether it is in the session.
-        sources: what else they depend on: modules are compared by the versions of their weights,
-            other things by identity. Writing to `.data` of a weight goes unseen.
+        sources: what else they depend on, compared by a `Stamp`.
     """
 
     def __init__(self, encode: Encode, sources: Callable[[], Iterable[object]]) -> None:
@@ -54,10 +53,10 @@ class EventCache:
 
     def forget(self) -> None:
         """Encode the next state as a whole."""
-        self._stamp: list[tuple[object, int]] = []
+        self._stamp = Stamp()
         self._fields: tuple[Tensor, ...] = ()
         self._step_B = torch.zeros(0)
-        self._versions: list[int] = []
+        self._written = Stamp()  # of the fields and steps that are kept
         self._rings: tuple[Tensor, ...] = ()
         self.first = 0  # where in the rings the oldest event of the state stands
 
@@ -74,29 +73,30 @@ class EventCache:
         They hold until the next call, which writes into them. Where there is no event they may
         be anything finite, and 0 where `encode` gives 0.
         """
-        fields, stamp = tuple(getattr(state, name) for name in _EVENT_FIELDS), self._stamped()
-        if 0 < len(state.step) < len(self._step_B) and _same_stamp(stamp, self._stamp):
-            self._narrow(state, fields)
-        if not self._comparable(fields) or not _same_stamp(stamp, self._stamp):
+        fields = tuple(getattr(state, name) for name in _EVENT_FIELDS)
+        sources = list(self._sources())
+        same = self._stamp.is_of(sources)
+        if same and 0 < len(state.step) < len(self._step_B):
+            self._narrow(fields)
+        if not same or not self._comparable(fields):
             self._fill(state)
         elif not self._is_same(fields, state.step):
             self._follow(state, fields)
-        self._fields, self._step_B, self._stamp = fields, state.step, stamp
-        self._versions = [tensor._version for tensor in (*fields, state.step)]
+        if not same:
+            self._stamp = Stamp(sources)
+        self._keep(fields, state.step)
         return self._rings
 
-    def _stamped(self) -> list[tuple[object, int]]:
-        found: list[tuple[object, int]] = []
-        for source in self._sources():
-            if isinstance(source, nn.Module):
-                tensors = chain(source.parameters(), source.buffers())
-                found.extend((tensor, tensor._version) for tensor in tensors)
-            else:
-                found.append((source, 0))
-        return found
+    def _keep(self, fields: tuple[Tensor, ...], step_B: Tensor) -> None:
+        self._fields, self._step_B = fields, step_B
+        self._written = Stamp((*fields, step_B))
 
-    def _narrow(self, state: SessionState, fields: tuple[Tensor, ...]) -> None:
-        """Keep only the places of the sessions that `state` still holds, found by their items.
+    def _is_untouched(self) -> bool:
+        """Whether nobody wrote into what is kept of the last states."""
+        return self._written.is_of((*self._fields, self._step_B))
+
+    def _narrow(self, fields: tuple[Tensor, ...]) -> None:
+        """Keep only the places of the sessions that `fields` still hold, found by their items.
 
         Sessions leave a rollout as they end. A place found wrongly costs time alone: what stands
         there is compared like all else.
@@ -106,12 +106,10 @@ class EventCache:
         place_A = order[torch.searchsorted(ordered, now_A).clamp_(max=len(order) - 1)]
         if 2 * int((kept_B[place_A] == now_A).sum()) <= len(place_A):
             return
-        if self._versions != [tensor._version for tensor in (*self._fields, self._step_B)]:
+        if not self._is_untouched():
             return
-        self._fields = tuple(field[place_A] for field in self._fields)
-        self._step_B = self._step_B[place_A]
+        self._keep(tuple(field[place_A] for field in self._fields), self._step_B[place_A])
         self._rings = tuple(ring.index_select(0, place_A) for ring in self._rings)
-        self._versions = [tensor._version for tensor in (*self._fields, self._step_B)]
 
     def _comparable(self, fields: tuple[Tensor, ...]) -> bool:
         """Whether what is kept is of states of this shape, and nobody wrote into them."""
@@ -121,8 +119,7 @@ class EventCache:
             ours.shape == theirs.shape and ours.device == theirs.device
             for ours, theirs in zip(fields, self._fields, strict=True)
         )
-        kept = (*self._fields, self._step_B)
-        return shapes and self._versions == [tensor._version for tensor in kept]
+        return shapes and self._is_untouched()
 
     def _is_same(self, fields: tuple[Tensor, ...], step_B: Tensor) -> bool:
         """Whether these are the tensors that the last state held; their contents are not read."""
@@ -184,13 +181,6 @@ def _trace(item_id_BL: Tensor) -> Tensor:
     """[B] int64: sessions of other items have another, but for coincidence."""
     place_L = torch.arange(item_id_BL.shape[1], device=item_id_BL.device)
     return (item_id_BL * hash_int64(place_L)).sum(1)
-
-
-def _same_stamp(ours: list[tuple[object, int]], theirs: list[tuple[object, int]]) -> bool:
-    return len(ours) == len(theirs) and all(
-        one is other and version == other_version
-        for (one, version), (other, other_version) in zip(ours, theirs, strict=True)
-    )
 
 
 def _events(state: SessionState, session: Tensor, column: Tensor) -> SessionState:

@@ -74,7 +74,7 @@ class RankerConfig:
     learning_rate: float = 5e-3  # peak of a one-cycle schedule
     wide_rate: float = 1.0  # learning rate of the wide parts, in multiples of the others'
     average_rate: float = 0.0  # of a running average of weights that is kept; 0 for none.
-    # An average is never longer than a tenth of the training: a refit is short.
+    # An average is never longer than a tenth of the training.
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions
     session_batches: bool = False  # batches of whole sessions, whose events are encoded once

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from recomind.ranker.stamp import Stamp
+
 _PADDING, _CHUNK = 64, 65_536
 _FEW = 2_048  # items for which finding those that repeat costs more than it saves
 
@@ -30,7 +32,7 @@ class ItemMemo:
         self, compute: Callable[[Tensor], tuple[Tensor, ...]], weights: Iterable[Tensor]
     ) -> None:
         self._compute, self._weights = compute, list(weights)
-        self._versions: list[int] = []
+        self._stamp = Stamp()
         self._known_k = torch.zeros(0, dtype=torch.int64)  # ascending
         self._of_known: tuple[Tensor, ...] = ()
         self._last_n = torch.zeros(0, dtype=torch.int64)
@@ -45,14 +47,13 @@ class ItemMemo:
     def know(self, item_id: Tensor) -> None:
         """Compute `item_id` [...] now and keep them, in place of those known until now."""
         self._known_k = torch.unique(item_id)
-        self._versions = []
+        self._stamp = Stamp()
 
     def take(self, item_id: Tensor) -> tuple[Tensor, ...]:
         """The tensors `[..., width]` of `item_id` [...]; not to be written into."""
         item_n = item_id.flatten()
-        versions = [weight._version for weight in self._weights]
-        if versions != self._versions:
-            self._begin(versions)
+        if not self._stamp.is_of(self._weights):
+            self._begin()
         new_n = torch.ones_like(item_n, dtype=torch.bool)
         num = min(len(item_n), len(self._last_n))
         torch.ne(item_n[:num], self._last_n[:num], out=new_n[:num])
@@ -61,12 +62,12 @@ class ItemMemo:
             self._of_last, self._last_n = self._joined(item_n, new), item_n.clone()
         return tuple(kept[: len(item_n)].view(*item_id.shape, -1) for kept in self._of_last)
 
-    def _begin(self, versions: list[int]) -> None:
+    def _begin(self) -> None:
         chunks = self._known_k.split(_CHUNK) if len(self._known_k) else ()
         computed = [self._compute(chunk) for chunk in chunks]
         self._of_known = tuple(torch.cat(parts) for parts in zip(*computed, strict=True))
         self._last_n, self._of_last = self._last_n[:0], ()
-        self._versions = versions
+        self._stamp = Stamp(self._weights)
 
     def _joined(self, item_n: Tensor, new: Tensor) -> tuple[Tensor, ...]:
         """The tensors of `item_n`: found anew at the places `new`, kept at the others."""

@@ -99,7 +99,7 @@ def fit_ranker(
     """Train, keep the weights with the best log-loss on later days, and calibrate them there.
 
     Args:
-        ranker: from `new_ranker`, or of an earlier round.
+        ranker: from `new_ranker`.
         source: sessions.
         num_epochs: at most; training stops where later days stop getting better.
         seed: of order, dropout and hidden ids.

@@ -12,7 +12,6 @@ one a bin: `W e(x) = W e(0) + x W (e(1) - e(0))`. What comes out is the same but
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from recomind.ranker.history import num_tallies, progress_features, tallies, yes_no_tallies
 from recomind.ranker.model import SessionRanker
 from recomind.ranker.numbers import PiecewiseLinear
+from recomind.ranker.stamp import Stamp
 from recomind.types import SessionState
 
 
@@ -43,7 +43,7 @@ class RunningUsers:
 
     def forget(self) -> None:
         """Compute all anew at the next state."""
-        self._versions: list[tuple[int, int]] = []
+        self._stamp = Stamp()
         self._features_BU: Tensor | None = None
         self._kept_version = 0
 
@@ -90,11 +90,9 @@ class RunningUsers:
         """Take the weights apart, where they are not those of the last time."""
         ranker = self.ranker
         parts = (ranker.state[0], ranker.wide_user, ranker.users)
-        tensors = chain.from_iterable(chain(part.parameters(), part.buffers()) for part in parts)
-        versions = [(id(tensor), tensor._version) for tensor in tensors]
-        if versions == self._versions:
+        if self._stamp.is_of(parts):
             return
-        self._versions, self._features_BU = versions, None
+        self._stamp, self._features_BU = Stamp(parts), None
         self._folded = self._apart()
 
     def _apart(self) -> _Folded:

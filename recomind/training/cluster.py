@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -79,14 +80,19 @@ def check_cpus(needed: int, patience_s: float = 0.0) -> None:
 
 def _join(address: str) -> None:
     _refuse_silent(address)
+    try:
+        _connect(address=address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_head(address, error) from error
+
+
+def _connect(**settings: Any) -> None:
+    """`ray.init` without a word."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _no_head(address, error) from error
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
 
 
 def _refuse_another(address: str) -> None:
@@ -155,20 +161,14 @@ def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> N
     Raises:
         RecomindError: it does not come up.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for attempt in range(_START_ATTEMPTS):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ray.init(
-                    address="local",  # else it joins any head that runs on this machine
-                    num_cpus=num_cpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    object_store_memory=object_store_bytes,
-                )
+            _connect(
+                address="local",  # else it joins any head that runs on this machine
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=object_store_bytes,
+            )
         except Exception as error:
             # Ray gives its own processes 30 s, too little on a machine that is busy.
             ray.shutdown()

@@ -9,7 +9,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
 from recomind.training.columns import WEIGHT, to_transition
 from recomind.training.loss import td_loss
-from recomind.training.target import TargetCopy, load_trainable, trainable, writable
+from recomind.training.target import TargetCopy, as_arrays, load_trainable, trainable, writable
 
 
 class SessionQModule(TorchRLModule):
@@ -59,11 +59,10 @@ class SessionQModule(TorchRLModule):
     ) -> dict[str, Any]:
         """Numpy copies of the trainable tensors; of the target's too unless `inference_only`."""
         del components, not_components, kwargs
-        online = {k: v.detach().cpu().numpy().copy() for k, v in trainable(self.network).items()}
+        online = as_arrays(trainable(self.network))
         if inference_only:
             return {"network": online}
-        target = {k: v.cpu().numpy().copy() for k, v in self.target.tensors.items()}
-        return {"network": online, "target": target}
+        return {"network": online, "target": as_arrays(self.target.tensors)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""

@@ -77,6 +77,11 @@ def load_trainable(network: nn.Module, tensors: Mapping[str, Any]) -> None:
             parameter.copy_(writable(tensors[name]))
 
 
+def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Copies on the CPU, as RLlib ships weights."""
+    return {name: t.detach().cpu().numpy().copy() for name, t in tensors.items()}
+
+
 def writable(value: Any) -> Tensor:
     """A tensor of its own: torch warns of arrays from Ray's object store, which are read-only."""
     return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))

@@ -13,7 +13,7 @@ from recomind.training.actor_critic.loss import actor_critic_loss
 from recomind.training.actor_critic.rollout import from_batch
 from recomind.training.learner import SessionLearner
 from recomind.training.rl_module import SessionQModule
-from recomind.training.target import writable
+from recomind.training.target import as_arrays, writable
 
 
 class SessionActorCriticModule(SessionQModule):
@@ -44,8 +44,7 @@ class SessionActorCriticModule(SessionQModule):
         state = super().get_state(inference_only=inference_only)
         if inference_only:
             return state
-        head = {k: v.detach().cpu().numpy().copy() for k, v in self.head.state_dict().items()}
-        return state | {"head": head}
+        return state | {"head": as_arrays(self.head.state_dict())}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""
