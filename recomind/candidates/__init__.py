@@ -1,18 +1,32 @@
 """Pools of candidates, and exploration inside them with exact propensities."""
 
-from recomind.candidates.config import CandidatesConfig, ExplorationConfig
+from recomind.candidates.config import CandidatesConfig, ExplorationConfig, ExplorationKind
+from recomind.candidates.duplicates import NearDuplicates, miss_probability
+from recomind.candidates.ensemble import EnsembleExploration
 from recomind.candidates.exploration import (
     GreedyChoice,
     SubsetExploration,
+    UniformExploration,
     log_propensity_of_rank,
 )
+from recomind.candidates.factory import make_exploration
+from recomind.candidates.interface import Exploration
 from recomind.candidates.pool import CandidatePool
+from recomind.candidates.softmax import SoftmaxExploration
 
 __all__ = [
     "CandidatePool",
     "CandidatesConfig",
+    "EnsembleExploration",
+    "Exploration",
     "ExplorationConfig",
+    "ExplorationKind",
     "GreedyChoice",
+    "NearDuplicates",
+    "SoftmaxExploration",
     "SubsetExploration",
+    "UniformExploration",
     "log_propensity_of_rank",
+    "make_exploration",
+    "miss_probability",
 ]

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from recomind.streams import hash_int64
 from recomind.types import SessionState
 
 _COARSE = 2.0**-23  # spacing of the streams' float32 uniforms, (k + 1/2) / 2^23
@@ -20,6 +21,18 @@ def fine_uniforms(uniforms: Tensor) -> Tensor:
     pairs = uniforms.double().unflatten(-1, (-1, 2))
     fine = pairs[..., 0] + (pairs[..., 1] - 0.5) * _COARSE
     return fine.clamp(_COARSE**2 / 2, 1.0 - _COARSE**2 / 2)
+
+
+def item_uniforms(uniforms_B2: Tensor, item_id_BK: Tensor) -> Tensor:
+    """Float64 uniforms [B, K] of 52 bits, never 0 or 1, one for each item of each row.
+
+    A hash of the row's two uniforms and of the item id: an item has the same one wherever in the
+    pool it stands. 23 bits would tie among 100,000 candidates.
+    """
+    bits_B2 = (uniforms_B2.double() / _COARSE).long()
+    row_B1 = hash_int64((bits_B2[:, :1] << 23) + bits_B2[:, 1:], 47)
+    mixed_BK = hash_int64(row_B1 ^ hash_int64(item_id_BK, 48), 49)
+    return ((mixed_BK >> 12 & (1 << 52) - 1).double() + 0.5) * 2.0**-52
 
 
 def uniform_items(uniforms: Tensor, num_items: int) -> Tensor:

@@ -23,9 +23,25 @@ from torch import Tensor
 
 from recomind.candidates.config import check_exploration
 from recomind.candidates.draws import fine_uniforms
-from recomind.errors import SchemaError
+from recomind.candidates.interface import Exploration, log_certain, log_mixture
+from recomind.candidates.slots import (
+    best_slot,
+    check_pool,
+    check_uniforms,
+    rank_slots,
+    ranks_of_slots,
+    slot_of_rank,
+)
 
-NUM_UNIFORMS = 4  # columns of the uniforms that a policy is given; three are used here
+__all__ = [
+    "GreedyChoice",
+    "SubsetExploration",
+    "UniformExploration",
+    "best_slot",
+    "log_propensity_of_rank",
+    "rank_in_subset",
+    "rank_slots",
+]
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:
@@ -58,10 +74,7 @@ def log_propensity_of_rank(
     size = num_allowed.clamp(max=subset_size)
     inside = _log_choose(num_allowed - rank, size - 1) - _log_choose(num_allowed, size)
     inside = torch.where((rank >= 1) & (num_allowed >= 1), inside, -torch.inf)
-    log_epsilon, log_rest = torch.tensor([epsilon, 1.0 - epsilon], dtype=torch.float64).log()
-    greedy = torch.where(rank == 1, log_rest.to(inside.device), -torch.inf)
-    total = torch.logaddexp(greedy, inside + log_epsilon.to(inside.device))
-    return total.clamp(max=0.0).float()
+    return log_mixture(inside, log_certain(rank == 1), epsilon)
 
 
 def rank_in_subset(uniform_B: Tensor, num_allowed_B: Tensor, subset_size: int) -> Tensor:
@@ -81,7 +94,7 @@ def rank_in_subset(uniform_B: Tensor, num_allowed_B: Tensor, subset_size: int) -
     return low
 
 
-class SubsetExploration:
+class SubsetExploration(Exploration):
     """Epsilon-greedy whose exploring half is greedy inside a random subset of the pool.
 
     Args:
@@ -92,7 +105,8 @@ class SubsetExploration:
 
     def __init__(self, epsilon: float, subset_size: int) -> None:
         check_exploration(epsilon, subset_size)
-        self.epsilon, self.subset_size = epsilon, subset_size
+        super().__init__(epsilon)
+        self.subset_size = subset_size
 
     def choose(
         self,
@@ -101,32 +115,31 @@ class SubsetExploration:
         uniforms_B4: Tensor,
         item_id_BK: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Choose one allowed slot a row.
-
-        Args:
-            scores_BK: [B, K] float; only those of the allowed slots are looked at.
-            allowed_BK: [B, K] bool, at least one True a row.
-            uniforms_B4: [B, 4] in (0, 1): column 0 decides whether to explore, 1 and 2 the rank.
-            item_id_BK: [B, K] int64. Equal scores are ranked by ascending item id, so that the
-                choice does not depend on the order of the pool; by slot where it is None.
-
-        Returns:
-            slot: [B] int64.
-            log_propensity: [B] float32, exact log-probability of that slot given the pool.
-
-        Raises:
-            SchemaError: shapes disagree, an allowed score is NaN, or a row allows nothing.
-        """
-        _check(scores_BK, allowed_BK, uniforms_B4, item_id_BK)
+        """See `Exploration.choose`."""
+        check_pool(scores_BK, allowed_BK, item_id_BK)
+        check_uniforms(uniforms_B4, len(scores_BK))
         num_allowed_B = allowed_BK.sum(1)
         fine = fine_uniforms(uniforms_B4[:, 1:3])[:, 0]
         rank_B = rank_in_subset(fine, num_allowed_B, self.subset_size)
         rank_B = torch.where(uniforms_B4[:, 0] < self.epsilon, rank_B, 1)
-        slot_B = _slot_of_rank(rank_B, scores_BK, allowed_BK, item_id_BK)
-        log_propensity_B = log_propensity_of_rank(
-            rank_B, num_allowed_B, self.subset_size, self.epsilon
-        )
-        return slot_B, log_propensity_B
+        slot_B = slot_of_rank(rank_B, scores_BK, allowed_BK, item_id_BK)
+        return slot_B, log_propensity_of_rank(rank_B, num_allowed_B, self.subset_size, self.epsilon)
+
+    def log_propensities(
+        self, scores_BK: Tensor, allowed_BK: Tensor, item_id_BK: Tensor | None = None
+    ) -> Tensor:
+        """See `Exploration.log_propensities`."""
+        check_pool(scores_BK, allowed_BK, item_id_BK)
+        rank_BK = ranks_of_slots(scores_BK, allowed_BK, item_id_BK)
+        num_allowed_B1 = allowed_BK.sum(1, keepdim=True)
+        return log_propensity_of_rank(rank_BK, num_allowed_B1, self.subset_size, self.epsilon)
+
+
+class UniformExploration(SubsetExploration):
+    """Epsilon-greedy: the subset is a single candidate."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__(epsilon=epsilon, subset_size=1)
 
 
 class GreedyChoice(SubsetExploration):
@@ -134,77 +147,3 @@ class GreedyChoice(SubsetExploration):
 
     def __init__(self) -> None:
         super().__init__(epsilon=0.0, subset_size=1)
-
-
-def _slot_of_rank(
-    rank_B: Tensor, scores_BK: Tensor, allowed_BK: Tensor, item_id_BK: Tensor | None
-) -> Tensor:
-    slot_B = best_slot(scores_BK, allowed_BK, item_id_BK)
-    deep = (rank_B > 1).nonzero()[:, 0]  # only these few rows are worth a sort
-    ids = None if item_id_BK is None else item_id_BK[deep]
-    slots = rank_slots(scores_BK[deep], allowed_BK[deep], ids)
-    slot_B[deep] = slots.gather(1, rank_B[deep, None] - 1)[:, 0]
-    return slot_B
-
-
-def best_slot(scores_BK: Tensor, allowed_BK: Tensor, item_id_BK: Tensor | None = None) -> Tensor:
-    """Slot [B] int64 of the best allowed candidate: the first column of `rank_slots`."""
-    scores_BK = _mask_scores(scores_BK, allowed_BK)
-    tied_BK = scores_BK == scores_BK.amax(1, keepdim=True)
-    if item_id_BK is None:
-        return tied_BK.int().argmax(1)
-    return item_id_BK.masked_fill(~tied_BK, torch.iinfo(torch.int64).max).argmin(1)
-
-
-def _mask_scores(scores_BK: Tensor, allowed_BK: Tensor) -> Tensor:
-    # The clamp keeps an allowed -inf above every slot that is not allowed.
-    lowest = torch.finfo(scores_BK.dtype).min
-    return scores_BK.clamp(min=lowest).masked_fill(~allowed_BK, -torch.inf)
-
-
-def rank_slots(scores_BK: Tensor, allowed_BK: Tensor, item_id_BK: Tensor | None = None) -> Tensor:
-    """Slots [B, K] int64 from best to worst, the allowed ones first; ties by item id."""
-    scores_BK = _mask_scores(scores_BK, allowed_BK)
-    if item_id_BK is None:
-        return scores_BK.argsort(dim=1, descending=True, stable=True)
-    by_id_BK = item_id_BK.argsort(dim=1, stable=True)
-    order_BK = scores_BK.gather(1, by_id_BK).argsort(dim=1, descending=True, stable=True)
-    return by_id_BK.gather(1, order_BK)
-
-
-def _check(scores: Tensor, allowed: Tensor, uniforms: Tensor, item_id: Tensor | None) -> None:
-    if scores.dim() != 2 or allowed.shape != scores.shape:
-        raise SchemaError(
-            "scores and allowed slots must have one shape [B, K]",
-            got=f"{tuple(scores.shape)} and {tuple(allowed.shape)}",
-        )
-    if item_id is not None and item_id.shape != scores.shape:
-        raise SchemaError(
-            "one item id a slot", got=tuple(item_id.shape), expected=tuple(scores.shape)
-        )
-    if uniforms.shape != (len(scores), NUM_UNIFORMS):
-        raise SchemaError(
-            "uniforms of another shape",
-            got=tuple(uniforms.shape),
-            expected=(len(scores), NUM_UNIFORMS),
-        )
-    _check_rows(scores, allowed)
-
-
-def _check_rows(scores: Tensor, allowed: Tensor) -> None:
-    empty = (~allowed.any(1)).nonzero()[:, 0]
-    if len(empty):
-        raise SchemaError(
-            "no candidate is allowed",
-            got=f"{len(empty)} of {len(scores)} rows, the first is row {int(empty[0])}",
-            expected="at least one allowed candidate a row",
-            mend="check the pool's mask and the support constraint",
-        )
-    bad = (scores.isnan() & allowed).any(1).nonzero()[:, 0]
-    if len(bad):
-        raise SchemaError(
-            "score of an allowed candidate is NaN",
-            got=f"{len(bad)} of {len(scores)} rows, the first is row {int(bad[0])}",
-            expected="numbers",
-            mend="look for NaN in the model's weights or in the state's features",
-        )

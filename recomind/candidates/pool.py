@@ -13,7 +13,7 @@ The cost of a pool does not depend on N, except through the index.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,11 +26,13 @@ from recomind.candidates.draws import (
     recent_items,
     uniform_items,
 )
+from recomind.candidates.duplicates import NearDuplicates
 from recomind.errors import ConfigError, SchemaError
-from recomind.streams import SessionStreams
+from recomind.streams import SessionStreams, make_generator
 from recomind.types import Candidates, SessionState
 
 LANE_POOL = 1  # random lane of the pool; the environments keep the other lanes
+_PLANES = 0  # seed of the hash planes, the same in every process and in serving
 
 
 class NearestItems(Protocol):
@@ -40,6 +42,15 @@ class NearestItems(Protocol):
 
     def nearest(self, state: SessionState, num: int) -> Tensor:
         """Item ids [B, num] int64, best first; -1 where there are fewer."""
+        ...
+
+
+@runtime_checkable
+class ItemVectors(Protocol):
+    """A retrieval that knows where items lie, by which near-duplicates are told."""
+
+    def item_vectors(self, item_id: Tensor) -> Tensor:
+        """Vectors [..., D] of `item_id` [...]."""
         ...
 
 
@@ -68,6 +79,8 @@ class CandidatePool:
     ) -> None:
         self.config, self.num_items, self.lane = config, num_items, lane
         self.retrieval = retrieval if config.num_nearest else None
+        self._vectors = retrieval if isinstance(retrieval, ItemVectors) else None
+        self._duplicates: NearDuplicates | None = None
         self._fresh_F = _checked_fresh(fresh_item_id, num_items)
         if num_items < 1:
             raise ConfigError("a catalogue without items", got=num_items, expected=">= 1")
@@ -88,7 +101,8 @@ class CandidatePool:
         `log_propensity` is exact given the state and the index: 0 for a nearest item, and
         `1 - (1 - 1/N)^n (1 - 1/F)^f [fresh]` for any other, with n uniform and f fresh draws.
         It is 0 in padding slots, and an upper bound for items seen lately, which are let back
-        only where nothing else came up. Two pools for the same seeds and step are equal.
+        only where nothing else came up, and where near-duplicates are left out: an item may give
+        way to one that is close to it. Two pools for the same seeds and step are equal.
         """
         item_id_BK, num_certain = self._draw(state, streams)
         recent_BR = recent_items(state, self.config.exclude_recent)
@@ -97,6 +111,7 @@ class CandidatePool:
         mask_BK = real_BK & ~seen_BK
         # A pool is never empty: where all was seen lately, what was seen is let back.
         mask_BK = torch.where(mask_BK.any(1, keepdim=True), mask_BK, real_BK)
+        mask_BK = self._without_duplicates(item_id_BK, mask_BK)
         log_BK = self._log_inclusion(item_id_BK)
         log_BK[:, :num_certain] = 0.0
         return Candidates(
@@ -131,6 +146,17 @@ class CandidatePool:
         seen_BM = (found_BM[:, :, None] == recent_BR[:, None, :]).any(2)
         unseen_first = seen_BM.to(torch.uint8).argsort(dim=1, stable=True)
         return found_BM.gather(1, unseen_first)[:, : self._num_near]
+
+    def _without_duplicates(self, item_id_BK: Tensor, mask_BK: Tensor) -> Tensor:
+        """The mask without what is close to an earlier item of its pool; never empty."""
+        if not self.config.duplicate_cosine or self._vectors is None:
+            return mask_BK
+        vectors_BKD = self._vectors.item_vectors(item_id_BK.masked_fill(~mask_BK, 0))
+        if self._duplicates is None:
+            self._duplicates = NearDuplicates(
+                self.config.duplicate_cosine, vectors_BKD.shape[2], make_generator(_PLANES)
+            )
+        return self._duplicates.keep(vectors_BKD, mask_BK)
 
     def _log_inclusion(self, item_id_BK: Tensor) -> Tensor:
         """[B, K] float32 log-probability that the draws bring each item in."""

@@ -16,7 +16,7 @@ from recomind.evaluation.rollout import rollout
 from recomind.policy import QNetwork, QPolicy
 from recomind.simulation import BatchedSessions
 from recomind.streams import draw_seeds
-from recomind.training.factories import SimulatorFactory
+from recomind.training.factories import MembersFactory, SimulatorFactory
 from recomind.training.problem import SessionProblem
 from recomind.training.trainer import train_policy
 from recomind.types import CandidateSource
@@ -40,6 +40,7 @@ def run(run: Run, round_index: int) -> None:
         ),
         candidates=run.pool_factory(round_index),
         network=network_factory(run, round_index),
+        members=MembersFactory(ranker_folder=inputs[0], reward_weights=run.weights),
     )
     curve = _Curve(run, problem, round_index, run.path("checkpoints", round_index), line)
     curve.start(cast(QNetwork, problem.network()))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from recomind.candidates import SubsetExploration
+from recomind.candidates import Exploration, SubsetExploration
 from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.network import QNetwork, support_mask
 from recomind.policy.running import RunningQ
@@ -24,9 +24,12 @@ def decide(
     allowed_BK: Tensor,
     candidates: Candidates,
     uniforms: Tensor,
-    exploration: SubsetExploration,
+    exploration: Exploration,
 ) -> Decision:
-    """Choose by exploration among the allowed candidates; ties go by item id."""
+    """Choose by exploration among the allowed candidates; ties go by item id.
+
+    The scores are [B, K], for an ensemble's exploration [E, B, K].
+    """
     slot, log_propensity = exploration.choose(
         scores_BK, allowed_BK, uniforms, item_id_BK=candidates.item_id
     )
@@ -45,7 +48,7 @@ _SALT_HALF = 43
 class ScoredPolicy(ABC):
     """A policy that scores candidates and chooses among the allowed ones by an exploration."""
 
-    def __init__(self, exploration: SubsetExploration = GREEDY) -> None:
+    def __init__(self, exploration: Exploration = GREEDY) -> None:
         self.exploration = exploration
 
     @abstractmethod
@@ -66,7 +69,7 @@ class RankerPolicy(ScoredPolicy):
         self,
         rankers: Sequence[Ranker],
         reward_weights: Mapping[str, float],
-        exploration: SubsetExploration = GREEDY,
+        exploration: Exploration = GREEDY,
     ) -> None:
         super().__init__(exploration)
         self.rankers = list(rankers)
@@ -78,14 +81,27 @@ class RankerPolicy(ScoredPolicy):
         """Mean utility [B, K]."""
         return self._scores(state, item_id, torch.ones_like(item_id, dtype=torch.bool))
 
+    def forget(self) -> None:
+        """Encode the next states anew, so that what follows depends on them alone."""
+        self._encodings.forget()
+
+    @torch.no_grad()
+    def member_scores(self, state: SessionState, candidates: Candidates) -> Tensor:
+        """Utility [E, B, K] by each ranker, as an ensemble's exploration wants it."""
+        return torch.stack(list(self._members(state, candidates.item_id, candidates.mask)))
+
     def _scores(self, state: SessionState, item_id: Tensor, mask_BK: Tensor) -> Tensor:
         total = torch.zeros(item_id.shape)
+        for utility_BK in self._members(state, item_id, mask_BK):
+            total += utility_BK
+        return total / len(self.rankers)
+
+    def _members(self, state: SessionState, item_id: Tensor, mask_BK: Tensor) -> Iterator[Tensor]:
         encodings = self._encodings.encode_state(state)
         for member, (ranker, encoding) in enumerate(zip(self.rankers, encodings, strict=True)):
             logits_BKH = ranker.score(encoding, item_id)
             require_finite_logits(logits_BKH, mask_BK, ranker.tasks, state.step, member)
-            total += utility(logits_BKH, self.weights_H)
-        return total / len(self.rankers)
+            yield utility(logits_BKH, self.weights_H)
 
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Mean utility [B, K]; every candidate of the pool is allowed."""
@@ -93,9 +109,9 @@ class RankerPolicy(ScoredPolicy):
 
 
 class QPolicy(ScoredPolicy):
-    """Maximises Q inside the support of the ranker, exploring by candidate subsets."""
+    """Maximises Q inside the support of the ranker."""
 
-    def __init__(self, network: QNetwork, exploration: SubsetExploration = GREEDY) -> None:
+    def __init__(self, network: QNetwork, exploration: Exploration = GREEDY) -> None:
         super().__init__(exploration)
         self.network, self._running = network, RunningQ(network)
 
@@ -124,9 +140,7 @@ class MixedExploration:
     What a deployed policy does to keep its logs useful; every propensity stays exact.
     """
 
-    def __init__(
-        self, policy: ScoredPolicy, more: SubsetExploration, less: SubsetExploration
-    ) -> None:
+    def __init__(self, policy: ScoredPolicy, more: Exploration, less: Exploration) -> None:
         self.policy, self.more, self.less = policy, more, less
 
     @torch.no_grad()

@@ -9,8 +9,11 @@ same cores, and k-means on several threads is not repeatable.
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -33,13 +36,29 @@ class ItemIndex:
     Args:
         index: a faiss index with ids in the order of the items.
         nprobe: inverted lists read for a query, where it has lists.
+        path: of the file that it is mapped from, if it is.
+        version: of the catalogue that the vectors are of.
     """
 
-    def __init__(self, index: faiss.Index, nprobe: int = 16) -> None:
-        self._index = index
-        self.num_items, self.dim, self.nprobe = int(index.ntotal), int(index.d), nprobe
-        if isinstance(index, faiss.IndexIVF):
-            index.nprobe = min(nprobe, index.nlist)
+    def __init__(
+        self, index: faiss.Index, nprobe: int = 16, path: Path | None = None, version: int = 0
+    ) -> None:
+        self._index: Any = index
+        self._path, self.version = path, version
+        self.num_items, self.dim = int(index.ntotal), int(index.d)
+        self.num_lists = int(index.nlist) if isinstance(index, faiss.IndexIVF) else 0
+        self.nprobe = nprobe
+
+    @property
+    def nprobe(self) -> int:
+        """Inverted lists read for a query; may be set."""
+        return self._nprobe
+
+    @nprobe.setter
+    def nprobe(self, value: int) -> None:
+        self._nprobe = value
+        if self.num_lists:
+            self._index.nprobe = min(value, self.num_lists)
 
     def search(self, query_BD: Tensor, num: int) -> Tensor:
         """Ids [B, num] int64 of the nearest items, best first; -1 where fewer were found.
@@ -52,9 +71,26 @@ class ItemIndex:
         _, ids = self._index.search(query, num)
         return torch.from_numpy(ids).to(query_BD.device)
 
+    def as_one_list(self) -> faiss.IndexIVF:
+        """The same search by one inverted list: a flat index can neither hide nor drop an item."""
+        index: Any = faiss.index_factory(self.dim, "IVF1,Flat", faiss.METRIC_INNER_PRODUCT)
+        vectors = self._index.reconstruct_n(0, self.num_items)
+        index.train(vectors[:POINTS_PER_LIST])
+        index.add(vectors)
+        return index
+
     def save(self, path: Path) -> None:
-        """Write faiss's own binary format."""
-        faiss.write_index(self._index, str(path))
+        """Write faiss's own binary format; what is mapped from a file is linked or copied.
+
+        Raises:
+            ArtifactError: the file that it is mapped from is gone.
+        """
+        if self._path is None:
+            return faiss.write_index(self._index, str(path))
+        try:
+            _link(self._path, Path(path))
+        except OSError as error:
+            raise ArtifactError("the index's file is gone", got=f"{error}") from error
 
 
 def build_index(vectors_of: ItemVectors, num_items: int, config: RetrievalConfig) -> ItemIndex:
@@ -68,6 +104,13 @@ def build_index(vectors_of: ItemVectors, num_items: int, config: RetrievalConfig
     Raises:
         SchemaError: vectors of another length, or NaN, infinite or zero ones.
     """
+    index = train_index(vectors_of, num_items, config)
+    add_items(index, vectors_of, 0, num_items, config)
+    return ItemIndex(index, config.nprobe)
+
+
+def train_index(vectors_of: ItemVectors, num_items: int, config: RetrievalConfig) -> faiss.Index:
+    """An index without items; its centroids, where it has any, from a sample of the items."""
     faiss.omp_set_num_threads(1)
     index = faiss.index_factory(
         config.dim, factory_string(num_items, config), faiss.METRIC_INNER_PRODUCT
@@ -75,21 +118,72 @@ def build_index(vectors_of: ItemVectors, num_items: int, config: RetrievalConfig
     if isinstance(index, faiss.IndexIVF):
         sample = _sample_ids(num_items, POINTS_PER_LIST * index.nlist, config.seed)
         index.train(check_vectors(vectors_of(sample), config.dim, "item vector"))
-    for ids in item_chunks(num_items):
-        index.add(check_vectors(vectors_of(ids), config.dim, "item vector"))
-    return ItemIndex(index, config.nprobe)
+        index.nprobe = min(config.nprobe, index.nlist)
+    return index
 
 
-def load_index(path: Path, nprobe: int = 16) -> ItemIndex:
-    """Read what `ItemIndex.save` wrote.
+def add_items(
+    index: faiss.Index,
+    vectors_of: ItemVectors,
+    begin: int,
+    end: int,
+    config: RetrievalConfig,
+    *,
+    with_ids: bool = False,
+) -> None:
+    """Add items `begin` .. `end - 1` in chunks, under ids of their own where `with_ids`.
+
+    The index is the same on any number of threads: a list takes its items in their order.
+    """
+    for ids in item_chunks(end, begin):
+        vectors = check_vectors(vectors_of(ids), config.dim, "item vector")
+        faiss.omp_set_num_threads(config.build_threads)
+        if with_ids:
+            index.add_with_ids(vectors, ids.numpy())
+        else:
+            index.add(vectors)
+        faiss.omp_set_num_threads(1)
+
+
+def load_index(path: Path, nprobe: int = 16, version: int = 0) -> ItemIndex:
+    """Map what `ItemIndex.save` wrote: processes that open it share its pages.
 
     Raises:
         ArtifactError: the file is absent or is no faiss index.
     """
+    return ItemIndex(map_index(path), nprobe, Path(path), version)
+
+
+def _link(source: Path, path: Path) -> None:
     try:
-        return ItemIndex(faiss.read_index(str(path)), nprobe)
-    except RuntimeError as error:
+        os.link(source, path)
+    except OSError:  # another file system, or none that can link
+        shutil.copyfile(source, path)
+
+
+def map_index(path: Path) -> faiss.Index:
+    """The faiss index of a file, its vectors memory-mapped; see `load_index`."""
+    try:
+        with Path(path).open("rb") as file:
+            flat = file.read(3) == b"IxF"  # flat vectors and lists are mapped by different readers
+        flag = faiss.IO_FLAG_MMAP_IFC if flat else faiss.IO_FLAG_MMAP
+        index = faiss.read_index(str(path), flag)
+    except (OSError, RuntimeError) as error:
         raise ArtifactError("unreadable index", got=f"{path}: {error}") from error
+    if isinstance(index, faiss.IndexIVF):
+        # By default every search starts 32 threads that only touch pages.
+        found: Any = index.invlists
+        lists: Any = faiss.downcast_InvertedLists(found)
+        lists.prefetch_nthread = 0
+    return index
+
+
+def map_lists(path: Path) -> faiss.IndexIVF:
+    """The same of an index that has inverted lists; an ArtifactError where it has none."""
+    index = map_index(path)
+    if not isinstance(index, faiss.IndexIVF):
+        raise ArtifactError("an index without inverted lists", got=path)
+    return index
 
 
 def factory_string(num_items: int, config: RetrievalConfig) -> str:
@@ -120,27 +214,10 @@ def check_vectors(vectors: Tensor, dim: int, what: str) -> np.ndarray:
     return vectors.contiguous().numpy()
 
 
-def item_chunks(num_items: int) -> Iterator[Tensor]:
-    """Consecutive ids of all items, at most `CHUNK_ITEMS` at a time."""
-    for begin in range(0, num_items, CHUNK_ITEMS):
-        yield torch.arange(begin, min(begin + CHUNK_ITEMS, num_items))
-
-
-def exact_search(query_BD: Tensor, vectors_of: ItemVectors, num_items: int, num: int) -> Tensor:
-    """The reference: ids [B, num] of the true nearest, from all items, chunk by chunk."""
-    best = query_BD.new_zeros(len(query_BD), 0)
-    best_id = torch.zeros(len(query_BD), 0, dtype=torch.int64)
-    for ids in item_chunks(num_items):
-        scores = torch.cat([best, query_BD @ vectors_of(ids).T], dim=1)
-        all_id = torch.cat([best_id, ids.expand(len(query_BD), -1)], dim=1)
-        best, slot = scores.topk(min(num, scores.shape[1]), dim=1)
-        best_id = all_id.gather(1, slot)
-    return best_id
-
-
-def recall(found_BK: Tensor, true_BK: Tensor) -> float:
-    """Share of the true nearest items that were found, over all queries."""
-    return float((true_BK[:, :, None] == found_BK[:, None, :]).any(2).float().mean())
+def item_chunks(end: int, begin: int = 0) -> Iterator[Tensor]:
+    """Consecutive ids `begin` .. `end - 1`, at most `CHUNK_ITEMS` at a time."""
+    for first in range(begin, end, CHUNK_ITEMS):
+        yield torch.arange(first, min(first + CHUNK_ITEMS, end))
 
 
 def _sample_ids(num_items: int, num: int, seed: int) -> Tensor:

@@ -2,15 +2,15 @@
 
 index.faiss             item vectors, searchable
 towers.safetensors      weights of both towers
-manifest.json           kind "index"; extra holds the towers' shape, `num_items` and `nprobe`
+manifest.json           kind "index"; extra holds the towers' shape, `num_items`, `nprobe`, and
+                        `catalogue_version`, where the catalogue has versions
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,11 +22,15 @@ from recomind.artifacts import (
     save_tensors,
     write_artifact,
 )
-from recomind.data import SessionDataset
 from recomind.errors import ArtifactError
+from recomind.retrieval.build import OnItems, build_in
 from recomind.retrieval.config import RetrievalConfig
-from recomind.retrieval.index import ItemIndex, build_index, exact_search, load_index, recall
-from recomind.retrieval.training import OnBatch, fit_towers, positive_rows
+from recomind.retrieval.index import (
+    ItemIndex,
+    build_index,
+    load_index,
+)
+from recomind.retrieval.live import LiveIndex
 from recomind.retrieval.two_tower import TowerShape, TwoTower, item_vectors, user_vectors
 from recomind.streams import make_generator
 from recomind.types import Catalogue, SessionState
@@ -43,12 +47,20 @@ class Retrieval:
         catalogue: the items, as they are known now.
 
     Raises:
-        ArtifactError: the index holds another number of items, or vectors of another length.
+        ArtifactError: the index holds another number of items, vectors of another length, or an
+            older version of the catalogue.
         SchemaError: the catalogue has other features than the towers were trained on.
     """
 
-    def __init__(self, model: TwoTower, index: ItemIndex, catalogue: Catalogue) -> None:
+    def __init__(self, model: TwoTower, index: ItemIndex | LiveIndex, catalogue: Catalogue) -> None:
         model.shape.check_catalogue(catalogue)
+        if index.version < catalogue_version(catalogue):
+            raise ArtifactError(
+                "index older than the catalogue",
+                got=f"version {index.version}",
+                expected=f"version {catalogue_version(catalogue)}",
+                mend="bring a live index up to date, or build the index anew",
+            )
         if index.num_items != catalogue.num_items or index.dim != model.shape.dim:
             raise ArtifactError(
                 "index of another catalogue or model",
@@ -77,87 +89,59 @@ class Retrieval:
 
     def save(self, folder: Path, manifest: Manifest) -> None:
         """Write the artifact; `manifest` is completed with what `load_retrieval` needs."""
+        if isinstance(self.index, LiveIndex):
+            raise ArtifactError("a live index keeps itself", got=self.index.folder)
         manifest.kind = KIND
         manifest.extra |= {
             "towers": dataclasses.asdict(self.model.shape),
             "num_items": self.num_items,
             "nprobe": self.index.nprobe,
+            "catalogue_version": self.index.version,
         }
         with write_artifact(folder, manifest) as staging:
             save_tensors(staging / TOWERS, self.model.state_dict())
             self.index.save(staging / INDEX)
 
 
-def train_retrieval(
-    dataset: SessionDataset,
+def index_items(
+    model: TwoTower,
+    catalogue: Catalogue,
     config: RetrievalConfig,
-    folder: Path,
-    *,
-    inputs: Mapping[str, str] | None = None,
-    manifest_config: Mapping[str, Any] | None = None,
-    on_batch: OnBatch | None = None,
+    work: Path | None = None,
+    on_items: OnItems | None = None,
 ) -> Retrieval:
-    """Train the towers, index every item, measure, and write the artifact.
+    """An index over the model's vectors of all items, and the search it gives.
 
-    Args:
-        dataset: sessions; positives of its first task in the split "train" are learned from.
-        config: of towers and index.
-        folder: where the artifact goes.
-        inputs: name -> identity of the artifacts that `dataset` came from.
-        manifest_config: resolved config to keep; `config` itself where None.
-        on_batch: told of each batch's loss.
-
-    Returns:
-        What `load_retrieval` would read back.
+    With a folder `work` the build is in files and goes on where it was when it is killed; the
+    index stays mapped from there. Without one it is in memory.
     """
-    model = fit_towers(dataset, config, on_batch)
-    retrieval = index_items(model, dataset.catalogue, config)
-    manifest = Manifest(
-        kind=KIND,
-        seed=config.seed,
-        config=dict(manifest_config or {"retrieval": dataclasses.asdict(config)}),
-        inputs=dict(inputs or {}),
-        metrics=measure(retrieval, dataset, config),
-    )
-    retrieval.save(folder, manifest)
-    return retrieval
-
-
-def index_items(model: TwoTower, catalogue: Catalogue, config: RetrievalConfig) -> Retrieval:
-    """An index over the model's vectors of all items, and the search it gives."""
 
     @torch.no_grad()
     def vectors_of(item_id: Tensor) -> Tensor:
         return item_vectors(model, catalogue, item_id)
 
-    return Retrieval(model, build_index(vectors_of, catalogue.num_items, config), catalogue)
+    num_items = catalogue.num_items
+    if work is None:
+        index = build_index(vectors_of, num_items, config)
+    else:
+        source = _source(model, catalogue)
+        index = build_in(work, vectors_of, num_items, config, source=source, on_items=on_items)
+    index.version = catalogue_version(catalogue)
+    return Retrieval(model, index, catalogue)
 
 
-def measure(
-    retrieval: Retrieval, dataset: SessionDataset, config: RetrievalConfig
-) -> dict[str, float]:
-    """`recall@k` of the index against exact search, and `hit_rate@k` of the towers.
-
-    The hit rate is the share of positives whose item is among the k nearest to the state before
-    it. Both on a sample of the positives of the split "calibration" ("train" where it has none).
-    """
-    if not config.num_recall_queries:
-        return {}
-    rows = _sample_rows(dataset, config)
-    k = min(config.recall_at, retrieval.num_items)
-    query_BD = retrieval.query(dataset.state(rows))
-    found_BK = retrieval.index.search(query_BD, k)
-    true_BK = exact_search(query_BD, retrieval.item_vectors, retrieval.num_items, k)
-    hits = (found_BK == dataset.item_id(rows)[:, None]).any(1).float().mean()
-    return {f"recall@{k}": recall(found_BK, true_BK), f"hit_rate@{k}": float(hits)}
+def catalogue_version(catalogue: Catalogue) -> int:
+    """Of a catalogue that changes; 0 for one that does not."""
+    return int(getattr(catalogue, "version", 0))
 
 
-def _sample_rows(dataset: SessionDataset, config: RetrievalConfig) -> Tensor:
-    late = dataset.rows("calibration", holdout=False)
-    has_late = len(late) and bool((dataset.labels(late)[:, 0] > 0).any())
-    rows = positive_rows(dataset, "calibration" if has_late else "train")
-    order = torch.randperm(len(rows), generator=make_generator(config.seed + 1))
-    return rows[order[: config.num_recall_queries]]
+def _source(model: TwoTower, catalogue: Catalogue) -> str:
+    """Names the item vectors: the weights, and content of the first items."""
+    digest = hashlib.sha256(f"{catalogue.num_items} {catalogue_version(catalogue)}".encode())
+    sample = catalogue.features(torch.arange(min(catalogue.num_items, 1024)))
+    for tensor in (*model.state_dict().values(), sample.dense, sample.categorical):
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_retrieval(folder: Path, catalogue: Catalogue) -> Retrieval:
@@ -173,7 +157,7 @@ def load_retrieval(folder: Path, catalogue: Catalogue) -> Retrieval:
         shape = TowerShape(**extra["towers"])
         model = TwoTower(shape, make_generator(0))
         model.load_state_dict(load_tensors(folder / TOWERS))
-        nprobe = int(extra["nprobe"])
+        nprobe, version = int(extra["nprobe"]), int(extra.get("catalogue_version", 0))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError("unreadable towers", got=f"{folder}: {error}") from error
-    return Retrieval(model, load_index(folder / INDEX, nprobe), catalogue)
+    return Retrieval(model, load_index(folder / INDEX, nprobe, version), catalogue)

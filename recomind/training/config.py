@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from recomind.candidates import ExplorationConfig, ExplorationKind
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.config import ActorCriticConfig
 
@@ -42,9 +44,11 @@ class TrainingConfig:
     prioritised: float = 0.0  # exponent of the error in a transition's chance; 0 draws uniformly
     prioritised_beta: float = 0.4  # exponent of importance weights at first, linear in events to 1
 
+    exploration: ExplorationKind = ExplorationKind.subset  # what chance decides; of "dqn" alone
     epsilon_start: float = 0.3  # exploration rate of the first event, linear in events to ...
     epsilon_end: float = 0.1  # ... this at the last
-    subset_size: int = 20  # candidates in an exploring decision
+    subset_size: int = 20  # candidates in an exploring decision, where exploration is `subset`
+    temperature: float = 0.1  # units of the scores, where exploration is `softmax`
     support_ratio: float = 0.6  # rho: least utility of an allowed candidate over the best one's
 
     num_runners: int = 0  # simulating processes; 0 simulates in the learning process
@@ -65,6 +69,7 @@ class TrainingConfig:
         self._check("gamma", 0.0 <= self.gamma < 1.0, "in [0, 1)")
         self._check("target_rate", 0.0 <= self.target_rate <= 1.0, "in [0, 1]")
         self._check("learning_rate", self.learning_rate > 0.0, "> 0")
+        self._check("temperature", 0.0 < self.temperature < math.inf, "> 0")
         self._check("max_grad_norm", self.max_grad_norm > 0.0, "> 0")
         self._check("support_ratio", 0.0 <= self.support_ratio <= 1.0, "in [0, 1]")
         for name in ("epsilon_start", "epsilon_end"):
@@ -105,6 +110,15 @@ class TrainingConfig:
     def epsilon(self, env_steps: int) -> float:
         """Exploration rate after `env_steps` events."""
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * self._done(env_steps)
+
+    def exploring(self, env_steps: int) -> ExplorationConfig:
+        """How decisions explore after `env_steps` events."""
+        return ExplorationConfig(
+            kind=self.exploration,
+            epsilon=self.epsilon(env_steps),
+            subset_size=self.subset_size,
+            temperature=self.temperature,
+        )
 
     def importance(self, env_steps: int) -> float:
         """Exponent of the importance weights of a prioritised replay after `env_steps` events."""

@@ -9,7 +9,7 @@ import torch
 
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.data import TableCatalogue
-from recomind.policy import PolicyConfig, QNetwork
+from recomind.policy import PolicyConfig, QNetwork, RankerPolicy
 from recomind.ranker import load_rankers, trunk_of
 from recomind.retrieval import load_retrieval
 from recomind.simulation import LearnedSimulator, load_simulator
@@ -42,7 +42,8 @@ class PoolFactory:
         """A fresh pool."""
         catalogue = TableCatalogue.load(self.catalogue_folder)
         retrieval = None
-        if self.index_folder is not None and self.config.num_nearest:
+        wanted = self.config.num_nearest or self.config.duplicate_cosine
+        if self.index_folder is not None and wanted:
             retrieval = load_retrieval(self.index_folder, catalogue)
         return CandidatePool(self.config, catalogue.num_items, retrieval, fresh_items(catalogue))
 
@@ -72,3 +73,15 @@ class NetworkFactory:
             torch.manual_seed(self.seed)
             rankers = load_rankers(self.ranker_folder)
             return QNetwork(rankers[0], self.reward_weights, self.config, trunk_of(rankers))
+
+
+@dataclass(kw_only=True, slots=True)
+class MembersFactory:
+    """Builds the rankers of the ensemble, each of which has an opinion of its own."""
+
+    ranker_folder: Path
+    reward_weights: dict[str, float]
+
+    def __call__(self) -> RankerPolicy:
+        """All of them."""
+        return RankerPolicy(load_rankers(self.ranker_folder), self.reward_weights)

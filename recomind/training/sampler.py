@@ -10,8 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recomind.candidates import SubsetExploration
-from recomind.policy import QNetwork, RunningQ, decide, require_finite_q, support_mask
+from recomind.candidates import Exploration, ExplorationKind, make_exploration
+from recomind.errors import ConfigError
+from recomind.policy import (
+    QNetwork,
+    RankerPolicy,
+    RunningQ,
+    decide,
+    require_finite_q,
+    support_mask,
+)
 from recomind.simulation.environment import LANE_ACT
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
@@ -29,6 +37,9 @@ class SessionSampler:
         settings: of the training run.
         seed: of the run.
         index: 0 in the learning process; tells the sessions of runners apart.
+
+    Raises:
+        ConfigError: exploration by an ensemble, and a problem without one.
     """
 
     def __init__(
@@ -37,6 +48,7 @@ class SessionSampler:
         self._problem, self._settings, self._seed, self._index = problem, settings, seed, index
         self.environment = problem.environment()
         self._source = problem.candidates()
+        self._members = _members(problem, settings)
         self._network: nn.Module | None = None
         self._weights: dict[str, Any] | None = None  # waiting for the network to be built
         self._shared = False
@@ -70,9 +82,7 @@ class SessionSampler:
         """`rollout_length` steps of every session."""
         if self._state is None or force_reset:
             self._begin()
-        exploration = SubsetExploration(
-            epsilon=self._settings.epsilon(self._env_steps), subset_size=self._settings.subset_size
-        )
+        exploration = make_exploration(self._settings.exploring(self._env_steps))
         returns: list[float] = []
         steps = [self._step(exploration, returns) for _ in range(self._settings.rollout_length)]
         columns = {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
@@ -95,7 +105,7 @@ class SessionSampler:
         self._state = self.environment.reset(num, generator, auto_reset=True)
         self._returns_B, self._follows = torch.zeros(num), False
 
-    def _step(self, exploration: SubsetExploration, returns: list[float]) -> dict[str, Tensor]:
+    def _step(self, exploration: Exploration, returns: list[float]) -> dict[str, Tensor]:
         state, streams = self._state, self.environment.streams
         assert state is not None
         pool = self._source.candidates(state, streams)
@@ -103,7 +113,11 @@ class SessionSampler:
         require_finite_q(q_BK, utility_BK, pool.mask, state.step)
         allowed_BK = support_mask(utility_BK, pool.mask, self._settings.support_ratio)
         uniforms_BU = streams.uniform(state.step, 4 + pool.item_id.shape[1], LANE_ACT)
-        decision = decide(q_BK, allowed_BK, pool, uniforms_BU[:, :4], exploration)
+        scores = q_BK
+        if self._members is not None:
+            # Every member's own utility in the place of the first one's, beside one residual. Ours.
+            scores = q_BK - utility_BK + self._members.member_scores(state, pool)
+        decision = decide(scores, allowed_BK, pool, uniforms_BU[:, :4], exploration)
         step = self.environment.step(decision.item_id)
         self._state = step.state
         self._count_returns(step.reward, step.terminated | step.truncated, returns)
@@ -123,6 +137,8 @@ class SessionSampler:
         """Keep nothing of the sessions but their states: a resumed run has nothing else either."""
         if self._running is not None:
             self._running.forget()
+        if self._members is not None:
+            self._members.forget()
 
     def _kept(
         self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
@@ -143,3 +159,15 @@ class SessionSampler:
         if bool(ended_B.any()):
             returns.extend(self._returns_B[ended_B].tolist())
             self._returns_B = self._returns_B.masked_fill(ended_B, 0.0)
+
+
+def _members(problem: SessionProblem, settings: TrainingConfig) -> RankerPolicy | None:
+    if settings.algorithm != "dqn" or settings.exploration is not ExplorationKind.ensemble:
+        return None
+    if problem.members is None:
+        raise ConfigError(
+            "exploration by an ensemble needs one",
+            got="a SessionProblem without members",
+            mend="give it members=..., or set training.exploration=subset",
+        )
+    return problem.members()

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
@@ -234,7 +235,8 @@ def _check_inputs(manifest: Manifest, inputs: Mapping[str, str]) -> None:
 
 
 def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:
-    ours = dataclasses.asdict(config) | {"seed": seed}
+    ours = {k: v.value if isinstance(v, Enum) else v for k, v in dataclasses.asdict(config).items()}
+    ours |= {"seed": seed}  # as a manifest holds them: enums by their values
     theirs = manifest.config | {"seed": manifest.seed}
     differ = [k for k in ours if ours[k] != theirs.get(k) and k not in _MAY_CHANGE]
     if differ:

@@ -128,6 +128,42 @@ def test_small_catalogue_is_its_own_pool(num_items: int) -> None:
     assert not got.log_propensity.any()
 
 
+class Paired(NearZero):
+    """Items 2 n and 2 n + 1 point the same way, no two others do."""
+
+    def item_vectors(self, item_id: Tensor) -> Tensor:
+        angle = item_id // 2 * (math.pi / self.num_items)
+        return torch.stack([angle.cos(), angle.sin()], -1)
+
+
+def test_near_duplicates_give_way_to_what_is_earlier() -> None:
+    config = config_of(k=40, recent=0)
+    config.duplicate_cosine = 0.99999
+    retrieval = Paired(60)
+    plain = CandidatePool(config_of(k=40, recent=0), 60, retrieval, torch.tensor([0, 1]))
+    pool = CandidatePool(config, 60, retrieval, torch.tensor([0, 1]))
+    before, after = (p.candidates(state_of(50), streams_of(50)) for p in (plain, pool))
+    assert int((before.mask & ~after.mask).sum()) > 50
+    for b in range(50):
+        stays: list[int] = []
+        for item in before.item_id[b][before.mask[b]].tolist():
+            stays += [item] if item // 2 not in [other // 2 for other in stays] else []
+        assert after.item_id[b][after.mask[b]].tolist() == stays
+    assert not after.item_id[~after.mask].any()
+    assert not after.log_propensity[~after.mask].any()
+
+
+def test_without_vectors_no_duplicates_are_known() -> None:
+    config = config_of()
+    config.duplicate_cosine = 0.5
+    for retrieval in (None, NearZero(1000)):
+        got, plain = (
+            CandidatePool(c, 1000, retrieval).candidates(state_of(20), streams_of(20))
+            for c in (config, config_of())
+        )
+        assert torch.equal(got.mask, plain.mask)
+
+
 def test_pool_is_never_empty() -> None:
     got = CandidatePool(config_of(), 3).candidates(state_of(2, history=[0, 1, 2]), streams_of(2))
     assert got.mask.sum(1).tolist() == [3, 3]
@@ -196,6 +232,7 @@ def test_uniform_items_stay_inside_at_the_ends() -> None:
         (lambda: CandidatesConfig(num_candidates=0), ConfigError, "needs a slot"),
         (lambda: CandidatesConfig(num_candidates=8), ConfigError, "num_nearest=32"),
         (lambda: CandidatesConfig(exclude_recent=-1), ConfigError, "exclude_recent=-1"),
+        (lambda: CandidatesConfig(duplicate_cosine=1.5), ConfigError, "duplicate_cosine.*1.5"),
     ],
 )
 def test_bad_settings_are_named(make, error: type[RecomindError], message: str) -> None:

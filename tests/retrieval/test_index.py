@@ -13,7 +13,8 @@ from torch.nn import functional
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.retrieval import IndexKind, ItemIndex, RetrievalConfig, build_index
 from recomind.retrieval import index as index_module
-from recomind.retrieval.index import exact_search, factory_string, load_index, recall
+from recomind.retrieval.index import factory_string, load_index
+from recomind.retrieval.recall import exact_search, recall
 
 
 def unit_vectors(num: int, dim: int, seed: int) -> Tensor:

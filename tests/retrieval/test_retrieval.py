@@ -26,7 +26,9 @@ from recomind.streams import SessionStreams, draw_seeds, make_generator
 NUM_TAGS = 5  # of the fixtures' world
 MakeCatalogue = Callable[[int], TableCatalogue]
 
-CONFIG = RetrievalConfig(dim=8, hidden=16, num_epochs=8, batch_size=128, learning_rate=1e-2)
+CONFIG = RetrievalConfig(
+    dim=8, hidden=16, num_epochs=8, batch_size=128, learning_rate=1e-2, recall_at=50
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +63,16 @@ def test_artifact_says_what_it_is(folder: Path) -> None:
 
 
 def test_hit_rate_of_untrained_towers_is_low(dataset: SessionDataset, tmp_path: Path) -> None:
-    config = RetrievalConfig(dim=8, hidden=16, num_epochs=0)
+    config = RetrievalConfig(dim=8, hidden=16, num_epochs=0, recall_at=50)
     train_retrieval(dataset, config, tmp_path / "index")
     assert read_manifest(tmp_path / "index").metrics["hit_rate@50"] < 0.4
 
 
 def test_loaded_equals_trained(dataset: SessionDataset, tmp_path: Path) -> None:
     config = RetrievalConfig(
-        dim=8, num_epochs=1, batch_size=128, kind=IndexKind.ivf, nprobe=2, num_recall_queries=64
-    )
+        dim=8, num_epochs=1, batch_size=128, kind=IndexKind.ivf, nprobe=2, num_recall_queries=64,
+        min_recall=0.0, recall_at=50,
+    )  # fmt: skip
     losses: list[float] = []
     trained = train_retrieval(
         dataset, config, tmp_path / "index", on_batch=lambda done, total, loss: losses.append(loss)

@@ -15,6 +15,7 @@ from recomind.training.config import TrainingConfig
         ({"max_grad_norm": 0.0}, "training.max_grad_norm"),
         ({"epsilon_start": 1.5}, "training.epsilon_start"),
         ({"epsilon_end": -0.5}, "training.epsilon_end"),
+        ({"temperature": 0.0}, "training.temperature.*> 0"),
         ({"support_ratio": 1.1}, "training.support_ratio"),
         ({"num_env_steps": -1}, "training.num_env_steps"),
         ({"num_runners": -1}, "training.num_runners"),

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recomind.candidates import SubsetExploration
-from recomind.training.actor_critic.acting import SoftmaxExploration
+from recomind.candidates import Exploration, SoftmaxExploration
 from recomind.training.runner import SessionRunner
 from recomind.types import Candidates
 
@@ -19,7 +18,7 @@ class SessionActorCriticRunner(SessionRunner):
         super().__init__(config=config, **kwargs)
         self._softmax = SoftmaxExploration(self._settings.actor_critic.temperature)
 
-    def _step(self, exploration: SubsetExploration, returns: list[float]) -> dict[str, Tensor]:
+    def _step(self, exploration: Exploration, returns: list[float]) -> dict[str, Tensor]:
         del exploration
         return super()._step(self._softmax, returns)
 

@@ -1,0 +1,126 @@
+"""Columns and versions of a catalogue store, and their files.
+
+Symbols: `F` dense features, `C` categorical features, `E` length of an embedding.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from recomind.errors import ArtifactError, ConfigError
+
+FORMAT, CURRENT, VERSIONS = "format.json", "CURRENT.json", "versions"
+ITEMS, CHANGED, WITHDRAWN = "items", "changed", "withdrawn"
+FORMAT_VERSION = 1
+
+
+class EmbeddingKind(Enum):
+    """How a number of an embedding is kept; lower case, as other settings are."""
+
+    float16 = "float16"
+    int8 = "int8"  # in units of the row's largest number over 127
+
+
+@dataclass(kw_only=True, slots=True)
+class StoreFormat:
+    """The columns of a catalogue store."""
+
+    dense_names: list[str]  # F
+    categorical_names: list[str]  # C
+    vocab_sizes: list[int]  # C
+    embedding_dim: int = 0  # E; 0 for none
+    embedding: EmbeddingKind = EmbeddingKind.float16  # how they are kept
+
+    def __post_init__(self) -> None:
+        self.embedding = EmbeddingKind(self.embedding)
+        if len(self.categorical_names) != len(self.vocab_sizes):
+            raise ConfigError(
+                "one vocabulary a categorical feature",
+                got=f"{len(self.vocab_sizes)} sizes",
+                expected=len(self.categorical_names),
+            )
+        if self.embedding_dim < 0 or min(self.vocab_sizes, default=1) < 1:
+            raise ConfigError(
+                "a size is not positive", got=f"{self.embedding_dim}, {self.vocab_sizes}"
+            )
+
+    def columns(self, part: str) -> dict[str, tuple[str, int]]:
+        """Type and width of every column of "items", "changed" or "withdrawn"."""
+        if part == WITHDRAWN:
+            return {"item_id": ("<i8", 1)}
+        found = {
+            "dense": ("<f4", len(self.dense_names)),
+            "categorical": ("<i4", len(self.categorical_names)),
+        }
+        if self.embedding_dim:
+            narrow = self.embedding is EmbeddingKind.int8
+            found["embedding"] = ("<i1" if narrow else "<f2", self.embedding_dim)
+            if narrow:
+                found["scale"] = ("<f4", 1)
+        return found | ({"item_id": ("<i8", 1)} if part == CHANGED else {})
+
+
+@dataclass(kw_only=True, slots=True)
+class StoreVersion:
+    """How many rows of each part a version has."""
+
+    version: int
+    items: int = 0
+    changed: int = 0
+    withdrawn: int = 0
+
+    def rows(self, part: str) -> int:
+        """Of "items", "changed" or "withdrawn"."""
+        return int(getattr(self, part))
+
+
+def column_path(folder: Path, part: str, name: str) -> Path:
+    """The file of a column."""
+    return folder / part / f"{name}.bin"
+
+
+def version_path(folder: Path, version: int) -> Path:
+    """The file of a version."""
+    return folder / VERSIONS / f"{version:08d}.json"
+
+
+def read_version(folder: Path, version: int | None) -> StoreVersion:
+    """A version's counts; the newest where `version` is None."""
+    if version is None:
+        version = int(_read_json(folder / CURRENT)["version"])
+    found = _read_json(version_path(folder, version))
+    found.pop("chunks", None)
+    return StoreVersion(**found)
+
+
+def read_chunks(folder: Path, version: int) -> list[dict[str, Any]]:
+    """The bytes that a version added: `file`, `begin`, `end` and `sha256` of each piece."""
+    return _read_json(version_path(folder, version))["chunks"]
+
+
+def read_format(folder: Path) -> StoreFormat:
+    """The columns."""
+    found = _read_json(folder / FORMAT)
+    if (got := found.pop("format_version", None)) != FORMAT_VERSION:
+        raise ArtifactError(
+            "catalogue of another format version", got=f"{got} in {folder}", expected=FORMAT_VERSION
+        )
+    return StoreFormat(**found)
+
+
+def format_json(form: StoreFormat) -> dict[str, object]:
+    """What `read_format` reads."""
+    return asdict(form) | {"format_version": FORMAT_VERSION, "embedding": form.embedding.value}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            "unreadable catalogue", got=f"{path}: {error}", expected="a catalogue store"
+        ) from error

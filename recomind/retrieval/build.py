@@ -1,0 +1,205 @@
+"""Building an index in a stream, so that a killed build goes on where it was.
+
+Symbols: `D` length of a vector, `N` items.
+
+    work/plan.json         what is being built; another plan begins anew
+    work/trained.faiss     centroids and quantiser, from a sample of the items
+    work/part-00000.faiss  items 0 .. PART_ITEMS - 1, and so on
+    work/merged.faiss      all parts, list by list; then the others go
+
+Every file is written under another name, flushed and renamed, so what is there is whole. The
+merged file is byte for byte what one uninterrupted `build_index(...).save(path)` writes: the
+training sees the same sample on one thread, and adding keeps the order of items in every list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import faiss
+
+from recomind.artifacts import sync_folder, write_json
+from recomind.retrieval.config import RetrievalConfig
+from recomind.retrieval.index import (
+    ItemIndex,
+    ItemVectors,
+    add_items,
+    build_index,
+    factory_string,
+    load_index,
+    map_lists,
+    train_index,
+)
+from recomind.retrieval.lists import ListPart, empty_lists, write_merged
+
+PART_ITEMS = 4_194_304  # items a part: a kill costs one part at most, a minute or so
+PLAN, TRAINED, MERGED = "plan.json", "trained.faiss", "merged.faiss"
+
+OnItems = Callable[[int, int], None]  # items done, items in all
+
+
+@dataclass(kw_only=True, slots=True)
+class BuildPlan:
+    """All that the bytes of the index depend on, but for the vectors themselves."""
+
+    source: str  # what names the vectors: equal vectors, equal name
+    num_items: int  # N
+    dim: int  # D
+    factory: str  # faiss description
+    seed: int  # of the sample that the centroids are trained on
+    part_items: int  # items a part
+    faiss: str  # version
+
+
+def build_index_file(
+    vectors_of: ItemVectors,
+    num_items: int,
+    config: RetrievalConfig,
+    path: Path,
+    *,
+    source: str,
+    on_items: OnItems | None = None,
+) -> ItemIndex:
+    """Build the index at `path`, or go on with a build that was killed.
+
+    Unfinished work lies in a hidden folder beside `path`, which has one writer at a time. For the
+    arguments see `build_in`; an earlier file at `path` is replaced once the new one is whole.
+
+    Returns:
+        The index, memory-mapped.
+    """
+    path = Path(path)
+    work = path.parent / f".{path.name}.build"
+    build_in(work, vectors_of, num_items, config, source=source, on_items=on_items)
+    (work / MERGED).replace(path)
+    sync_folder(path.parent)
+    shutil.rmtree(work)
+    return load_index(path, config.nprobe)
+
+
+def build_in(
+    work: Path,
+    vectors_of: ItemVectors,
+    num_items: int,
+    config: RetrievalConfig,
+    *,
+    source: str,
+    on_items: OnItems | None = None,
+) -> ItemIndex:
+    """Build the index inside `work`, where a later call with the same arguments finds it again.
+
+    Args:
+        work: folder of the build.
+        vectors_of: item ids [n] -> vectors [n, config.dim]; the same ones at every call.
+        num_items: `N`, at least 1.
+        config: kind of the index and its size.
+        source: names the vectors, such as a hash of the model's weights; work that was begun
+            under another name is thrown away.
+        on_items: told how many items are in finished parts.
+
+    Returns:
+        The index, memory-mapped from `work`.
+
+    Raises:
+        SchemaError: vectors of another length, or NaN, infinite or zero ones.
+    """
+    plan = make_plan(num_items, config, source)
+    work = _open_work(Path(work), plan)
+    if not (work / MERGED).exists():
+        staging = work / f"{MERGED}.tmp"
+        if plan.factory == "Flat":
+            build_index(vectors_of, num_items, config).save(staging)
+        else:
+            trained = _trained(vectors_of, config, plan, work)
+            _merge(trained, _parts(vectors_of, config, plan, work, on_items), staging)
+        _finish(staging, work / MERGED)
+    for part in (*work.glob("part-*"), *work.glob(TRAINED)):
+        part.unlink()
+    return load_index(work / MERGED, config.nprobe)
+
+
+def make_plan(num_items: int, config: RetrievalConfig, source: str) -> BuildPlan:
+    """What is to be built."""
+    return BuildPlan(
+        source=source,
+        num_items=num_items,
+        dim=config.dim,
+        factory=factory_string(num_items, config),
+        seed=config.seed,
+        part_items=PART_ITEMS,
+        faiss=faiss.__version__,
+    )
+
+
+def _open_work(work: Path, plan: BuildPlan) -> Path:
+    wanted = asdict(plan)
+    if work.exists() and _read_plan(work) != wanted:
+        shutil.rmtree(work)
+    if not work.exists():
+        work.mkdir(parents=True)
+        write_json(work / PLAN, wanted)
+    for unfinished in work.glob("*.tmp"):
+        unfinished.unlink()
+    return work
+
+
+def _read_plan(work: Path) -> object:
+    try:
+        return json.loads((work / PLAN).read_text())
+    except (OSError, ValueError):
+        return None  # killed before the plan was there
+
+
+def _trained(
+    vectors_of: ItemVectors, config: RetrievalConfig, plan: BuildPlan, work: Path
+) -> faiss.IndexIVF:
+    path = work / TRAINED
+    if not path.exists():
+        index = train_index(vectors_of, plan.num_items, config)
+        _write(index, path)
+    return empty_lists(map_lists(path))
+
+
+def _parts(
+    vectors_of: ItemVectors,
+    config: RetrievalConfig,
+    plan: BuildPlan,
+    work: Path,
+    on_items: OnItems | None,
+) -> list[Path]:
+    """Files of all parts, those that were missing made now."""
+    paths = []
+    for number, begin in enumerate(range(0, plan.num_items, plan.part_items)):
+        end = min(begin + plan.part_items, plan.num_items)
+        paths.append(work / f"part-{number:05d}.faiss")
+        if not paths[-1].exists():
+            part = faiss.read_index(str(work / TRAINED))
+            add_items(part, vectors_of, begin, end, config, with_ids=True)
+            _write(part, paths[-1])
+        if on_items is not None:
+            on_items(end, plan.num_items)
+    return paths
+
+
+def _merge(trained: faiss.IndexIVF, paths: list[Path], merged: Path) -> None:
+    mapped = [map_lists(path) for path in paths]
+    write_merged(trained, [ListPart(index) for index in mapped], merged)
+
+
+def _write(index: faiss.Index, path: Path) -> None:
+    staging = path.with_name(f"{path.name}.tmp")
+    faiss.write_index(index, str(staging))
+    _finish(staging, path)
+
+
+def _finish(staging: Path, path: Path) -> None:
+    """Flush and rename: after a power cut the file is whole or absent."""
+    with staging.open("rb") as file:
+        os.fsync(file.fileno())
+    staging.replace(path)
+    sync_folder(path.parent)

@@ -1,0 +1,95 @@
+"""From sessions to an artifact of towers and index, with its recall measured.
+
+Symbols: `B` states, `K` nearest items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recomind.artifacts import Manifest
+from recomind.data import SessionDataset
+from recomind.retrieval.build import OnItems
+from recomind.retrieval.config import RetrievalConfig
+from recomind.retrieval.index import ItemIndex
+from recomind.retrieval.recall import choose_nprobe, exact_search, recall
+from recomind.retrieval.retrieval import KIND, Retrieval, index_items, load_retrieval
+from recomind.retrieval.training import OnBatch, fit_towers, positive_rows
+from recomind.streams import make_generator
+
+
+def train_retrieval(
+    dataset: SessionDataset,
+    config: RetrievalConfig,
+    folder: Path,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    manifest_config: Mapping[str, Any] | None = None,
+    on_batch: OnBatch | None = None,
+    on_items: OnItems | None = None,
+) -> Retrieval:
+    """Train the towers, index every item, measure, and write the artifact.
+
+    Args:
+        dataset: sessions; positives of its first task in the split "train" are learned from.
+        config: of towers and index.
+        folder: where the artifact goes.
+        inputs: name -> identity of the artifacts that `dataset` came from.
+        manifest_config: resolved config to keep; `config` itself where None.
+        on_batch: told of each batch's loss.
+        on_items: told how many items are indexed.
+
+    Returns:
+        What `load_retrieval` would read back.
+    """
+    model = fit_towers(dataset, config, on_batch)
+    work = Path(folder).parent / f".{Path(folder).name}.build"
+    retrieval = index_items(model, dataset.catalogue, config, work, on_items)
+    manifest = Manifest(
+        kind=KIND,
+        seed=config.seed,
+        config=dict(manifest_config or {"retrieval": dataclasses.asdict(config)}),
+        inputs=dict(inputs or {}),
+        metrics=measure(retrieval, dataset, config),
+    )
+    retrieval.save(folder, manifest)
+    shutil.rmtree(work)
+    return load_retrieval(folder, dataset.catalogue)
+
+
+def measure(
+    retrieval: Retrieval, dataset: SessionDataset, config: RetrievalConfig
+) -> dict[str, float]:
+    """`recall@k` of the index against exact search, and `hit_rate@k` of the towers.
+
+    Before, `nprobe` is raised until the recall is `config.min_recall`, where it can be.
+
+    The hit rate is the share of positives whose item is among the k nearest to the state before
+    it. Both on a sample of the positives of the split "calibration" ("train" where it has none).
+    """
+    if not config.num_recall_queries:
+        return {}
+    rows = _sample_rows(dataset, config)
+    k = min(config.recall_at, retrieval.num_items)
+    query_BD = retrieval.query(dataset.state(rows))
+    true_BK = exact_search(query_BD, retrieval.item_vectors, retrieval.num_items, k)
+    if isinstance(retrieval.index, ItemIndex):
+        choose_nprobe(retrieval.index, query_BD, true_BK, config)
+    found_BK = retrieval.index.search(query_BD, k)
+    hits = (found_BK == dataset.item_id(rows)[:, None]).any(1).float().mean()
+    return {f"recall@{k}": recall(found_BK, true_BK), f"hit_rate@{k}": float(hits)}
+
+
+def _sample_rows(dataset: SessionDataset, config: RetrievalConfig) -> Tensor:
+    late = dataset.rows("calibration", holdout=False)
+    has_late = len(late) and bool((dataset.labels(late)[:, 0] > 0).any())
+    rows = positive_rows(dataset, "calibration" if has_late else "train")
+    order = torch.randperm(len(rows), generator=make_generator(config.seed + 1))
+    return rows[order[: config.num_recall_queries]]

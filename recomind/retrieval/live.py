@@ -1,0 +1,198 @@
+"""An index that takes new items at once and never brings withdrawn ones back.
+
+Symbols: `B` queries, `D` length of a vector, `N` items, `S` items of the side index, `W` withdrawn.
+
+    folder/CURRENT.json        {"generation": "generation-000003"}, replaced in one step
+    folder/generation-000003/  side vectors, what is hidden, what is withdrawn; names its base
+    folder/base-000001/        an index with inverted lists, memory-mapped by all who search
+
+A generation and a base are artifacts: written once, never changed. Whoever searches looks at
+`CURRENT.json` first, so that a change is seen by the next search, whole or not at all. Writers
+take turns by a lock; a merge writes a new base, in which the side items are in their lists and
+what was hidden is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recomind.errors import ArtifactError
+from recomind.retrieval.generation import (
+    CURRENT,
+    MERGE_LOCK,
+    WRITE_LOCK,
+    Base,
+    Generation,
+    check_new_folder,
+    holding,
+    read_generation,
+    sweep,
+    write_base,
+    write_generation,
+)
+from recomind.retrieval.index import ItemIndex, check_vectors
+from recomind.retrieval.update import IndexUpdate, updated
+
+_ATTEMPTS = 20  # of opening a generation that writers replace again and again
+
+
+def create_live_index(folder: Path, index: ItemIndex, version: int = 0) -> LiveIndex:
+    """Begin a live index with the items of `index`, as of `version` of the catalogue.
+
+    Raises:
+        ArtifactError: there is one in `folder` already.
+    """
+    folder = Path(folder)
+    check_new_folder(folder)
+    with holding(folder, WRITE_LOCK):
+        base = write_base(folder, index)
+        write_generation(
+            folder,
+            Generation(
+                number=1,
+                base=base,
+                version=version,
+                num_items=index.num_items,
+                nprobe=max(1, index.nprobe),
+                side_id=np.zeros(0, dtype=np.int64),
+                side_vector=np.zeros((0, index.dim), dtype=np.float32),
+                hidden=np.zeros(0, dtype=np.int64),
+                withdrawn=np.zeros(0, dtype=np.int64),
+            ),
+        )
+    return LiveIndex(folder)
+
+
+class LiveIndex:
+    """Searches the present generation of a folder, and writes the next ones.
+
+    Args:
+        folder: as `create_live_index` made it.
+        verify: check the hash of the base, which takes a second or two for each GB.
+
+    Raises:
+        ArtifactError: absent, damaged, or of another kind.
+    """
+
+    def __init__(self, folder: Path, *, verify: bool = True) -> None:
+        self.folder = Path(folder)
+        # One attribute, replaced in one step: other threads may be searching.
+        self._present = self._opened(None, verify=verify)
+
+    @property
+    def num_items(self) -> int:
+        """`N` of the catalogue that the index is of: ids are 0 .. N - 1."""
+        return self._generation.num_items
+
+    @property
+    def version(self) -> int:
+        """Of the catalogue that the index is of."""
+        return self._generation.version
+
+    @property
+    def dim(self) -> int:
+        """`D`."""
+        return self._generation.side_vector.shape[1]
+
+    @property
+    def nprobe(self) -> int:
+        """Inverted lists read for a query."""
+        return self._generation.nprobe
+
+    @property
+    def num_side_items(self) -> int:
+        """`S`, which every query is compared with: merge when it is in the ten thousands."""
+        return len(self._generation.side_id)
+
+    def check_version(self, version: int) -> None:
+        """Raise an ArtifactError where the index is older than `version` of the catalogue."""
+        self.refresh()
+        if self.version < version:
+            raise ArtifactError(
+                "index older than the catalogue",
+                got=f"version {self.version} in {self.folder}",
+                expected=f"version {version}",
+                mend="bring the index up to date with update()",
+            )
+
+    def refresh(self) -> None:
+        """Turn to the newest generation; `search` does so by itself."""
+        if _current(self.folder) != self._present[0]:
+            self._present = self._opened(self._present[2], verify=False)
+
+    def search(self, query_BD: Tensor, num: int) -> Tensor:
+        """Ids [B, num] int64 of the nearest items, best first; -1 where fewer were found.
+
+        Raises:
+            SchemaError: queries of another length, or NaN, infinite or zero.
+        """
+        self.refresh()
+        _, generation, base = self._present
+        query = check_vectors(query_BD, generation.side_vector.shape[1], "query")
+        score, ids = base.search(query, num, generation)
+        if len(generation.side_id):
+            side = query @ generation.side_vector.T
+            score = np.concatenate([score, side], axis=1)
+            ids = np.concatenate([ids, np.broadcast_to(generation.side_id, side.shape)], axis=1)
+        order = np.argsort(-score, axis=1, kind="stable")[:, :num]
+        return torch.from_numpy(np.take_along_axis(ids, order, axis=1)).to(query_BD.device)
+
+    def update(self, change: IndexUpdate) -> None:
+        """Bring the index to `change.version`; the next search of any process sees it.
+
+        Raises:
+            SchemaError: bad or too many vectors, an id twice, not in the catalogue or withdrawn.
+            ArtifactError: a version that is not newer.
+        """
+        with holding(self.folder, WRITE_LOCK):
+            self.refresh()
+            self._write(updated(self._generation, change))
+
+    def merge(self) -> None:
+        """Write a new base of all that is searchable now; searches and updates go on meanwhile."""
+        with holding(self.folder, MERGE_LOCK):
+            self.refresh()
+            _, merged, source = self._present
+            base = write_base(self.folder, source, merged)
+            with holding(self.folder, WRITE_LOCK):
+                self.refresh()
+                self._write(self._generation.rebased(base, merged))
+
+    @property
+    def _generation(self) -> Generation:
+        return self._present[1]
+
+    def _write(self, generation: Generation) -> None:
+        write_generation(self.folder, generation)
+        sweep(self.folder, generation)
+        self.refresh()
+
+    def _opened(self, base: Base | None, *, verify: bool) -> tuple[str, Generation, Base]:
+        """The present generation and its base, which is `base` where it has not changed."""
+        for _ in range(_ATTEMPTS):
+            name = _current(self.folder)
+            try:
+                generation = read_generation(self.folder / name)
+                if base is None or base.name != generation.base:
+                    base = Base(self.folder, generation.base, verify=verify)
+                return name, generation, base
+            except ArtifactError:
+                if _current(self.folder) == name:  # not swept away meanwhile, but damaged
+                    raise
+        raise ArtifactError("generations come and go faster than they can be read", got=self.folder)
+
+
+def _current(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / CURRENT).read_text())["generation"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            "no live index here",
+            got=f"{folder}: {error}",
+            mend="make one with create_live_index",
+        ) from error
