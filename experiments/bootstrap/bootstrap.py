@@ -8,23 +8,18 @@ begin alike. Seeds, arms and metric are fixed here.
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
-import subprocess
-import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 
+from experiments.demo_runs import call, options_of, run_of, share
 from experiments.result import figure, write_result
 from recomind.artifacts import is_complete, write_json
-from recomind.cli.context import Run
 from recomind.cli.train_policy import CURVE, SECONDS
-from recomind.config import conf_dir, register, resolve
 from recomind.evaluation.rollout import rollout
 from recomind.evaluation.statistics import Lift, pool_seeds
 from recomind.policy import RankerPolicy
@@ -48,6 +43,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 STAGES = ("collect-logs", "train-ranker", "build-index", "fit-simulator")
 SHARED = ("sessions", "ranker", "index", "simulator", "holdout_simulator")
+RANKER = "ranker.json"  # what the ranker is worth in the world
 DIP = 0.02  # no checkpoint of the default recipe may fall further below the ranker
 
 
@@ -57,27 +53,17 @@ def folder_of(arm: str, seed: int) -> Path:
 
 
 def stage(name: str, folder: Path, seed: int, changes: tuple[str, ...], common: tuple) -> None:
-    """One stage in a process of its own; a finished one is skipped by itself."""
-    command = [
-        sys.executable, "-m", "recomind.cli", name, *common, f"seed={seed}",
-        f"hydra.run.dir={folder}", *changes,
-    ]  # fmt: skip
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"seed_{seed}.log").open("a") as log:
-        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
-    if status:
-        raise SystemExit(f"{name} in {folder} ended with status {status}: see {log.name}")
+    """One stage; a finished one is skipped by itself."""
+    settings = [*common, f"seed={seed}", f"hydra.run.dir={folder}", *changes]
+    call("recomind.cli", [name, *settings], folder)
 
 
 def prepare(seed: int, common: tuple[str, ...]) -> None:
-    """Logs, ranker, index and simulator of a seed, and what the ranker is worth."""
+    """Logs, ranker, index and simulator of a seed."""
     folder = folder_of("shared", seed)
-    if (folder / "ranker.json").is_file():
-        return
-    _copy(PRESETS / f"seed_{seed}" / "round_0", folder / "round_0")
+    share(SHARED, PRESETS / f"seed_{seed}" / "round_0", folder / "round_0")
     for name in STAGES:
         stage(name, folder, seed, (), common)
-    write_json(folder / "ranker.json", ranker_return(folder, seed, common))
     print(f"shared, seed {seed}: done", flush=True)
 
 
@@ -86,29 +72,21 @@ def train(arm: str, seed: int, common: tuple[str, ...]) -> None:
     folder = folder_of(arm, seed)
     if is_complete(_policy(arm, seed)):
         return
-    _copy(folder_of("shared", seed) / "round_0", folder / "round_0")
+    share(SHARED, folder_of("shared", seed) / "round_0", folder / "round_0")
     stage("train-policy", folder, seed, ARMS[arm], common)
     print(f"{arm}, seed {seed}: done", flush=True)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy what is shared and not there yet; half a copy never bears its final name."""
-    for name in SHARED:
-        if is_complete(source / name) and not (target / name).exists():
-            shutil.copytree(source / name, target / f".{name}", dirs_exist_ok=True)
-            (target / f".{name}").rename(target / name)
-
-
-def ranker_return(folder: Path, seed: int, common: tuple[str, ...]) -> dict[str, float]:
-    """The greedy ranker's mean reward in the world, on the sessions of the learning curves."""
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        composed = compose("train-policy", [*common, f"seed={seed}", f"output={folder}"])
-    run = Run(resolve(composed))
+def judge_ranker(seed: int, common: tuple[str, ...]) -> None:
+    """Keep the greedy ranker's mean reward in the world, on the sessions of the learning curves."""
+    folder = folder_of("shared", seed)
+    if (folder / RANKER).is_file():
+        return
+    run = run_of(folder, [*common, f"seed={seed}"])
     seeds = draw_seeds(run.config.curve_sessions, run.generator("curve", 0))
     policy = RankerPolicy([load_rankers(run.path("ranker", 0))[0]], run.weights)
     outcomes = rollout(run.require_world("bootstrap"), policy, run.pool_factory(0)(), seeds)
-    return {"world_return": float(outcomes.reward.mean())}
+    write_json(folder / RANKER, {"world_return": float(outcomes.reward.mean())})
 
 
 def curve(arm: str, seed: int) -> list[dict[str, Any]]:
@@ -121,7 +99,7 @@ def curve(arm: str, seed: int) -> list[dict[str, Any]]:
 
 def over_ranker(arm: str, seed: int) -> list[float]:
     """Return of every checkpoint in the world over the ranker's on the same sessions, less 1."""
-    shared = folder_of("shared", seed) / "ranker.json"
+    shared = folder_of("shared", seed) / RANKER
     ranker = json.loads(shared.read_text())["world_return"]
     return [point["world_return"] / ranker - 1.0 for point in curve(arm, seed)]
 
@@ -153,12 +131,16 @@ def arm_figures(arm: str, seeds: list[int]) -> dict[str, dict]:
     }
 
 
+def whole_seeds(seeds: Sequence[int]) -> list[int]:
+    """The seeds of which every arm has run."""
+    return [seed for seed in seeds if all(is_complete(_policy(arm, seed)) for arm in ARMS)]
+
+
 def absent(seeds: list[int]) -> dict[str, dict]:
-    """What stands in the place of every figure while some runs have not been made."""
-    missing = sum(not is_complete(_policy(arm, seed)) for arm in ARMS for seed in seeds)
-    reason = {"value": None, "reason": f"{missing} of {len(ARMS) * len(seeds)} runs are not made"}
+    """What stands in the place of every figure until two seeds have run."""
+    reason = {"value": None, "reason": f"{len(seeds)} of {len(SEEDS)} seeds have run"}
     names = [f"{name}.{arm}" for name in ("final_lift", "worst_dip") for arm in ARMS]
-    return dict.fromkeys([*names, "step0_gap", "worst_dip"], reason) if missing else {}
+    return dict.fromkeys([*names, "step0_gap", "worst_dip"], reason)
 
 
 def _policy(arm: str, seed: int) -> Path:
@@ -166,10 +148,10 @@ def _policy(arm: str, seed: int) -> Path:
 
 
 def aggregate(seeds: list[int]) -> dict[str, dict]:
-    """Every arm, the losing ones too; nothing while runs are missing."""
-    figures = absent(seeds)
-    if figures:
-        return figures
+    """Every arm, the losing ones too."""
+    if len(seeds) < 2:
+        return absent(seeds)
+    figures: dict[str, dict] = {}
     for arm in ARMS:
         figures |= arm_figures(arm, seeds)
     for arm in ("bootstrap", "actor_critic"):
@@ -198,12 +180,11 @@ def table(figures: dict[str, dict]) -> str:
 def main() -> None:
     """Run what is absent, then pool."""
     global ROOT, PRESETS
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time; 0: pool only")
+    parser = options_of(__doc__, SEEDS)
     parser.add_argument("--smoke", action="store_true", help="one tiny seed, no result.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    seeds: list[int] = list(SEEDS)
+    seeds: list[int] = arguments.seeds
     common: tuple[str, ...] = COMMON
     if arguments.smoke:
         seeds, common = [0], ("experiment=tiny", "world=fatigue")
@@ -211,11 +192,14 @@ def main() -> None:
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
         if arguments.jobs:
             list(pool.map(lambda seed: prepare(seed, common), seeds))
+            for seed in seeds:  # in this process, one by one: Hydra's state is the process's
+                judge_ranker(seed, common)
             todo = [(arm, seed) for seed in seeds for arm in ARMS]
             list(pool.map(lambda run: train(run[0], run[1], common), todo))
-    figures = aggregate(seeds)
-    if not arguments.smoke:
-        write_result(Path(__file__).parent, "experiments/bootstrap/run", figures, seeds=seeds)
+    if arguments.smoke:
+        return
+    figures = aggregate(whole_seeds(SEEDS))
+    write_result(Path(__file__).parent, "experiments/bootstrap/run", figures, seeds=list(SEEDS))
     print(table(figures))
 
 

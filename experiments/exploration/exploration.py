@@ -7,14 +7,12 @@ once in `runs/exploration/shared/seed_<n>`. Seeds, kinds and their settings are 
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from experiments.demo_runs import call, options_of
 from experiments.exploration.one import MEASURED
 from experiments.result import figure, write_result
 from recomind.evaluation.statistics import Lift, pool_seeds
@@ -45,16 +43,6 @@ UNITS = {
 def folder_of(kind: str, seed: int) -> Path:
     """Where a run is kept."""
     return ROOT / kind / f"seed_{seed}"
-
-
-def call(module: str, arguments: list[str], folder: Path) -> None:
-    """A process of its own; what it says goes into a log beside the folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.log").open("a") as log:
-        command = [sys.executable, "-m", module, *arguments]
-        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
-    if status:
-        raise SystemExit(f"{module} for {folder} ended with status {status}: see {log.name}")
 
 
 def prepare(seed: int, common: tuple[str, ...]) -> None:
@@ -110,11 +98,10 @@ def table() -> str:
 def main() -> None:
     """Run what is absent, then pool."""
     global ROOT
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time; 0: pool only")
+    parser = options_of(__doc__, SEEDS)
     parser.add_argument("--smoke", action="store_true", help="one tiny seed, no result.json")
     arguments = parser.parse_args()
-    seeds: list[int] = list(SEEDS)
+    seeds: list[int] = arguments.seeds
     common: tuple[str, ...] = COMMON
     if arguments.smoke:
         seeds, common, ROOT = [0], SMOKE, Path("runs/exploration_smoke")
@@ -125,7 +112,7 @@ def main() -> None:
             list(pool.map(lambda run: measure(run[0], run[1], common), todo))
     if not arguments.smoke:
         command = "experiments/exploration/run"
-        write_result(Path(__file__).parent, command, aggregate(), seeds=seeds)
+        write_result(Path(__file__).parent, command, aggregate(), seeds=list(SEEDS))
     print(table())
 
 

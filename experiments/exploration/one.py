@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
+from experiments.demo_runs import run_of
 from recomind.artifacts import write_json
 from recomind.candidates import (
     EnsembleExploration,
@@ -22,7 +22,6 @@ from recomind.candidates import (
 )
 from recomind.cli.collect_logs import network_factory
 from recomind.cli.context import Run
-from recomind.config import conf_dir, register, resolve
 from recomind.evaluation.off_policy import effective_sample_size
 from recomind.evaluation.rollout import rollout
 from recomind.policy import QNetwork, QPolicy, RankerPolicy, decide, support_mask
@@ -34,14 +33,6 @@ from recomind.training.rows import SessionRows
 from recomind.types import Candidates, Decision, SessionState
 
 MEASURED = "measured.json"
-
-
-def run_of(folder: Path, changes: list[str]) -> Run:
-    """The config of `experiment=...` with its changes, on the artifacts of `folder`."""
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        composed = compose("train-policy", [*changes, f"output={folder}"])
-    return Run(resolve(composed))
 
 
 class WatchedTrainer(ReferenceTrainer):

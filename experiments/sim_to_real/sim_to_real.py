@@ -9,15 +9,13 @@ here.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from experiments.demo_runs import environment_of, is_run, lift_of, run_demo
+from experiments.demo_runs import environment_of, is_run, lift_of, options_of, run_demo, share
 from experiments.result import figure, write_result
 from recomind.evaluation.statistics import Lift, pool_seeds
 
@@ -55,17 +53,9 @@ def run_one(preset: str, recipe: str, seed: int) -> None:
     folder = folder_of(preset, recipe, seed)
     if is_run(folder):
         return
-    _share(folder_of(preset, "full", seed) / "round_0", folder / "round_0")
+    share(SHARED, folder_of(preset, "full", seed) / "round_0", folder / "round_0")
     changes = [f"{name}={value}" for name, value in RECIPES[recipe].items()]
     run_demo(folder, preset, seed, changes)
-
-
-def _share(source: Path, target: Path) -> None:
-    """Copy what recipes have in common; a stage that finds it current goes on without a run."""
-    for name in SHARED:
-        if (source / name).is_dir() and not (target / name).exists():
-            shutil.copytree(source / name, target / f"{name}.tmp", dirs_exist_ok=True)
-            (target / f"{name}.tmp").rename(target / name)
 
 
 def seeds_of(preset: str, recipe: str) -> list[int]:
@@ -138,14 +128,12 @@ def table(figures: dict[str, dict]) -> str:
 
 def main() -> None:
     """Run what is absent, then pool."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time; 0: pool only")
-    jobs = parser.parse_args().jobs
-    if jobs:
-        with ThreadPoolExecutor(jobs) as pool:
+    options = options_of(__doc__, SEEDS).parse_args()
+    if options.jobs:
+        with ThreadPoolExecutor(options.jobs) as pool:
             # The full recipe first: the others copy its first round. A stop leaves whole seeds.
             for recipes in (["full"], [name for name in RECIPES if name != "full"]):
-                runs = itertools.product(SEEDS, recipes, PRESETS)
+                runs = itertools.product(options.seeds, recipes, PRESETS)
                 list(pool.map(lambda run: run_one(run[2], run[1], run[0]), runs))
     figures = aggregate()
     command = "experiments/sim_to_real/run"

@@ -1,8 +1,6 @@
 """The RLlib algorithm itself: it learns, repeats itself, resumes, and says what went wrong."""
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,43 +10,22 @@ from recomind.errors import ConfigError, RecomindError
 from recomind.policy import support_mask
 from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.checkpoint import load_checkpoint, save_checkpoint
-from recomind.training.cluster import quiet_rllib
 from recomind.training.rl_module import TargetCopy, load_trainable, trainable
+from tests.training.runs import built, interrupted, same, trained, weights
 from tests.training.tiny import PROBLEM, NanNetworkRecipe, TinyNetwork, settings
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-@contextmanager
-def build(seed: int = 0, problem=PROBLEM, **changes) -> Iterator[Any]:  # a SessionDQN
+def build(seed: int = 0, problem=PROBLEM, **changes):  # a SessionDQN
     config = SessionDQNConfig().session(problem=problem, settings=settings(**changes), seed=seed)
-    with quiet_rllib():
-        algorithm = config.build_algo()
-        try:
-            yield algorithm
-        finally:
-            algorithm.stop()
-
-
-def weights(algorithm: Any) -> dict[str, torch.Tensor]:
-    return {k: v.detach().clone() for k, v in trainable(algorithm.trained_network()).items()}
-
-
-def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-
-
-def trained(num_iterations: int, seed: int = 0, **changes) -> dict[str, torch.Tensor]:
-    with build(seed, **changes) as algorithm:
-        for _ in range(num_iterations):
-            algorithm.train()
-        return weights(algorithm)
+    return built(config)
 
 
 def test_same_seed_same_weights_other_seed_others():
-    first = trained(2, seed=20_261_121)
-    assert same(first, trained(2, seed=20_261_121))
-    assert not same(first, trained(2, seed=4))
+    first = trained(build, 2, seed=20_261_121)
+    assert same(first, trained(build, 2, seed=20_261_121))
+    assert not same(first, trained(build, 2, seed=4))
     assert not same(first, dict(trainable(TinyNetwork())))
 
 
@@ -153,24 +130,7 @@ def test_weights_of_another_network_are_refused():
 
 @pytest.mark.parametrize("through", ["ours", "rllib"])
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, through):
-    whole = trained(4)
-    with build() as algorithm:
-        algorithm.train()
-        algorithm.train()
-        if through == "ours":
-            path = save_checkpoint(tmp_path, 2, algorithm.training_state(), {}, seed=0)
-        else:
-            path = algorithm.save_to_path(tmp_path / "rllib")
-        algorithm.train()  # what came after the checkpoint must not leak into it
-    with build() as algorithm:
-        if through == "ours":
-            algorithm.set_training_state(load_checkpoint(path)[1])
-        else:
-            algorithm.restore_from_path(path)
-        algorithm.train()
-        algorithm.train()
-        assert same(weights(algorithm), whole)
-        assert algorithm.num_updates == algorithm.learner.num_updates
+    assert same(interrupted(build, tmp_path, through), trained(build, 4))
 
 
 def test_an_older_checkpoint_goes_into_a_live_algorithm(tmp_path):
@@ -297,4 +257,4 @@ def test_two_learners_that_also_resume(tmp_path):
         algorithm.set_training_state(load_checkpoint(path)[1])
         algorithm.train()
         assert same(weights(algorithm), once)
-        assert torch.allclose(once["residual.bias"], trained(2)["residual.bias"], atol=1e-4)
+        assert torch.allclose(once["residual.bias"], trained(build, 2)["residual.bias"], atol=1e-4)

@@ -11,6 +11,7 @@ from recomind.errors import ConfigError
 from recomind.training.cluster import running_ray
 from recomind.training.rl_module import trainable
 from recomind.training.trainer import train_policy
+from tests.training.runs import same
 from tests.training.tiny import PROBLEM, TinyNetwork, settings
 
 
@@ -24,10 +25,6 @@ def train(folder, seed=0, on_iteration=lambda report: None, tensorboard_dir=None
         tensorboard_dir=tensorboard_dir,
     )
     return {name: value.detach().clone() for name, value in trainable(network).items()}
-
-
-def same(one, two):
-    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
 def names(folder):

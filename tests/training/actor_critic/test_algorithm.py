@@ -1,7 +1,5 @@
 """The second algorithm: it begins as the ranker, repeats itself, and resumes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,10 +8,9 @@ import torch
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.algorithm import SessionActorCriticConfig
 from recomind.training.actor_critic.config import ActorCriticConfig
-from recomind.training.checkpoint import load_checkpoint, save_checkpoint
-from recomind.training.cluster import quiet_rllib
 from recomind.training.config import TrainingConfig
 from recomind.training.target import trainable
+from tests.training.runs import built, interrupted, same, trained, weights
 from tests.training.tiny import PROBLEM
 from tests.training.trap import TRAP, TrapNetwork
 
@@ -37,37 +34,15 @@ def settings(soft: dict[str, Any] | None = None, **changes: Any) -> TrainingConf
     return TrainingConfig(**(small | changes))
 
 
-@contextmanager
-def build(seed: int = 0, problem=TRAP, **changes: Any) -> Iterator[Any]:  # a SessionActorCritic
+def build(seed: int = 0, problem=TRAP, **changes: Any):  # a SessionActorCritic
     config = SessionActorCriticConfig()
-    config.session(problem=problem, settings=settings(**changes), seed=seed)
-    with quiet_rllib():
-        algorithm = config.build_algo()
-        try:
-            yield algorithm
-        finally:
-            algorithm.stop()
-
-
-def weights(algorithm: Any) -> dict[str, torch.Tensor]:
-    return {k: v.detach().clone() for k, v in trainable(algorithm.trained_network()).items()}
-
-
-def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-
-
-def trained(num_iterations: int, seed: int = 0, **changes: Any) -> dict[str, torch.Tensor]:
-    with build(seed, **changes) as algorithm:
-        for _ in range(num_iterations):
-            algorithm.train()
-        return weights(algorithm)
+    return built(config.session(problem=problem, settings=settings(**changes), seed=seed))
 
 
 def test_same_seed_same_weights_other_seed_others():
-    first = trained(2, seed=7)
-    assert same(first, trained(2, seed=7))
-    assert not same(first, trained(2, seed=8))
+    first = trained(build, 2, seed=7)
+    assert same(first, trained(build, 2, seed=7))
+    assert not same(first, trained(build, 2, seed=8))
 
 
 def test_ranks_as_the_ranker_until_the_critic_is_warm():
@@ -109,22 +84,7 @@ def test_learns_from_every_event_in_every_epoch():
 
 @pytest.mark.parametrize("through", ["ours", "rllib"])
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, through):
-    whole = trained(4)
-    with build() as algorithm:
-        algorithm.train()
-        algorithm.train()
-        if through == "ours":
-            path = save_checkpoint(tmp_path, 2, algorithm.training_state(), {}, seed=0)
-        else:
-            path = algorithm.save_to_path(tmp_path / "rllib")
-    with build() as algorithm:
-        if through == "ours":
-            algorithm.set_training_state(load_checkpoint(path)[1])
-        else:
-            algorithm.restore_from_path(path)
-        algorithm.train()
-        algorithm.train()
-        assert same(weights(algorithm), whole)
+    assert same(interrupted(build, tmp_path, through), trained(build, 4))
 
 
 def test_reports_what_its_loss_says():
