@@ -14,7 +14,7 @@ from rich.text import Text
 from recomind.artifacts import is_complete, read_manifest
 from recomind.cli.context import Run
 from recomind.config import plain
-from recomind.data import SessionDataset, TableCatalogue
+from recomind.data import SessionDataset, load_catalogue
 from recomind.errors import ConfigError, SchemaError
 from recomind.ranker import load_rankers
 from recomind.ranker.check import Finding, Level, check_ranker
@@ -68,7 +68,7 @@ def _rankers(
     """Name, ranker and the items that it is tried on."""
     folder, external = run.path("ranker", round_index), run.config.ranker.external
     if _is_of_this_config(run, folder):
-        catalogue = TableCatalogue.load(folder)
+        catalogue = load_catalogue(folder)
         for index, ranker in enumerate(load_rankers(folder)):
             yield f"{folder}, member {index} ({type(ranker).__name__})", ranker, catalogue
     elif external.kind is not ExternalKind.none:

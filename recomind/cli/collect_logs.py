@@ -5,7 +5,7 @@ from __future__ import annotations
 from recomind.artifacts import load_tensors, read_manifest
 from recomind.candidates import CandidatePool, SubsetExploration
 from recomind.cli.context import Run, is_current
-from recomind.data import TableCatalogue, materialise, write_sessions
+from recomind.data import StoredCatalogue, storable, write_sessions
 from recomind.policy import MixedExploration, QNetwork, QPolicy
 from recomind.simulation import World, collect_sessions
 from recomind.training.factories import NetworkFactory, fresh_items
@@ -23,7 +23,7 @@ def run(run: Run, round_index: int) -> None:
     line = run.line("collect-logs", round_index)
     if is_current(folder, manifest):
         return line.skipped()
-    catalogue = materialise(world.catalogue, config.collect.max_catalogue_items)
+    catalogue = storable(world.catalogue, config.collect.max_catalogue_items)
     policy, pool = _logger(run, world, catalogue, round_index)
     frame = collect_sessions(
         world,
@@ -40,7 +40,7 @@ def run(run: Run, round_index: int) -> None:
 
 
 def _logger(
-    run: Run, world: World, catalogue: TableCatalogue, round_index: int
+    run: Run, world: World, catalogue: StoredCatalogue, round_index: int
 ) -> tuple[Policy, CandidateSource]:
     if round_index == 0:
         pool = CandidatePool(

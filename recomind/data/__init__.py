@@ -1,7 +1,8 @@
 """Logs to sessions: schema, validation, sessionisation, time splits, batches."""
 
-from recomind.data.catalogue import TableCatalogue, materialise
+from recomind.data.catalogue import StoredCatalogue, TableCatalogue, materialise
 from recomind.data.catalogue_format import EmbeddingKind, StoreFormat
+from recomind.data.catalogue_kinds import load_catalogue, storable
 from recomind.data.catalogue_store import CatalogueStore
 from recomind.data.catalogue_writer import (
     add_items,
@@ -24,12 +25,15 @@ __all__ = [
     "SessionSource",
     "SessionStream",
     "StoreFormat",
+    "StoredCatalogue",
     "TableCatalogue",
     "add_items",
     "change_items",
     "create_catalogue_store",
+    "load_catalogue",
     "materialise",
     "read_kuairand",
+    "storable",
     "withdraw_items",
     "write_sessions",
 ]

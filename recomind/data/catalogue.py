@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,16 @@ from recomind.types import Catalogue, ItemFeatures
 
 TENSORS, NAMES = "catalogue.safetensors", "catalogue.json"
 _CHUNK = 65_536
+
+
+class StoredCatalogue(Catalogue, Protocol):
+    """A catalogue that an artifact can carry: `load_catalogue` reads what `save` wrote."""
+
+    num_snapshots: int
+
+    def save(self, folder: Path) -> None:
+        """Write what brings it back into `folder`, which must exist."""
+        ...
 
 
 class TableCatalogue:

@@ -117,10 +117,22 @@ def format_json(form: StoreFormat) -> dict[str, object]:
     return asdict(form) | {"format_version": FORMAT_VERSION, "embedding": form.embedding.value}
 
 
+def read_bytes(path: Path) -> bytes:
+    """A small file of a store; an ArtifactError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            "unreadable catalogue", got=f"{path}: {error}", expected="a catalogue store"
-        ) from error
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        "unreadable catalogue", got=f"{path}: {error}", expected="a catalogue store"
+    )

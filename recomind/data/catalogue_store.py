@@ -20,6 +20,8 @@ writes.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,20 +29,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recomind.artifacts import write_json
 from recomind.data.catalogue import check_range
 from recomind.data.catalogue_format import (
     CHANGED,
+    CURRENT,
+    FORMAT,
     ITEMS,
     WITHDRAWN,
     EmbeddingKind,
     StoreVersion,
     column_path,
+    read_bytes,
     read_chunks,
     read_format,
     read_version,
+    version_path,
 )
 from recomind.errors import ArtifactError, SchemaError
 from recomind.types import ItemFeatures
+
+REFERENCE = "catalogue_store.json"  # in an artifact
+MOVED = "RECOMIND_CATALOGUE"  # environment: the folder of a store that is not where it was
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,10 +71,13 @@ class CatalogueStore:
 
     Attributes:
         num_items: `N`, withdrawn items included: ids are 0 .. N - 1 and never used again.
+        num_snapshots: 1; a store keeps no dated content.
 
     Raises:
         ArtifactError: absent, of another format version, or cut short.
     """
+
+    num_snapshots = 1
 
     def __init__(self, folder: Path, version: int | None = None) -> None:
         self.folder, self.format = Path(folder), read_format(Path(folder))
@@ -127,6 +140,45 @@ class CatalogueStore:
         added = added[~torch.isin(added, withdrawn)]
         return CatalogueChanges(added=added, changed=changed, withdrawn=withdrawn)
 
+    def save(self, folder: Path) -> None:
+        """Write where the store is and which version, not its rows, into `folder`."""
+        reference = {
+            "folder": str(self.folder.resolve()),
+            "version": self.version,
+            "sha256": _digest(self.folder, self.version),
+        }
+        write_json(Path(folder) / REFERENCE, reference)
+
+    @classmethod
+    def load(cls, folder: Path) -> CatalogueStore:
+        """The store and version that `save` referred to.
+
+        A store that has moved is looked for where the environment's `RECOMIND_CATALOGUE` says.
+
+        Raises:
+            ArtifactError: it is not there, or another catalogue is.
+        """
+        path = Path(folder) / REFERENCE
+        try:
+            reference = json.loads(path.read_text())
+            version, digest = int(reference["version"]), reference["sha256"]
+            place = Path(os.environ.get(MOVED) or reference["folder"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ArtifactError("unreadable catalogue", got=f"{folder}: {error}") from error
+        if not (place / CURRENT).is_file():
+            raise ArtifactError(
+                "the catalogue store is not where the artifact says",
+                got=place,
+                mend=f"bring it back, or name its folder in {MOVED}",
+            )
+        if _digest(place, version) != digest:
+            raise ArtifactError(
+                "another catalogue store than the artifact was made from",
+                got=f"{place}, version {version}",
+                mend=f"name the right folder in {MOVED}, or make the artifact anew",
+            )
+        return cls(place, version)
+
     def verify(self) -> None:
         """Raise an ArtifactError where a row is not the one that was written."""
         for number in range(1, self.version + 1):
@@ -181,6 +233,13 @@ class CatalogueStore:
             for name, found in zip(names, rows, strict=True):
                 found[hit] = self._maps[CHANGED][name][self._changed_row[place[hit]]]
         return [torch.from_numpy(found).reshape(*item_id.shape, found.shape[1]) for found in rows]
+
+
+def _digest(folder: Path, version: int) -> str:
+    """Names a version: its columns, its counts, and the hashes of the rows that it brought."""
+    digest = hashlib.sha256(read_bytes(folder / FORMAT))
+    digest.update(read_bytes(version_path(folder, version)))
+    return digest.hexdigest()
 
 
 def _tensor(ids: np.ndarray) -> Tensor:

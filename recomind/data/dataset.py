@@ -18,7 +18,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from recomind.data.catalogue import TableCatalogue, check_range
+from recomind.data.catalogue import StoredCatalogue, check_range
+from recomind.data.catalogue_kinds import load_catalogue
 from recomind.data.rounds import concatenated, read_facts
 from recomind.data.sessions import EVENTS, SPLITS, split_code
 from recomind.errors import ConfigError
@@ -41,7 +42,7 @@ class SessionDataset:
     def __init__(
         self,
         frame: pl.DataFrame,
-        catalogue: TableCatalogue,
+        catalogue: StoredCatalogue,
         *,
         tasks: Sequence[str],
         user_feature_names: Sequence[str],
@@ -82,7 +83,7 @@ class SessionDataset:
         frames = [pl.read_parquet(Path(folder) / EVENTS) for folder in folders]
         return cls(
             concatenated(dict(enumerate(frames))),
-            TableCatalogue.load(Path(folders[-1])),
+            load_catalogue(Path(folders[-1])),
             tasks=facts["tasks"],
             user_feature_names=facts["user_feature_names"],
             history_length=history_length,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,20 @@ def concatenated(frames: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
 
 
 def read_facts(folders: Sequence[Path]) -> dict[str, Any]:
-    """What the manifests of sessions artifacts say alike: tasks, features, number of items.
+    """What the last of the manifests says; tasks and features are the same in all of them.
 
     Raises:
-        ArtifactError: an artifact is absent or damaged, or the rounds differ.
+        ArtifactError: an artifact is absent or damaged, the rounds differ, or one has fewer items
+            than the one before it: a catalogue grows, and its ids stay.
         ConfigError: no folder.
     """
     if not folders:
         raise ConfigError("no sessions to load", got="no folder", expected="at least one")
     extras = [read_manifest(Path(folder), KIND).extra for folder in folders]
-    for name in ("tasks", "user_feature_names", "num_items"):
+    for name in ("tasks", "user_feature_names"):
         _require_equal(name, [extra[name] for extra in extras], folders)
-    return extras[0]
+    _require_growth([extra["num_items"] for extra in extras], folders)
+    return extras[-1]
 
 
 def _require_equal(name: str, values: list[object], folders: Sequence[Path]) -> None:
@@ -46,4 +49,14 @@ def _require_equal(name: str, values: list[object], folders: Sequence[Path]) -> 
                 f"rounds of sessions differ in {name}",
                 got=f"{value} in {folder}",
                 expected=f"{values[0]} as in {folders[0]}",
+            )
+
+
+def _require_growth(num_items: Sequence[int], folders: Sequence[Path]) -> None:
+    for (before, after), folder in zip(itertools.pairwise(num_items), folders[1:], strict=True):
+        if after < before:
+            raise ArtifactError(
+                "a round of sessions with fewer items than the one before",
+                got=f"{after} in {folder}",
+                expected=f"at least {before}",
             )

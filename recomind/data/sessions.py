@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from recomind.artifacts import Manifest, write_artifact
-from recomind.data.catalogue import TableCatalogue
+from recomind.data.catalogue import StoredCatalogue
 from recomind.data.validate import (
     require_all,
     require_columns,
@@ -52,7 +52,7 @@ _WHERE = "the sessions"
 def write_sessions(
     folder: Path,
     frame: pl.DataFrame,
-    catalogue: TableCatalogue,
+    catalogue: StoredCatalogue,
     *,
     tasks: Sequence[str],
     manifest: Manifest,
@@ -102,7 +102,7 @@ def user_feature_columns(frame: pl.DataFrame) -> list[str]:
 
 
 def checked_events(
-    frame: pl.DataFrame, catalogue: TableCatalogue, *, tasks: Sequence[str]
+    frame: pl.DataFrame, catalogue: StoredCatalogue, *, tasks: Sequence[str]
 ) -> pl.DataFrame:
     """The events sorted by `ORDER`, in the artifact's column order.
 
@@ -125,7 +125,7 @@ def checked_events(
 
 
 def _check_values(
-    frame: pl.DataFrame, catalogue: TableCatalogue, tasks: Sequence[str], features: list[str]
+    frame: pl.DataFrame, catalogue: StoredCatalogue, tasks: Sequence[str], features: list[str]
 ) -> None:
     rules: list[tuple[str, pl.Expr, str]] = [
         ("item_id", _within("item_id", catalogue.num_items), f"in [0, {catalogue.num_items})"),

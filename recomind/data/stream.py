@@ -20,7 +20,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from recomind.data.catalogue import TableCatalogue
+from recomind.data.catalogue import StoredCatalogue
+from recomind.data.catalogue_kinds import load_catalogue
 from recomind.data.dataset import SessionDataset
 from recomind.data.rounds import concatenated, read_facts
 from recomind.data.sessions import EVENTS, SPLITS, split_code
@@ -34,7 +35,7 @@ Counts = np.ndarray  # [splits, 2] int64: impressions by split, of other and of 
 class SessionSource(Protocol):
     """Sessions that can be gone through in blocks: a `SessionDataset` or a `SessionStream`."""
 
-    catalogue: TableCatalogue
+    catalogue: StoredCatalogue
     tasks: tuple[str, ...]
     user_feature_names: tuple[str, ...]
     num_user_features: int
@@ -65,7 +66,7 @@ class SessionStream:
         folders: Sequence[Path],
         chunks: Sequence[_Chunk],
         counts: Counts,
-        catalogue: TableCatalogue,
+        catalogue: StoredCatalogue,
         *,
         tasks: Sequence[str],
         user_feature_names: Sequence[str],
@@ -110,7 +111,7 @@ class SessionStream:
             folders,
             chunks,
             counts,
-            TableCatalogue.load(Path(folders[-1])),
+            load_catalogue(Path(folders[-1])),
             tasks=facts["tasks"],
             user_feature_names=facts["user_feature_names"],
             history_length=history_length,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
-from recomind.data import TableCatalogue, materialise
+from recomind.data import StoredCatalogue, load_catalogue, storable
 from recomind.errors import ArtifactError, SchemaError
 from recomind.policy import PolicyConfig, QNetwork, RunningQ, support_mask
 from recomind.policy.network import QEncoding
@@ -182,7 +182,7 @@ def export_policy(
     if len(names) != network.trunk.num_user_features:
         expected = f"{network.trunk.num_user_features} names"
         raise SchemaError("one name a user feature", got=names, expected=expected)
-    catalogue = materialise(network.catalogue, max_catalogue_items)
+    catalogue = storable(network.catalogue, max_catalogue_items)
     verdict = {"released": bool(record.released), "reasons": list(record.reasons)}
     manifest = Manifest(
         kind=KIND, seed=record.seed, config=dict(record.config), inputs=dict(record.inputs)
@@ -212,7 +212,7 @@ def load_scorer(folder: Path) -> PolicyScorer:
         ArtifactError: absent, damaged, or weights that do not fit what the manifest says.
     """
     folder = Path(folder)
-    extra, catalogue = read_manifest(folder, KIND).extra, TableCatalogue.load(folder)
+    extra, catalogue = read_manifest(folder, KIND).extra, load_catalogue(folder)
     try:
         network = _untrained_network(extra, catalogue, folder)
         names, released = extra["user_feature_names"], extra["released"]
@@ -225,7 +225,7 @@ def load_scorer(folder: Path) -> PolicyScorer:
 
 
 def _untrained_network(
-    extra: Mapping[str, Any], catalogue: TableCatalogue, folder: Path
+    extra: Mapping[str, Any], catalogue: StoredCatalogue, folder: Path
 ) -> QNetwork:
     config = config_from_json(PolicyConfig, extra["policy_config"])
     with torch.random.fork_rng(devices=[]):

@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import nn
 
 from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
-from recomind.data import TableCatalogue
+from recomind.data import StoredCatalogue, load_catalogue
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.ranker.external import ExternalRanker
 from recomind.ranker.model import SessionRanker
@@ -21,7 +21,7 @@ _OWN = "own."  # where a completed ranker keeps the ranker of ours
 
 
 def save_rankers(
-    folder: Path, rankers: Sequence[Ranker], catalogue: TableCatalogue, manifest: Manifest
+    folder: Path, rankers: Sequence[Ranker], catalogue: StoredCatalogue, manifest: Manifest
 ) -> None:
     """Write an ensemble, all that it needs and the catalogue that it was trained on.
 
@@ -61,7 +61,7 @@ def load_rankers(folder: Path) -> list[Ranker]:
         ConfigError: an external ranker names a function that the operator has not allowed.
     """
     folder = Path(folder)
-    extra, catalogue = read_manifest(folder, KIND).extra, TableCatalogue.load(folder)
+    extra, catalogue = read_manifest(folder, KIND).extra, load_catalogue(folder)
     if "members" not in extra:
         raise ArtifactError(
             "a ranker of an earlier version", got=folder, mend="run `recomind train-ranker` again"

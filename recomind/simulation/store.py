@@ -17,7 +17,7 @@ from recomind.artifacts import (
     save_tensors,
     write_artifact,
 )
-from recomind.data import SessionDataset, TableCatalogue
+from recomind.data import SessionDataset, load_catalogue
 from recomind.errors import SchemaError
 from recomind.ranker import Calibration, load_rankers, load_weights, quality, trunk_of
 from recomind.simulation.config import Pessimism, SimulatorConfig
@@ -173,7 +173,7 @@ def fit_holdout(
 def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimulator:
     """The hold-out simulator."""
     folder, extra = Path(folder), read_manifest(folder, HOLDOUT_KIND).extra
-    config, catalogue = SimulatorConfig(**_decoded(extra["config"])), TableCatalogue.load(folder)
+    config, catalogue = SimulatorConfig(**_decoded(extra["config"])), load_catalogue(folder)
     return TreeSimulator(
         TreeModels.load(folder, tuple(extra["tasks"]), extra["constants"]),
         catalogue=catalogue,

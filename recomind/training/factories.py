@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from recomind.candidates import CandidatePool, CandidatesConfig
-from recomind.data import TableCatalogue
+from recomind.data import StoredCatalogue, load_catalogue
 from recomind.policy import PolicyConfig, QNetwork, RankerPolicy
 from recomind.ranker import load_rankers, trunk_of
 from recomind.retrieval import load_retrieval
 from recomind.simulation import LearnedSimulator, load_simulator
 
+_CHUNK = 1_048_576  # items looked at together
 _FRESH_SHARE = 100  # one item in so many counts as fresh
 
 
@@ -40,7 +41,7 @@ class PoolFactory:
 
     def __call__(self) -> CandidatePool:
         """A fresh pool."""
-        catalogue = TableCatalogue.load(self.catalogue_folder)
+        catalogue = load_catalogue(self.catalogue_folder)
         retrieval = None
         wanted = self.config.num_nearest or self.config.duplicate_cosine
         if self.index_folder is not None and wanted:
@@ -48,13 +49,13 @@ class PoolFactory:
         return CandidatePool(self.config, catalogue.num_items, retrieval, fresh_items(catalogue))
 
 
-def fresh_items(catalogue: TableCatalogue) -> torch.Tensor | None:
+def fresh_items(catalogue: StoredCatalogue) -> torch.Tensor | None:
     """Ids of the newest hundredth of the items, where the catalogue knows their age."""
     ages = [n for n, name in enumerate(catalogue.dense_names) if name.startswith("age")]
     if not ages:
         return None
-    item_id = torch.arange(catalogue.num_items)
-    age = catalogue.features(item_id).dense[:, ages[0]]
+    chunks = torch.arange(catalogue.num_items).split(_CHUNK)
+    age = torch.cat([catalogue.features(ids).dense[:, ages[0]] for ids in chunks])
     return age.argsort(stable=True)[: max(1, catalogue.num_items // _FRESH_SHARE)]
 
 

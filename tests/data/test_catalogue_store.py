@@ -19,6 +19,9 @@ from recomind.data import (
     add_items,
     change_items,
     create_catalogue_store,
+    load_catalogue,
+    materialise,
+    storable,
     withdraw_items,
 )
 from recomind.data import catalogue_writer as writer_module
@@ -284,3 +287,39 @@ def test_columns_are_mapped_and_not_read(tmp_path: Path) -> None:
     assert all(store.embeddings(torch.arange(0, num, 100)).sum() == num // 100 * dim
                for store in stores)  # fmt: skip
     assert own_kib() - before < 10_000
+
+
+def test_an_artifact_refers_to_the_version_it_was_made_from(folder: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    CatalogueStore(folder).save(artifact)
+    rows = table(np.arange(NUM, NUM + 10), seed=1)
+    add_items(folder, written(tmp_path, rows))
+    found = load_catalogue(artifact)
+    assert isinstance(found, CatalogueStore)
+    assert (found.num_items, found.version) == (NUM, 1)
+    assert found.refresh()
+    assert found.num_items == NUM + 10
+
+
+def test_another_store_in_the_same_place_is_refused(folder: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    CatalogueStore(folder).save(artifact)
+    folder.rename(tmp_path / "away")
+    with pytest.raises(ArtifactError, match=r"not where the artifact says.*RECOMIND_CATALOGUE"):
+        load_catalogue(artifact)
+    create_catalogue_store(folder, form())
+    add_items(folder, written(tmp_path, table(np.arange(NUM), seed=1)))
+    with pytest.raises(ArtifactError, match="another catalogue store than the artifact was made"):
+        load_catalogue(artifact)
+    (artifact / "catalogue_store.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="unreadable catalogue"):
+        load_catalogue(artifact)
+
+
+def test_a_store_is_never_copied_into_a_table(folder: Path) -> None:
+    store = CatalogueStore(folder)
+    assert storable(store, 1) is store
+    with pytest.raises(ConfigError, match="too large to be copied"):
+        storable(materialise(store, NUM), 1)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recomind.artifacts import Manifest
-from recomind.data import SessionDataset, write_sessions
+from recomind.data import SessionDataset, TableCatalogue, write_sessions
 from recomind.data.sessions import checked_events
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from tests.data.conftest import small_catalogue, small_events
@@ -164,6 +164,22 @@ def test_rounds_with_other_tasks_are_refused(rounds):
     )
     with pytest.raises(ArtifactError, match=r"differ in tasks; got: \['click'\]"):
         SessionDataset.load(rounds, 6)
+
+
+def test_a_catalogue_may_grow_between_rounds_and_not_shrink(rounds):
+    grown = TableCatalogue(
+        torch.zeros(1, small_catalogue().num_items + 3, 1),
+        torch.zeros(small_catalogue().num_items + 3, 0, dtype=torch.int64),
+        dense_names=("age",),
+        categorical_names=(),
+        vocab_sizes=(),
+    )
+    manifest = Manifest(kind="sessions")
+    events = small_events().with_columns(snapshot=pl.lit(0, dtype=pl.Int32))
+    write_sessions(rounds[1], events, grown, tasks=TASKS, manifest=manifest)
+    assert SessionDataset.load(rounds, 6).catalogue.num_items == grown.num_items
+    with pytest.raises(ArtifactError, match="with fewer items than the one before"):
+        SessionDataset.load(rounds[::-1], 6)
 
 
 def test_settings_and_rows_out_of_range_are_refused(rounds):
