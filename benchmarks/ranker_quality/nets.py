@@ -57,7 +57,8 @@ def watched(log: Impressions, rows: np.ndarray, *, frozen: bool) -> Inputs:
     item = np.take_along_axis(item, places, axis=1)
     length = np.minimum(length, _HISTORY)
     seen = np.arange(_HISTORY) < length[:, None]
-    category = log.dataset.catalogue.categorical_NC.numpy()[item] * seen[..., None]
+    shown = log.dataset.catalogue.features(torch.from_numpy(item)).categorical.numpy()
+    category = shown * seen[..., None]
     history = {"hist_item": (item + 1) * seen, "hist_author": category[..., 0]}
     return history | {"hist_tag": category[..., 1], "hist_length": np.maximum(length, 1)}
 
