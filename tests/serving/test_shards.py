@@ -313,6 +313,24 @@ def test_shards_of_two_versions_are_refused(tmp_path: Path) -> None:
         read_shards(tmp_path / "old")
 
 
+def test_shards_may_be_built_apart(tmp_path: Path) -> None:
+    build(tmp_path, numbers=[1])
+    with pytest.raises(ArtifactError, match="do not make one whole"):
+        read_shards(tmp_path)
+    build(tmp_path, numbers=[0])
+    assert [shard.end for shard in read_shards(tmp_path)] == [SPLIT, NUM_ITEMS]
+    with pytest.raises(ConfigError, match=r"numbers of shards; got: \[2\]; expected: in 0 \.\. 1"):
+        build(tmp_path, numbers=[2])
+
+
+def test_a_damaged_shard_is_built_anew(tmp_path: Path) -> None:
+    paths = build(tmp_path)
+    whole = (paths[1] / "index.faiss").read_bytes()
+    (paths[1] / "index.faiss").write_bytes(whole[:-1])
+    build(tmp_path)
+    assert (paths[1] / "index.faiss").read_bytes() == whole
+
+
 def test_no_shards_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no shards here"):
         read_shards(tmp_path)

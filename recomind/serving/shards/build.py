@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def build_shards(
     *,
     source: str,
     version: int = 0,
+    numbers: Sequence[int] | None = None,
     on_items: OnItems | None = None,
 ) -> list[Path]:
     """Build every shard that is not there yet, one after another.
@@ -66,26 +67,35 @@ def build_shards(
         num_items: `N`.
         num_shards: `F`, at most `N`.
         config: of every shard's index; its size follows from the shard's own number of items.
-        folder: where the shards go; it has one writer at a time.
+        folder: where the shards go; each shard has one writer at a time.
         source: names the vectors: equal vectors, equal name.
         version: of the catalogue.
+        numbers: of the shards to build here, where others are built elsewhere; all where None.
         on_items: told how many items of all are in finished parts.
 
     Returns:
-        Folders of the shards, in the order of their items.
+        Folders of all shards, in the order of their items.
 
     Raises:
-        ConfigError: more shards than items, or none.
+        ConfigError: more shards than items, none, or a number of a shard that is not one.
         SchemaError: vectors of another length, or NaN, infinite or zero ones.
     """
     shards = _ranges(num_items, num_shards, config, version, source)
     folder = Path(folder)
     paths = [folder / f"shard-{number:05d}" for number in range(num_shards)]
-    for path, shard in zip(paths, shards, strict=True):
-        _build_shard(vectors_of, shard, config, path, on_items)
+    for number in _checked(numbers, num_shards):
+        _build_shard(vectors_of, shards[number], config, paths[number], on_items)
     for stale in set(shard_folders(folder)) - set(paths):  # of an earlier, larger number
-        shutil.rmtree(stale)
+        shutil.rmtree(stale, ignore_errors=True)
     return paths
+
+
+def _checked(numbers: Sequence[int] | None, num_shards: int) -> Sequence[int]:
+    if numbers is None:
+        return range(num_shards)
+    if not all(0 <= number < num_shards for number in numbers):
+        raise ConfigError("numbers of shards", got=numbers, expected=f"in 0 .. {num_shards - 1}")
+    return numbers
 
 
 def _ranges(
