@@ -1,4 +1,4 @@
-"""An index in shards, each held by a Ray actor; `recomind.serving.shards.index` needs Ray."""
+"""An index in shards, each held by a Ray actor; needs Ray."""
 
 from recomind.serving.shards.build import build_shards
 from recomind.serving.shards.config import ShardsConfig
