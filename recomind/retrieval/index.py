@@ -66,10 +66,19 @@ class ItemIndex:
         Raises:
             SchemaError: queries of another length, or NaN, infinite or zero.
         """
+        return self.search_scored(query_BD, num)[1]
+
+    def search_scored(self, query_BD: Tensor, num: int) -> tuple[Tensor, Tensor]:
+        """Inner products [B, num] float32, -inf where fewer were found, and what `search` gives.
+
+        Raises:
+            SchemaError: queries of another length, or NaN, infinite or zero.
+        """
         query = check_vectors(query_BD, self.dim, "query")
         faiss.omp_set_num_threads(1)
-        _, ids = self._index.search(query, num)
-        return torch.from_numpy(ids).to(query_BD.device)
+        score, ids = (torch.from_numpy(found) for found in self._index.search(query, num))
+        score = score.masked_fill(ids < 0, -torch.inf)
+        return score.to(query_BD.device), ids.to(query_BD.device)
 
     def as_one_list(self) -> faiss.IndexIVF:
         """The same search by one inverted list: a flat index can neither hide nor drop an item."""

@@ -1,4 +1,4 @@
-"""The Ray Serve application; `recomind.serving.app` needs Ray, the rest does not."""
+"""The Ray Serve application; `recomind.serving.app` and `.shards` need Ray, the rest does not."""
 
 from recomind.serving.config import ServingConfig
 from recomind.serving.engine import RankingEngine, load_engine
