@@ -101,6 +101,17 @@ def test_looking_on_ends() -> None:
     assert few.asked == 7
 
 
+def test_fresh_draws_are_of_what_may_be_offered() -> None:
+    config, fresh = config_of(fresh=2, blocked=[90]), torch.tensor([90, 91, 92])
+    some = CandidatePool(config, 1000, NearZero(1000), fresh, withdrawn=Gone({91}))
+    got = some.candidates(state_of(50), streams_of(50))
+    assert got.mask[:, 3].all()
+    assert set(got.item_id[:, 3].tolist()) == {92}
+    none = CandidatePool(config, 1000, NearZero(1000), fresh[:2], withdrawn=Gone({91}))
+    drawn = none.candidates(state_of(50), streams_of(50)).item_id[:, 3:]
+    assert drawn.unique().numel() > 150, "their slots go to random draws"
+
+
 def test_only_who_comes_short_is_asked_about_again() -> None:
     class Own(NearZero):
         """Everyone's nearest begin at 100 times the user id."""
