@@ -11,7 +11,7 @@ from torch import Tensor
 from recomind.candidates import CandidatesConfig
 from recomind.retrieval.cells import Cells
 from recomind.streams import SessionStreams, draw_seeds, make_generator
-from recomind.types import SessionState
+from recomind.types import Catalogue, SessionState
 
 
 class NearZero:
@@ -32,6 +32,16 @@ class Celled(NearZero):
     def cells(self) -> Cells:
         bounds = [min(2**n - 1, self.num_items) for n in range(self.num_items.bit_length() + 1)]
         return Cells([range(*pair) for pair in pairwise(bounds)])
+
+
+class Last:
+    """Generates the last items of a catalogue, from `first` places before its end."""
+
+    def __init__(self, catalogue: Catalogue, first: int = 0) -> None:
+        self.begin = catalogue.num_items - 1 - first
+
+    def generate(self, state: SessionState, num: int) -> Tensor:
+        return (self.begin - torch.arange(num)).repeat(len(state.step), 1)
 
 
 def state_of(batch: int, history: list[int] | None = None, step: int = 0) -> SessionState:
