@@ -9,7 +9,8 @@ from recomind.candidates.exploration import (
     UniformExploration,
     log_propensity_of_rank,
 )
-from recomind.candidates.factory import make_exploration
+from recomind.candidates.factory import make_exploration, make_pool
+from recomind.candidates.generator import ItemGenerator
 from recomind.candidates.interface import Exploration
 from recomind.candidates.pool import CandidatePool
 from recomind.candidates.softmax import SoftmaxExploration
@@ -22,11 +23,13 @@ __all__ = [
     "ExplorationConfig",
     "ExplorationKind",
     "GreedyChoice",
+    "ItemGenerator",
     "NearDuplicates",
     "SoftmaxExploration",
     "SubsetExploration",
     "UniformExploration",
     "log_propensity_of_rank",
     "make_exploration",
+    "make_pool",
     "miss_probability",
 ]

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from recomind.errors import ConfigError
+
+_SHARES = ("num_nearest", "num_fresh", "num_generated")
 
 
 @dataclass(kw_only=True, slots=True)
 class CandidatesConfig:
-    """How a pool of `num_candidates` slots is filled; what the first two leave is uniform."""
+    """How a pool of `num_candidates` slots is filled; what the `num_*` leave are random draws."""
 
     num_candidates: int = 64  # K, slots of a pool
     num_nearest: int = 32  # nearest items to the state's query vector, where there is an index
     num_fresh: int = 4  # draws from the newest items, where they are known
+    num_generated: int = 0  # items of the generator below
+    generator: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments of an
+    # `ItemGenerator`; {} for none
+    stratified: bool = False  # where there is an index, random draws are of a cell of it, each as
+    # likely as another, and then of an item in the cell; otherwise of any item
+    blocked: list[int] = field(default_factory=list)  # ids of items that are never offered
     exclude_recent: int = 20  # items of so many latest history events are left out; 0 for none
     duplicate_cosine: float = 0.0  # where there is an index, items whose vectors are at least this
     # close to an earlier item of the pool are left out; 0 keeps all
@@ -25,7 +34,7 @@ class CandidatesConfig:
             raise ConfigError(
                 "a pool needs a slot", got=f"num_candidates={self.num_candidates}", expected=">= 1"
             )
-        for name in ("num_nearest", "num_fresh", "exclude_recent"):
+        for name in (*_SHARES, "exclude_recent"):
             if getattr(self, name) < 0:
                 raise ConfigError(
                     "a count is negative", got=f"{name}={getattr(self, name)}", expected=">= 0"
@@ -36,13 +45,24 @@ class CandidatesConfig:
                 got=self.duplicate_cosine,
                 expected="in (0, 1]; 0 keeps all",
             )
-        if self.num_nearest + self.num_fresh > self.num_candidates:
+        if self.generator and not self.num_generated:
             raise ConfigError(
-                "more nearest and fresh items than slots",
-                got=f"num_nearest={self.num_nearest} + num_fresh={self.num_fresh}",
-                expected=f"<= num_candidates={self.num_candidates}",
-                mend="raise num_candidates or lower one of the two",
+                "a generator without slots",
+                got="candidates.num_generated=0",
+                mend="say how many items it may bring with candidates.num_generated",
             )
+        _check_shares(self)
+
+
+def _check_shares(config: CandidatesConfig) -> None:
+    taken = {name: getattr(config, name) for name in _SHARES}
+    if sum(taken.values()) > config.num_candidates:
+        raise ConfigError(
+            "more nearest, fresh and generated items than slots",
+            got=" + ".join(f"{name}={num}" for name, num in taken.items()),
+            expected=f"<= num_candidates={config.num_candidates}",
+            mend="raise num_candidates or lower one of them",
+        )
 
 
 class ExplorationKind(Enum):

@@ -35,10 +35,11 @@ def item_uniforms(uniforms_B2: Tensor, item_id_BK: Tensor) -> Tensor:
     return ((mixed_BK >> 12 & (1 << 52) - 1).double() + 0.5) * 2.0**-52
 
 
-def uniform_items(uniforms: Tensor, num_items: int) -> Tensor:
+def uniform_items(uniforms: Tensor, num_items: int | Tensor) -> Tensor:
     """Ids [...] int64 in 0 .. num_items - 1 from float64 `uniforms` [...] in (0, 1).
 
-    `num_items` is far below 2^46, so that the product never rounds up to `num_items`.
+    `num_items`, which may be [...] int64, is far below 2^46, so that the product never rounds up
+    to it.
     """
     return (uniforms * num_items).long()
 
@@ -49,6 +50,18 @@ def first_occurrence(item_id_BK: Tensor) -> Tensor:
     new_BK = torch.ones_like(ordered_BK, dtype=torch.bool)
     new_BK[:, 1:] = ordered_BK[:, 1:] != ordered_BK[:, :-1]
     return torch.zeros_like(new_BK).scatter(1, slot_BK, new_BK)
+
+
+def among(item_id: Tensor, sorted_n: Tensor) -> Tensor:
+    """[...] bool: whether `item_id` [...] is one of `sorted_n` [n], which are in ascending order.
+
+    `torch.isin` would sort all n each time.
+    """
+    if not len(sorted_n):
+        return torch.zeros_like(item_id, dtype=torch.bool)
+    sorted_n = sorted_n.to(item_id.device)
+    place = torch.searchsorted(sorted_n, item_id).clamp(max=len(sorted_n) - 1)
+    return sorted_n[place] == item_id
 
 
 def recent_items(state: SessionState, num: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recomind.artifacts import load_tensors, read_manifest
-from recomind.candidates import CandidatePool, SubsetExploration
+from recomind.candidates import SubsetExploration, make_pool
 from recomind.cli.context import Run, is_current
 from recomind.data import StoredCatalogue, storable, write_sessions
 from recomind.policy import MixedExploration, QNetwork, QPolicy
@@ -43,9 +43,7 @@ def _logger(
     run: Run, world: World, catalogue: StoredCatalogue, round_index: int
 ) -> tuple[Policy, CandidateSource]:
     if round_index == 0:
-        pool = CandidatePool(
-            run.config.candidates, catalogue.num_items, None, fresh_items(catalogue)
-        )
+        pool = make_pool(run.config.candidates, catalogue, None, fresh_items(catalogue))
         return world.logging_policy(), pool
     settings = run.config.collect
     more, less = (

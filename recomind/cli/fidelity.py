@@ -66,8 +66,7 @@ def _truth(run: Run, round_index: int, dataset: SessionDataset) -> TrueWorld | N
 
 def _pool(run: Run, round_index: int) -> CandidateSource:
     """Small pools of chance: reference policies must be able to choose anything, and be quick."""
-    config = dataclasses.replace(
-        run.config.candidates, num_candidates=_POOL, num_nearest=0, num_fresh=0
-    )
+    of_chance = {"num_nearest": 0, "num_fresh": 0, "num_generated": 0, "generator": {}}
+    config = dataclasses.replace(run.config.candidates, num_candidates=_POOL, **of_chance)
     ranker = run.path("ranker", round_index)
     return PoolFactory(config=config, catalogue_folder=ranker, index_folder=None)()

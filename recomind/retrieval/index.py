@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ArtifactError, SchemaError
+from recomind.retrieval.cells import Cells, list_ids
 from recomind.retrieval.config import IndexKind, RetrievalConfig
 
 CHUNK_ITEMS = 65_536  # vectors made and added at a time: memory does not grow with N
@@ -48,6 +49,7 @@ class ItemIndex:
         self.num_items, self.dim = int(index.ntotal), int(index.d)
         self.num_lists = int(index.nlist) if isinstance(index, faiss.IndexIVF) else 0
         self.nprobe = nprobe
+        self._cells: Cells | None = None
 
     @property
     def nprobe(self) -> int:
@@ -79,6 +81,13 @@ class ItemIndex:
         score, ids = (torch.from_numpy(found) for found in self._index.search(query, num))
         score = score.masked_fill(ids < 0, -torch.inf)
         return score.to(query_BD.device), ids.to(query_BD.device)
+
+    def cells(self) -> Cells:
+        """Its inverted lists; of a flat index, one cell that holds every item."""
+        if self._cells is None:
+            lists = list_ids(self._index) if self.num_lists else [range(self.num_items)]
+            self._cells = Cells(lists, owner=self._index)
+        return self._cells
 
     def as_one_list(self) -> faiss.IndexIVF:
         """The same search by one inverted list: a flat index can neither hide nor drop an item."""

@@ -42,17 +42,18 @@ class ListPart:
         """Entries of list `number` that are not hidden."""
         if self._hidden is None:
             return int(self._lists.list_size(number))
-        return int((~in_bitmap(self._ids(number), self._hidden)).sum())
+        return int((~in_bitmap(self.ids(number), self._hidden)).sum())
 
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Codes [n, C] uint8 and ids [n] int64 of list `number`, in the order they were added."""
-        ids, codes = self._ids(number), self._codes(number)
+        ids, codes = self.ids(number), self._codes(number)
         if self._hidden is None:
             return codes, ids
         keep = ~in_bitmap(ids, self._hidden)
         return codes[keep], ids[keep]
 
-    def _ids(self, number: int) -> np.ndarray:
+    def ids(self, number: int) -> np.ndarray:
+        """Ids [n] int64 of list `number`, hidden ones too: a view, while the index is there."""
         size = int(self._lists.list_size(number))
         if not size:
             return np.zeros(0, dtype=np.int64)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ArtifactError
+from recomind.retrieval.cells import Cells, list_ids
 from recomind.retrieval.generation import (
     CURRENT,
     MERGE_LOCK,
@@ -83,6 +84,8 @@ class LiveIndex:
         self.folder = Path(folder)
         # One attribute, replaced in one step: other threads may be searching.
         self._present = self._opened(None, verify=verify)
+        self._lists: tuple[Base | None, list[np.ndarray]] = (None, [])
+        self._cells: tuple[str, Cells] = ("", Cells([]))  # of which generation
 
     @property
     def num_items(self) -> int:
@@ -141,6 +144,23 @@ class LiveIndex:
             ids = np.concatenate([ids, np.broadcast_to(generation.side_id, side.shape)], axis=1)
         order = np.argsort(-score, axis=1, kind="stable")[:, :num]
         return torch.from_numpy(np.take_along_axis(ids, order, axis=1)).to(query_BD.device)
+
+    def cells(self) -> Cells:
+        """The inverted lists of the present generation; its side items are a cell of their own.
+
+        What has changed or is withdrawn keeps its place in its list, hidden, until the next merge.
+        """
+        self.refresh()
+        name, generation, base = self._present
+        known, cells = self._cells
+        if known != name:
+            owner, lists = self._lists
+            if owner is not base:
+                lists = list_ids(base.index)
+                self._lists = (base, lists)
+            cells = Cells(lists, generation.hidden, generation.side_id, owner=base)
+            self._cells = (name, cells)
+        return cells
 
     def update(self, change: IndexUpdate) -> None:
         """Bring the index to `change.version`; the next search of any process sees it.

@@ -24,6 +24,7 @@ from recomind.artifacts import (
 )
 from recomind.errors import ArtifactError
 from recomind.retrieval.build import OnItems, build_in
+from recomind.retrieval.cells import Cells
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import (
     ItemIndex,
@@ -86,6 +87,10 @@ class Retrieval:
     def nearest(self, state: SessionState, num: int) -> Tensor:
         """Ids [B, num] int64, best first; -1 where the index found fewer."""
         return self.index.search(self.query(state), num)
+
+    def cells(self) -> Cells:
+        """Where the index's items lie, to be drawn without a query."""
+        return self.index.cells()
 
     def save(self, folder: Path, manifest: Manifest) -> None:
         """Write the artifact; `manifest` is completed with what `load_retrieval` needs."""

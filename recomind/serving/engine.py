@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import Manifest, read_manifest
-from recomind.candidates import CandidatePool, CandidatesConfig
+from recomind.candidates import CandidatePool, CandidatesConfig, make_pool
 from recomind.errors import ConfigError, ParityError
 from recomind.export import Golden, PolicyScorer, compare, load_scorer
 from recomind.export.golden import GOLDEN, make_golden
@@ -143,7 +143,7 @@ def load_engine(
     pool = None
     if retrieval is not None or scorer.catalogue.num_items <= shape.num_candidates:
         fresh_item_id = None if newest is None else newest(scorer.catalogue)
-        pool = CandidatePool(shape, scorer.catalogue.num_items, retrieval, fresh_item_id)
+        pool = make_pool(shape, scorer.catalogue, retrieval, fresh_item_id)
     return RankingEngine(scorer, config, pool, manifest.identity)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from recomind.candidates import CandidatePool, CandidatesConfig
+from recomind.candidates import CandidatePool, CandidatesConfig, make_pool
 from recomind.data import StoredCatalogue, load_catalogue
 from recomind.policy import PolicyConfig, QNetwork, RankerPolicy
 from recomind.ranker import load_rankers, trunk_of
@@ -43,10 +43,11 @@ class PoolFactory:
         """A fresh pool."""
         catalogue = load_catalogue(self.catalogue_folder)
         retrieval = None
-        wanted = self.config.num_nearest or self.config.duplicate_cosine
+        config = self.config
+        wanted = config.num_nearest or config.duplicate_cosine or config.stratified
         if self.index_folder is not None and wanted:
             retrieval = load_retrieval(self.index_folder, catalogue)
-        return CandidatePool(self.config, catalogue.num_items, retrieval, fresh_items(catalogue))
+        return make_pool(config, catalogue, retrieval, fresh_items(catalogue))
 
 
 def fresh_items(catalogue: StoredCatalogue) -> torch.Tensor | None:

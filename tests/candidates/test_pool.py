@@ -12,49 +12,9 @@ from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.candidates.draws import fine_uniforms, first_occurrence, uniform_items
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.simulation.environment import LANE_POOL as ENVIRONMENT_LANE
-from recomind.streams import SessionStreams, draw_seeds, make_generator
-from recomind.types import CandidateSource, SessionState
-
-
-class NearZero:
-    """A real, if simple, retrieval: the items nearest to id 0 are 0, 1, 2, ..."""
-
-    def __init__(self, num_items: int, found: int = 10**6) -> None:
-        self.num_items, self.found, self.asked = num_items, found, 0
-
-    def nearest(self, state: SessionState, num: int) -> Tensor:
-        self.asked = num
-        item = torch.arange(num)
-        return torch.where(item < self.found, item, -1).repeat(len(state.step), 1)
-
-
-def state_of(batch: int, history: list[int] | None = None, step: int = 0) -> SessionState:
-    """States with one history for all; None in front pads to length 6."""
-    history = history or []
-    item = torch.tensor([0] * (6 - len(history)) + history).repeat(batch, 1)
-    mask = (torch.arange(6) >= 6 - len(history)).repeat(batch, 1)
-    return SessionState(
-        user_id=torch.arange(batch),
-        user_features=torch.zeros(batch, 2),
-        history_item_id=item,
-        history_feedback=torch.zeros(batch, 6, 1, dtype=torch.bool),
-        history_dwell_s=torch.zeros(batch, 6),
-        history_gap_s=torch.zeros(batch, 6),
-        history_mask=mask,
-        gap_s=torch.zeros(batch),
-        step=torch.full((batch,), step),
-        batch_size=[batch],
-    )
-
-
-def streams_of(batch: int, seed: int = 0) -> SessionStreams:
-    return SessionStreams(draw_seeds(batch, make_generator(seed)))
-
-
-def config_of(k: int = 8, near: int = 3, fresh: int = 1, recent: int = 4) -> CandidatesConfig:
-    return CandidatesConfig(
-        num_candidates=k, num_nearest=near, num_fresh=fresh, exclude_recent=recent
-    )
+from recomind.streams import SessionStreams, make_generator
+from recomind.types import CandidateSource
+from tests.candidates.pools import NearZero, config_of, state_of, streams_of
 
 
 def test_pool_is_a_candidate_source_on_the_environments_lane() -> None:

@@ -55,3 +55,29 @@ def test_every_world_can_be_built(world: str) -> None:
 def test_training_follows_the_policys_support_constraint() -> None:
     config = resolve(composed("run", "world=steady", "policy.support_ratio=0.3"))
     assert config.training.support_ratio == 0.3
+
+
+def of_a_shop(tmp_path: Path) -> list[str]:
+    """A preset of a user's own."""
+    text = """# @package _global_
+candidates:
+  num_generated: 4
+  generator: {_target_: shop.Popular, top: 100}
+  blocked: [3, 7]
+"""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "shop.yaml").write_text(text)
+    return [f"hydra.searchpath=[file://{tmp_path}]", "experiment=shop"]
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_generator_and_blocked_items_can_be_named(by_file: bool, tmp_path: Path) -> None:
+    overrides = of_a_shop(tmp_path) if by_file else [
+        "candidates.num_generated=4", "candidates.blocked=[3, 7]",
+        "+candidates.generator={_target_: shop.Popular, top: 100}",
+    ]  # fmt: skip
+    config = resolve(composed("run", "world=steady", *overrides)).candidates
+    assert (config.num_generated, config.blocked) == (4, [3, 7])
+    assert type(config.blocked) is list
+    assert config.generator == {"_target_": "shop.Popular", "top": 100}
+    assert type(config.generator) is dict

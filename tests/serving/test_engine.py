@@ -12,13 +12,15 @@ from recomind.artifacts import Manifest
 from recomind.candidates import CandidatesConfig
 from recomind.errors import ArtifactError, ConfigError, ParityError
 from recomind.export import export_policy, load_scorer
+from recomind.plugins import VARIABLE
 from recomind.retrieval import RetrievalConfig, load_retrieval
 from recomind.retrieval.retrieval import index_items
 from recomind.retrieval.two_tower import TwoTower, tower_shape
 from recomind.serving import ServingConfig, load_engine
 from recomind.serving.http import respond
 from recomind.serving.request import states_of
-from recomind.streams import make_generator
+from recomind.streams import SessionStreams, make_generator
+from recomind.training.factories import PoolFactory, fresh_items
 from tests.export.tiny import NUM_ITEMS, network, settings
 from tests.serving.conftest import write_scorer
 from tests.serving.test_request import GOOD, without
@@ -98,6 +100,33 @@ def test_the_newest_items_reach_the_pool(scorer_folder, index_folder):
     )  # fmt: skip
     request = without("item_ids") | {"num": 2}
     assert post(engine, request)[1]["item_ids"] == [NUM_ITEMS - 1]
+
+
+def test_serving_draws_from_the_pool_of_the_training(scorer_folder, index_folder, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "tests")
+    shape = CandidatesConfig(
+        num_candidates=8, num_nearest=2, num_fresh=1, num_generated=2, stratified=True, blocked=[5],
+        generator={"_target_": "tests.candidates.pools.Last", "first": 1},
+    )  # fmt: skip
+    training = PoolFactory(config=shape, catalogue_folder=scorer_folder, index_folder=index_folder)
+    engine = load_engine(
+        scorer_folder, ServingConfig(), index_folder=index_folder, candidates=shape,
+        newest=fresh_items,
+    )  # fmt: skip
+    request = engine.schema.parse(without("item_ids") | {"num": 8})
+    state, streams = states_of([request] * 40, engine.schema), SessionStreams(torch.arange(40))
+    found = training().candidates(state, streams)
+    assert engine.pool is not None
+    served = engine.pool.candidates(state, streams)
+    assert torch.equal(found.item_id, served.item_id)
+    assert torch.equal(found.log_propensity, served.log_propensity)
+    assert found.item_id[:, 2:4].tolist() == [[NUM_ITEMS - 2, NUM_ITEMS - 3]] * 40
+    assert 5 not in found.item_id[found.mask].tolist()
+    only = CandidatesConfig(num_candidates=4, num_nearest=0, num_fresh=0, stratified=True)
+    with pytest.raises(
+        ArtifactError, match="no index here"
+    ):  # stratified draws need the index, too
+        PoolFactory(config=only, catalogue_folder=scorer_folder, index_folder=index_folder / "no")()
 
 
 @pytest.mark.parametrize(

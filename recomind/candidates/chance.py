@@ -1,0 +1,105 @@
+"""Draws from the whole catalogue, and with what probability they bring an item in.
+
+Symbols: `B` decisions, `n` draws of one, `N` items that are not blocked, `C` cells of the index.
+
+    uniform       P(item in a draw) = 1 / N
+    stratified    P(item in a draw) = 1 / (C size of the item's cell)
+
+With the second, an item of a small cell comes up more often, and what is rare in the catalogue is
+met as often as what it is full of. A flat index is one cell: there the two are equal, draw by draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from recomind.candidates.draws import log_miss, uniform_items
+from recomind.candidates.withheld import Withheld
+
+
+@dataclass(kw_only=True, slots=True)
+class Drawn:
+    """What came of `n` draws for each of `B` decisions."""
+
+    item_id: Tensor  # [B, n] int64; -1 where a draw met nothing
+    log_miss: Tensor  # [B, n] float64, exact log-probability that the n draws all miss the item
+    log_miss_any: float  # the same of an item that no draw brought: exact, or the least it can be
+
+
+class Draws(Protocol):
+    """Draws `n` items for each decision."""
+
+    def __call__(self, unit_Bn: Tensor) -> Drawn:
+        """Items from fine uniforms [B, n] float64 in (0, 1), one each."""
+        ...
+
+
+class UniformDraws:
+    """From all items that are not blocked."""
+
+    def __init__(self, withheld: Withheld) -> None:
+        self._withheld = withheld
+
+    def __call__(self, unit_Bn: Tensor) -> Drawn:
+        """See `Draws`."""
+        num_open = self._withheld.num_open
+        missed = log_miss(num_open, unit_Bn.shape[1])
+        return Drawn(
+            item_id=self._withheld.open_item(uniform_items(unit_Bn, num_open)),
+            log_miss=torch.full_like(unit_Bn, missed),
+            log_miss_any=missed,
+        )
+
+
+class ItemCells(Protocol):
+    """What stratified draws need of `recomind.retrieval.cells.Cells`."""
+
+    sizes_C: Tensor  # [C] int64, above 0
+
+    def items(self, cell: Tensor, offset: Tensor) -> Tensor:
+        """Ids [...] int64 at `offset` [...] of `cell` [...]; -1 where there is none."""
+        ...
+
+
+@runtime_checkable
+class HasCells(Protocol):
+    """A retrieval whose index is divided into cells."""
+
+    def cells(self) -> ItemCells:
+        """As they are now; one answer stays as it is."""
+        ...
+
+
+class StratifiedDraws:
+    """From the items of a cell, each cell as likely as another.
+
+    The cost of a draw is that of two look-ups, whatever N is. Blocked items are not drawn around:
+    a draw that meets one is lost.
+    """
+
+    def __init__(self, source: HasCells) -> None:
+        self._source = source
+
+    def __call__(self, unit_Bn: Tensor) -> Drawn:
+        """See `Draws`; `log_miss_any` is that of an item which is alone in the smallest cell."""
+        cells, unit = self._source.cells(), unit_Bn.cpu()
+        num_cells, num_draws = len(cells.sizes_C), unit.shape[1]
+        if not num_cells:
+            return Drawn(
+                item_id=torch.full(unit_Bn.shape, -1, device=unit_Bn.device),
+                log_miss=torch.zeros_like(unit_Bn),
+                log_miss_any=0.0,
+            )
+        # One uniform has bits for both: what the cell leaves of it says which of its items.
+        cell = uniform_items(unit, num_cells)
+        size = cells.sizes_C[cell]
+        item_id = cells.items(cell, uniform_items(unit * num_cells - cell, size))
+        return Drawn(
+            item_id=item_id.to(unit_Bn.device),
+            log_miss=(num_draws * torch.log1p(-1.0 / (num_cells * size.double()))).to(unit_Bn),
+            log_miss_any=log_miss(num_cells * int(cells.sizes_C.min()), num_draws),
+        )

@@ -1,0 +1,66 @@
+"""The cells of an index: its inverted lists, from which items are drawn without a query.
+
+Symbols: `C` cells that hold an entry, `S` side items of a live index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from recomind.retrieval.lists import ListPart
+
+_NOTHING = np.zeros(0, dtype=np.int64)
+
+
+class Cells:
+    """Where the items of an index lie at one time; what is read of it is never copied.
+
+    An item that can be found stands in one cell, once. Entries that may not be found any more
+    keep their place, so that a size counts them too.
+
+    Args:
+        lists: item ids, cell by cell; empty ones are left out.
+        hidden: int64 ascending, entries of `lists` that may not be found.
+        side: [S] int64, a further cell of which nothing is hidden.
+        owner: of the memory that `lists` are views of.
+
+    Attributes:
+        sizes_C: [C] int64, entries of every cell.
+    """
+
+    def __init__(
+        self,
+        lists: Sequence[Sequence[int] | np.ndarray],
+        hidden: np.ndarray = _NOTHING,
+        side: np.ndarray = _NOTHING,
+        owner: object = None,
+    ) -> None:
+        self._owner = owner
+        self._lists = [found for found in (*lists, side) if len(found)]
+        self._hidden, self._num_hiding = hidden, len(self._lists) - bool(len(side))
+        self.sizes_C = torch.tensor([len(found) for found in self._lists], dtype=torch.int64)
+
+    def items(self, cell: Tensor, offset: Tensor) -> Tensor:
+        """Ids [...] int64 at `offset` [...] of `cell` [...], both int64; -1 where hidden.
+
+        The cost is that of a look-up an entry, whatever the number of items.
+        """
+        lists = self._lists
+        pairs = zip(cell.flatten().tolist(), offset.flatten().tolist(), strict=True)
+        ids = np.fromiter((lists[c][o] for c, o in pairs), np.int64, cell.numel())
+        if len(self._hidden):
+            place = np.searchsorted(self._hidden, ids).clip(max=len(self._hidden) - 1)
+            hides = (self._hidden[place] == ids) & (cell.flatten().numpy() < self._num_hiding)
+            ids[hides] = -1
+        return torch.from_numpy(ids).view(cell.shape)
+
+
+def list_ids(index: faiss.IndexIVF) -> list[np.ndarray]:
+    """Views [n] of the ids of every inverted list; of memory that goes when `index` goes."""
+    part = ListPart(index)
+    return [part.ids(number) for number in range(index.nlist)]
