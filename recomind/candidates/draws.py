@@ -52,18 +52,6 @@ def first_occurrence(item_id_BK: Tensor) -> Tensor:
     return torch.zeros_like(new_BK).scatter(1, slot_BK, new_BK)
 
 
-def among(item_id: Tensor, sorted_n: Tensor) -> Tensor:
-    """[...] bool: whether `item_id` [...] is one of `sorted_n` [n], which are in ascending order.
-
-    `torch.isin` would sort all n each time.
-    """
-    if not len(sorted_n):
-        return torch.zeros_like(item_id, dtype=torch.bool)
-    sorted_n = sorted_n.to(item_id.device)
-    place = torch.searchsorted(sorted_n, item_id).clamp(max=len(sorted_n) - 1)
-    return sorted_n[place] == item_id
-
-
 def recent_items(state: SessionState, num: int) -> Tensor:
     """Ids [B, min(num, L)] int64 of the latest `num` events; -1 where there was none."""
     begin = max(0, state.history_item_id.shape[1] - num)

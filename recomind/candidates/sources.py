@@ -13,10 +13,11 @@ from torch import Tensor
 
 from recomind.candidates.chance import Draws, HasCells, StratifiedDraws, UniformDraws
 from recomind.candidates.config import CandidatesConfig
-from recomind.candidates.draws import among, log_miss, uniform_items
+from recomind.candidates.draws import log_miss, uniform_items
 from recomind.candidates.generator import ItemGenerator, checked_generator, generated
 from recomind.candidates.nearest import NearestItems, NearestOpen
 from recomind.candidates.withheld import Withheld, distinct_items
+from recomind.data.catalogue import among
 from recomind.errors import ConfigError
 from recomind.types import SessionState
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from recomind.candidates.draws import among
+from recomind.data.catalogue import among
 from recomind.errors import ConfigError, SchemaError
 
 

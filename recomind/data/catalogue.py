@@ -154,6 +154,18 @@ def check_range(index: Tensor, size: int, what: str) -> None:
         )
 
 
+def among(item_id: Tensor, sorted_n: Tensor) -> Tensor:
+    """[...] bool: whether `item_id` [...] is one of `sorted_n` [n], which are in ascending order.
+
+    `torch.isin` would sort all n each time.
+    """
+    if not len(sorted_n):
+        return torch.zeros_like(item_id, dtype=torch.bool)
+    sorted_n = sorted_n.to(item_id.device)
+    place = torch.searchsorted(sorted_n, item_id).clamp(max=len(sorted_n) - 1)
+    return sorted_n[place] == item_id
+
+
 def materialise(catalogue: Catalogue, max_items: int) -> TableCatalogue:
     """Copy the latest content of any catalogue into a table with one snapshot.
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import write_json
-from recomind.data.catalogue import check_range
+from recomind.data.catalogue import among, check_range
 from recomind.data.catalogue_format import (
     CHANGED,
     CURRENT,
@@ -124,7 +124,7 @@ class CatalogueStore:
     def is_withdrawn(self, item_id: Tensor) -> Tensor:
         """[...] bool."""
         check_range(item_id, self.num_items, "item id")
-        return torch.isin(item_id, self._withdrawn)
+        return among(item_id, self._withdrawn)
 
     def changes_since(self, version: int) -> CatalogueChanges:
         """What is other than in an earlier version.
@@ -200,7 +200,7 @@ class CatalogueStore:
             part: {name: self._map(part, name) for name in self.format.columns(part)}
             for part in (ITEMS, CHANGED, WITHDRAWN)
         }
-        self._withdrawn = _tensor(self._rows(WITHDRAWN, "item_id"))
+        self._withdrawn = _tensor(self._rows(WITHDRAWN, "item_id")).sort().values
         newest_first = self._rows(CHANGED, "item_id")[::-1]
         self._changed_id, place = np.unique(newest_first, return_index=True)
         self._changed_row = len(newest_first) - 1 - place
