@@ -44,7 +44,7 @@ class RetrievalConfig:
     loss: LossKind = LossKind.next  # which positives a state learns from
     horizon_days: float = 7.0  # days after a state whose positives `all_action` learns from
     num_sampled: int = 0  # uniform draws from the catalogue a batch, as further negatives
-    num_queries: int = 1  # query vectors a state: the tower's own, the others one an interest
+    num_queries: int = 1  # query vectors a state: its own, and from 3 on one for each interest
     temperature: float = 0.1  # cosines are divided by it before the softmax
     seed: int = 0  # of initial weights, order of rows, and sampled items
     kind: IndexKind = IndexKind.auto  # search structure
@@ -68,6 +68,12 @@ class RetrievalConfig:
         if not 0.0 <= self.min_recall <= 1.0:
             raise ConfigError(
                 "min_recall is no share", got=self.min_recall, expected="0 <= min_recall <= 1"
+            )
+        if self.num_queries == 2:
+            raise ConfigError(
+                "a single interest is the whole history, whose query the state has already",
+                got="num_queries=2",
+                expected="1, or at least 3",
             )
         if self.batch_size < 2:
             raise ConfigError(

@@ -7,7 +7,7 @@ The vectors of the liked events are clustered by Ward's method, as in Pal et al.
 multi-modal user embedding framework for recommendations at Pinterest" (KDD 2020, section 4). There
 a cluster's query is its medoid; here it is the user tower's vector of a user who liked that cluster
 alone (ours): the towers' inner products are trained between a user and an item, never between two
-items, and a tower knows the user's features besides.
+items. docs/retrieval.md has both measured.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def interest_queries(
         state: [B].
         history_BLD: vectors of its latest events.
         own_BD: its own query, which stands in where there are fewer interests.
-        num: interests, at least 1.
+        num: interests, at least 2; a single one would be the state's own query again.
     """
     length = history_BLD.shape[1]
     num = min(num, length)

@@ -149,6 +149,19 @@ def test_in_batch_loss_against_a_loop() -> None:
     assert float(got) == pytest.approx(total / 4, rel=1e-5)
 
 
+def test_loss_with_further_columns_against_a_loop() -> None:
+    """Two rows, five columns; column 3 is another positive of row 0."""
+    logits = torch.randn(2, 5, generator=make_generator(3))
+    log_q = torch.tensor([-0.3, -1.0, -2.0, -0.1, -3.0])
+    positive = torch.tensor([[T, F, F, T, F], [F, T, F, F, F]])
+    total = 0.0
+    for i, rivals in enumerate(([0, 1, 2, 4], [0, 1, 2, 3, 4])):
+        score = [float(logits[i, j] - log_q[j]) for j in range(5)]
+        total -= score[i] - math.log(sum(math.exp(score[j]) for j in rivals))
+    got = sampled_softmax_loss(logits, log_q, positive)
+    assert float(got) == pytest.approx(total / 2, rel=1e-5)
+
+
 def test_states_of_another_schema_are_refused() -> None:
     bad = BASE.clone()
     bad.user_features = torch.zeros(1, 4)
