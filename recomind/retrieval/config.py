@@ -91,8 +91,8 @@ class DistilConfig:
     hidden: int = 128  # width of the one hidden layer
     num_epochs: int = 8  # passes over the states
     batch_size: int = 256  # states a batch
-    learning_rate: float = 2e-3  # of Adam
-    temperature: float = 0.5  # of the values, in standard deviations over a state's pool
+    learning_rate: float = 1e-2  # of Adam
+    temperature: float = 0.1  # of the values, in standard deviations over a state's pool
     recall_at: int = 32  # k of the reported value_recall@k
     num_recall_states: int = 256  # states on which it is measured; 0 to skip
     max_recall_items: int = 20_000  # items it is measured among, drawn where there are more
