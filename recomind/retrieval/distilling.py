@@ -61,7 +61,7 @@ def distil_queries(
     model, index, catalogue = retrieval.model, retrieval.index, retrieval.catalogue
     towers = Retrieval(model, index, catalogue, num_queries=retrieval.num_queries)
     item_SK = _pools(towers, state, config, generator)
-    target_SK = _targets(values, state, item_SK, config.temperature)
+    target_SK = pool_targets(values, state, item_SK, config.temperature)
     input_SI = _inputs(towers, state)
     head = QueryHead(model.shape, config.hidden, generator)
     _fit(head, towers, (input_SI, item_SK, target_SK), config, generator, on_batch)
@@ -83,7 +83,7 @@ def _pools(
 
 
 @torch.no_grad()
-def _targets(
+def pool_targets(
     values: ItemValues, state: SessionState, item_SK: Tensor, temperature: float
 ) -> Tensor:
     """[S, K] softmax of the values in standard deviations; 0.0 where the value is -inf."""

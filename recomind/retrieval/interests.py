@@ -7,7 +7,7 @@ The vectors of the liked events are clustered by Ward's method, as in Pal et al.
 multi-modal user embedding framework for recommendations at Pinterest" (KDD 2020, section 4). There
 a cluster's query is its medoid; here it is the user tower's vector of a user who liked that cluster
 alone (ours): the towers' inner products are trained between a user and an item, never between two
-items. docs/retrieval.md has both measured.
+items, and in the embedded world a medoid found far fewer of the later positives.
 """
 
 from __future__ import annotations
