@@ -24,14 +24,14 @@ from recomind.errors import ConfigError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.policy import PolicyConfig
 from recomind.ranker import RankerConfig
-from recomind.retrieval import RetrievalConfig
+from recomind.retrieval import DistilConfig, RetrievalConfig
 from recomind.serving import ServingConfig
 from recomind.simulation import SimulatorConfig, World
 from recomind.training.config import TrainingConfig
 
 STAGES = (
     "collect-logs", "prepare-data", "train-ranker", "build-index", "fit-simulator",
-    "train-policy", "evaluate", "export", "run", "serve", "check-ranker",
+    "train-policy", "distil-queries", "evaluate", "export", "run", "serve", "check-ranker",
     "check-world",
 )  # fmt: skip
 
@@ -85,6 +85,7 @@ class RecomindConfig:
     simulation: SimulatorConfig = field(default_factory=SimulatorConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
@@ -131,6 +132,7 @@ _GROUPS: dict[str, type] = {
     "simulation": SimulatorConfig,
     "policy": PolicyConfig,
     "training": TrainingConfig,
+    "distil": DistilConfig,
     "evaluation": EvaluationConfig,
     "gate": GateConfig,
     "serving": ServingConfig,

@@ -15,6 +15,7 @@ stages, in the order of the flow (each takes Hydra overrides; --help shows its s
   build-index     sessions, catalogue       -> item vectors, nearest-neighbour index
   fit-simulator   rankers, sessions         -> training and hold-out simulator
   train-policy    ranker, simulator         -> policy, checkpoints
+  distil-queries  policy, index, sessions   -> index that fetches what the policy values (optional)
   evaluate        policy, ranker, simulators, world -> report.json, report.html
   export          policy                    -> scorer folder, parity report
   run             all of it, in rounds; the same command goes on after a stop

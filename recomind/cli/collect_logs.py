@@ -16,7 +16,8 @@ def run(run: Run, round_index: int) -> None:
     """Collect a round: the first by the world's logging policy, later ones by the last policy."""
     config, world = run.config, run.require_world("collect-logs")
     folder = run.path("sessions", round_index)
-    last = [run.path(n, round_index - 1) for n in ("policy", "index")] if round_index else []
+    names = ("policy", run.policy_index) if round_index else ()
+    last = [run.path(name, round_index - 1) for name in names]
     manifest = run.manifest(
         "sessions", "collect-logs", round_index, ["world", "collect", "candidates"], last
     )
@@ -51,7 +52,8 @@ def _logger(
         for e in (settings.explore_more, settings.explore_less)
     )
     policy = QPolicy(load_policy(run, round_index - 1))
-    return MixedExploration(policy, more, less), run.pool_factory(round_index - 1)()
+    pool = run.pool_factory(round_index - 1, run.policy_index)()
+    return MixedExploration(policy, more, less), pool
 
 
 def network_factory(run: Run, round_index: int) -> NetworkFactory:

@@ -2,7 +2,7 @@
 
 runs/demo/
   run.json              the config that this folder belongs to
-  round_0/sessions      ranker  index  simulator  holdout_simulator  policy  selection
+  round_0/sessions      ranker  index  simulator  holdout_simulator  policy  query_index  selection
   round_1/...
   report/  export/  tensorboard/
 """
@@ -125,13 +125,18 @@ class Run:
         length = self.config.ranker.history_length
         return SessionDataset.load(self.session_folders(round_index), length)
 
-    def pool_factory(self, round_index: int) -> PoolFactory:
-        """The pool that the round's policy chooses from."""
+    def pool_factory(self, round_index: int, index: str = "index") -> PoolFactory:
+        """The pool of a round, by one of its indices."""
         return PoolFactory(
             config=self.config.candidates,
             catalogue_folder=self.path("ranker", round_index),
-            index_folder=self.path("index", round_index),
+            index_folder=self.path(index, round_index),
         )
+
+    @property
+    def policy_index(self) -> str:
+        """Name of the index that a trained policy chooses from."""
+        return "query_index" if self.config.distil.num_states else "index"
 
     def manifest(
         self, kind: str, stage: str, round_index: int, groups: Sequence[str], inputs: Sequence[Path]

@@ -55,7 +55,7 @@ def run(run: Run, round_index: int) -> bool:
 
 def _inputs(run: Run, last: int, kept: int, judged: Judged) -> list[Path]:
     """What the report is about: the kept policy with all that it needs, and the last round."""
-    kept_names = ["policy", "ranker", "simulator", "index"]
+    kept_names = ["policy", "ranker", "simulator", run.policy_index]
     last_names = ["ranker", "holdout_simulator", "index"]
     paths = [run.path(n, kept) for n in kept_names] + [run.path(n, last) for n in last_names]
     return [*paths, *(run.path("selection", each["round"]) for each in judged)]
@@ -79,7 +79,8 @@ def _report(
     rankers_kept, pool_kept = rankers, pool
     if kept != round_index:
         rankers_kept = load_rankers(run.path("ranker", kept))
-        pool_kept = run.pool_factory(kept)()
+    if kept != round_index or run.policy_index != "index":
+        pool_kept = run.pool_factory(kept, run.policy_index)()
     arms: dict[str, tuple[Policy, CandidateSource]] = {
         "random": (RandomPolicy(), pool),
         "ranker": (RankerPolicy(rankers[:1], run.weights), pool),

@@ -7,6 +7,7 @@ import shutil
 from recomind.cli import (
     build_index,
     collect_logs,
+    distil_queries,
     evaluate,
     export,
     fit_simulator,
@@ -32,6 +33,8 @@ def run(run: Run, round_index: int) -> bool:
         build_index.run(run, index)
         fit_simulator.run(run, index)
         train_policy.run(run, index)
+        if run.config.distil.num_states:
+            distil_queries.run(run, index)
         if select_round.chooses(run, last):
             select_round.judge(run, index)
         shutil.rmtree(run.path("checkpoints", index), ignore_errors=True)

@@ -66,7 +66,7 @@ def chooses(run: Run, last: int) -> bool:
 
 
 def _manifest(run: Run, round_index: int) -> Manifest:
-    inputs = [run.path(n, round_index) for n in ("policy", "ranker", "index")]
+    inputs = [run.path(n, round_index) for n in ("policy", "ranker", run.policy_index)]
     first = [run.path(n, 0) for n in ("ranker", "index")] if round_index else []
     manifest = run.manifest(
         "selection", "select-round", round_index, ["world", "candidates"], [*inputs, *first]
@@ -84,14 +84,16 @@ def _judge(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
     settings, metric = run.config.evaluation, run.config.gate.target_metric
     seeds = draw_seeds(settings.rounds_sessions, run.generator("select-round"))
     arms = {
-        settings.policy_arm: (QPolicy(load_policy(run, round_index)), round_index),
+        settings.policy_arm: (
+            QPolicy(load_policy(run, round_index)), (round_index, run.policy_index)
+        ),
         settings.baseline_arm: (
-            RankerPolicy(load_rankers(run.path("ranker", 0))[:1], run.weights), 0
+            RankerPolicy(load_rankers(run.path("ranker", 0))[:1], run.weights), (0, "index")
         ),
     }  # fmt: skip
     outcomes, world = {}, run.require_world("select-round")
     for arm, (acting, source) in arms.items():
-        pool = run.pool_factory(source)()
+        pool = run.pool_factory(*source)()
         outcomes[arm] = rollout(world, acting, pool, seeds, settings.batch_size)
         line(len(outcomes), len(arms), f"({arm})")
     entry = environment_entry("world", "world", outcomes, settings)

@@ -11,7 +11,7 @@ def run(run: Run, round_index: int) -> None:
     """Serve `export/` with the index of the round that it came from, until interrupted."""
     from recomind.serving.app import serve_forever
 
-    index = run.path("index", exported_round(run, round_index))
+    index = run.path(run.policy_index, exported_round(run, round_index))
     serve_forever(
         run.folder / "export",
         run.config.serving,

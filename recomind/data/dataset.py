@@ -165,6 +165,11 @@ class SessionDataset:
         source_BL, mask_BL = self._window(rows, rows)
         return source_BL.masked_fill(~mask_BL, -1)
 
+    def clock(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """First row [B] of each row's timeline, and seconds [B] float64 from there to the row."""
+        begin, elapsed_s = self._begin[rows], self._gap_s.double().cumsum(0)
+        return begin, elapsed_s[rows] - elapsed_s[begin]
+
     def user_id(self, rows: Tensor) -> Tensor:
         """[B] int64."""
         return self._int["user_id"][rows]

@@ -9,6 +9,7 @@ from recomind.policy.acting import (
 )
 from recomind.policy.config import PolicyConfig, Precision
 from recomind.policy.finite import require_finite_logits, require_finite_q
+from recomind.policy.item_values import SupportedValues
 from recomind.policy.network import QNetwork, support_mask
 from recomind.policy.running import RunningQ
 from recomind.policy.score_parity import ScoreParity, score_parity
@@ -23,6 +24,7 @@ __all__ = [
     "RankerPolicy",
     "RunningQ",
     "ScoreParity",
+    "SupportedValues",
     "decide",
     "require_finite_logits",
     "require_finite_q",

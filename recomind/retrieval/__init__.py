@@ -1,7 +1,8 @@
 """Two-tower retrieval and the index of the nearest items."""
 
 from recomind.retrieval.build import build_index_file
-from recomind.retrieval.config import IndexKind, RetrievalConfig
+from recomind.retrieval.config import DistilConfig, IndexKind, LossKind, RetrievalConfig
+from recomind.retrieval.distilling import ItemValues, distil_queries, value_recall
 from recomind.retrieval.fitting import train_retrieval
 from recomind.retrieval.index import ItemIndex, build_index
 from recomind.retrieval.live import LiveIndex, create_live_index
@@ -10,10 +11,13 @@ from recomind.retrieval.two_tower import TwoTower
 from recomind.retrieval.update import IndexUpdate, catch_up
 
 __all__ = [
+    "DistilConfig",
     "IndexKind",
     "IndexUpdate",
     "ItemIndex",
+    "ItemValues",
     "LiveIndex",
+    "LossKind",
     "Retrieval",
     "RetrievalConfig",
     "TwoTower",
@@ -21,6 +25,8 @@ __all__ = [
     "build_index_file",
     "catch_up",
     "create_live_index",
+    "distil_queries",
     "load_retrieval",
     "train_retrieval",
+    "value_recall",
 ]

@@ -1,4 +1,4 @@
-"""Settings of the two-tower model and of the index over its item vectors."""
+"""Settings of the two-tower model, of the index over its item vectors, and of distilled queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from recomind.errors import ConfigError
 
 _MORE_POSITIVE = (
     "learning_rate", "temperature", "nprobe", "max_nprobe", "build_threads", "recall_at",
+    "horizon_days", "num_queries",
 )  # fmt: skip
+_NOT_NEGATIVE = ("num_epochs", "flat_below", "num_lists", "num_recall_queries", "num_sampled")
 
 
 class IndexKind(Enum):
@@ -18,6 +20,13 @@ class IndexKind(Enum):
     auto = "auto"  # flat below `flat_below` items, IVF from there on
     flat = "flat"  # exact, cost grows with the number of items
     ivf = "ivf"  # inverted lists, approximate: `nprobe` of `num_lists` are read
+
+
+class LossKind(Enum):
+    """Which responses a state learns from; lower case, since Hydra matches the names in YAML."""
+
+    next = "next"  # the one that follows, where it is positive
+    all_action = "all_action"  # each positive one of the next `horizon_days`
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,6 +41,10 @@ class RetrievalConfig:
     num_epochs: int = 1  # passes over the positive rows
     batch_size: int = 1024  # positives a batch; the others of the batch are the negatives
     learning_rate: float = 3e-3  # of Adam
+    loss: LossKind = LossKind.next  # which positives a state learns from
+    horizon_days: float = 7.0  # days after a state whose positives `all_action` learns from
+    num_sampled: int = 0  # uniform draws from the catalogue a batch, as further negatives
+    num_queries: int = 1  # query vectors a state: its own, and from 3 on one for each interest
     temperature: float = 0.1  # cosines are divided by it before the softmax
     seed: int = 0  # of initial weights, order of rows, and sampled items
     kind: IndexKind = IndexKind.auto  # search structure
@@ -49,14 +62,55 @@ class RetrievalConfig:
         for name in (*positive, *_MORE_POSITIVE):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is not positive", got=getattr(self, name))
-        for name in ("num_epochs", "flat_below", "num_lists", "num_recall_queries"):
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is negative", got=getattr(self, name), expected=">= 0")
         if not 0.0 <= self.min_recall <= 1.0:
             raise ConfigError(
                 "min_recall is no share", got=self.min_recall, expected="0 <= min_recall <= 1"
             )
+        if self.num_queries == 2:
+            raise ConfigError(
+                "a single interest is the whole history, whose query the state has already",
+                got="num_queries=2",
+                expected="1, or at least 3",
+            )
         if self.batch_size < 2:
             raise ConfigError(
                 "a batch of one has no negatives", got=self.batch_size, expected="batch_size >= 2"
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class DistilConfig:
+    """Learning a query from the policy's values, once the policy is trained."""
+
+    num_states: int = 0  # logged states to learn on; 0 leaves the towers' own query
+    num_nearest: int = 64  # items of a state's pool that are nearest to the towers' query
+    num_uniform: int = 192  # and those drawn from the whole catalogue
+    hidden: int = 128  # width of the one hidden layer
+    num_epochs: int = 8  # passes over the states
+    batch_size: int = 256  # states a batch
+    learning_rate: float = 1e-2  # of Adam
+    temperature: float = 0.1  # of the values, in standard deviations over a state's pool
+    recall_at: int = 32  # k of the reported value_recall@k
+    num_recall_states: int = 256  # states on which it is measured; 0 to skip
+    max_recall_items: int = 20_000  # items it is measured among, drawn where there are more
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "batch_size", "learning_rate", "temperature", "recall_at"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"distil.{name}", got=getattr(self, name), expected="> 0")
+        for name in ("num_states", "num_nearest", "num_uniform", "num_epochs", "num_recall_states"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"distil.{name}", got=getattr(self, name), expected=">= 0")
+        if self.num_nearest + self.num_uniform < 2:
+            raise ConfigError(
+                "a pool of one has no order",
+                got=f"distil.num_nearest={self.num_nearest} + num_uniform={self.num_uniform}",
+                expected=">= 2",
+            )
+        if self.max_recall_items < self.recall_at:
+            raise ConfigError(
+                "distil.max_recall_items", got=self.max_recall_items, expected=">= distil.recall_at"
             )

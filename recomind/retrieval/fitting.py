@@ -21,7 +21,8 @@ from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import ItemIndex
 from recomind.retrieval.recall import choose_nprobe, exact_search, recall
 from recomind.retrieval.retrieval import KIND, Retrieval, index_items, load_retrieval
-from recomind.retrieval.training import OnBatch, fit_towers, positive_rows
+from recomind.retrieval.targets import positive_rows
+from recomind.retrieval.training import OnBatch, fit_towers
 from recomind.streams import make_generator
 
 
@@ -69,7 +70,8 @@ def measure(
 ) -> dict[str, float]:
     """`recall@k` of the index against exact search, and `hit_rate@k` of the towers.
 
-    Before, `nprobe` is raised until the recall is `config.min_recall`, where it can be.
+    The recall is that of the states' own query. Before, `nprobe` is raised until the recall is
+    `config.min_recall`, where it can be.
 
     The hit rate is the share of positives whose item is among the k nearest to the state before
     it. Both on a sample of the positives of the split "calibration" ("train" where it has none).
@@ -83,7 +85,8 @@ def measure(
     if isinstance(retrieval.index, ItemIndex):
         choose_nprobe(retrieval.index, query_BD, true_BK, config)
     found_BK = retrieval.index.search(query_BD, k)
-    hits = (found_BK == dataset.item_id(rows)[:, None]).any(1).float().mean()
+    near_BK = retrieval.nearest(dataset.state(rows), k)
+    hits = (near_BK == dataset.item_id(rows)[:, None]).any(1).float().mean()
     return {f"recall@{k}": recall(found_BK, true_BK), f"hit_rate@{k}": float(hits)}
 
 

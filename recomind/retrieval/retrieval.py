@@ -2,8 +2,12 @@
 
 index.faiss             item vectors, searchable
 towers.safetensors      weights of both towers
-manifest.json           kind "index"; extra holds the towers' shape, `num_items`, `nprobe`, and
+query_head.safetensors  weights of a query head, where one was distilled
+manifest.json           kind "index"; extra holds the towers' shape, `num_items`, `nprobe`,
+                        `num_queries`, `query_hidden` where there is a query head, and
                         `catalogue_version`, where the catalogue has versions
+
+Symbols: `B` states, `Q` query vectors a state, `D` length of a vector.
 """
 
 from __future__ import annotations
@@ -31,12 +35,15 @@ from recomind.retrieval.index import (
     build_index,
     load_index,
 )
+from recomind.retrieval.interests import interest_queries, round_robin
 from recomind.retrieval.live import LiveIndex
-from recomind.retrieval.two_tower import TowerShape, TwoTower, item_vectors, user_vectors
+from recomind.retrieval.query_head import QueryHead, head_input
+from recomind.retrieval.two_tower import TowerShape, TwoTower, history_vectors, item_vectors
 from recomind.streams import make_generator
 from recomind.types import Catalogue, SessionState
 
 KIND, INDEX, TOWERS = "index", "index.faiss", "towers.safetensors"
+QUERY_HEAD = "query_head.safetensors"
 
 
 class Retrieval:
@@ -46,6 +53,8 @@ class Retrieval:
         model: both towers.
         index: over the vectors of all items of `catalogue`.
         catalogue: the items, as they are known now.
+        num_queries: `Q`; more than the state's own one are for its interests.
+        head: moves the state's own query, where it was distilled from a policy.
 
     Raises:
         ArtifactError: the index holds another number of items, vectors of another length, or an
@@ -53,7 +62,15 @@ class Retrieval:
         SchemaError: the catalogue has other features than the towers were trained on.
     """
 
-    def __init__(self, model: TwoTower, index: ItemIndex | LiveIndex, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        model: TwoTower,
+        index: ItemIndex | LiveIndex,
+        catalogue: Catalogue,
+        *,
+        num_queries: int = 1,
+        head: QueryHead | None = None,
+    ) -> None:
         model.shape.check_catalogue(catalogue)
         if index.version < catalogue_version(catalogue):
             raise ArtifactError(
@@ -70,7 +87,8 @@ class Retrieval:
                 mend="build the index anew from this catalogue",
             )
         self.model, self.index, self.catalogue = model.eval(), index, catalogue
-        self.num_items = catalogue.num_items
+        self.num_items, self.num_queries = catalogue.num_items, num_queries
+        self.head = None if head is None else head.eval()
 
     @torch.no_grad()
     def item_vectors(self, item_id: Tensor) -> Tensor:
@@ -80,13 +98,38 @@ class Retrieval:
     @torch.no_grad()
     def query(self, state: SessionState) -> Tensor:
         """Unit query vectors [B, D] of `state` [B], on the CPU, where the towers are."""
-        if state.step.device.type != "cpu":
-            state = state.to("cpu")
-        return user_vectors(self.model, self.catalogue, state)
+        state = _on_cpu(state)
+        return self._own(state, history_vectors(self.model, self.catalogue, state))
+
+    @torch.no_grad()
+    def queries(self, state: SessionState) -> Tensor:
+        """All unit query vectors [B, Q, D] of `state` [B]: its own, then those of its interests.
+
+        A state of fewer interests repeats its own; one whose history is shorter than `Q` has
+        fewer queries.
+        """
+        state = _on_cpu(state)
+        history_BLD = history_vectors(self.model, self.catalogue, state)
+        own_BD = self._own(state, history_BLD)
+        if self.num_queries == 1:
+            return own_BD[:, None]
+        return interest_queries(self.model, state, history_BLD, own_BD, self.num_queries - 1)
+
+    def _own(self, state: SessionState, history_BLD: Tensor) -> Tensor:
+        if self.head is None:
+            return self.model.users(state, history_BLD)
+        return self.head(head_input(self.model, state, history_BLD))
 
     def nearest(self, state: SessionState, num: int) -> Tensor:
-        """Ids [B, num] int64, best first; -1 where the index found fewer."""
-        return self.index.search(self.query(state), num)
+        """Ids [B, num] int64, best first; -1 where the index found fewer.
+
+        Of several queries each finds `num`, and they take turns; no item comes twice.
+        """
+        query_BQD = self.queries(state)
+        found = self.index.search(query_BQD.flatten(0, 1), num)
+        if query_BQD.shape[1] == 1:
+            return found
+        return round_robin(found.unflatten(0, query_BQD.shape[:2]), num)
 
     def cells(self) -> Cells:
         """Where the index's items lie, to be drawn without a query."""
@@ -102,10 +145,19 @@ class Retrieval:
             "num_items": self.num_items,
             "nprobe": self.index.nprobe,
             "catalogue_version": self.index.version,
+            "num_queries": self.num_queries,
         }
+        if self.head is not None:
+            manifest.extra["query_hidden"] = self.head.hidden
         with write_artifact(folder, manifest) as staging:
             save_tensors(staging / TOWERS, self.model.state_dict())
+            if self.head is not None:
+                save_tensors(staging / QUERY_HEAD, self.head.state_dict())
             self.index.save(staging / INDEX)
+
+
+def _on_cpu(state: SessionState) -> SessionState:
+    return state if state.step.device.type == "cpu" else state.to("cpu")
 
 
 def index_items(
@@ -132,7 +184,7 @@ def index_items(
         source = _source(model, catalogue)
         index = build_in(work, vectors_of, num_items, config, source=source, on_items=on_items)
     index.version = catalogue_version(catalogue)
-    return Retrieval(model, index, catalogue)
+    return Retrieval(model, index, catalogue, num_queries=config.num_queries)
 
 
 def catalogue_version(catalogue: Catalogue) -> int:
@@ -162,7 +214,18 @@ def load_retrieval(folder: Path, catalogue: Catalogue) -> Retrieval:
         shape = TowerShape(**extra["towers"])
         model = TwoTower(shape, make_generator(0))
         model.load_state_dict(load_tensors(folder / TOWERS))
+        head = _load_head(folder, shape, extra.get("query_hidden"))
         nprobe, version = int(extra["nprobe"]), int(extra.get("catalogue_version", 0))
+        num_queries = int(extra.get("num_queries", 1))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError("unreadable towers", got=f"{folder}: {error}") from error
-    return Retrieval(model, load_index(folder / INDEX, nprobe, version), catalogue)
+    index = load_index(folder / INDEX, nprobe, version)
+    return Retrieval(model, index, catalogue, num_queries=num_queries, head=head)
+
+
+def _load_head(folder: Path, shape: TowerShape, hidden: int | None) -> QueryHead | None:
+    if hidden is None:
+        return None
+    head = QueryHead(shape, int(hidden), make_generator(0))
+    head.load_state_dict(load_tensors(folder / QUERY_HEAD))
+    return head

@@ -1,12 +1,13 @@
-"""Training of the towers: in-batch softmax over positives, corrected for how common items are.
+"""Training of the towers: softmax over sampled items, corrected for how they were sampled.
 
-Symbols: `B` positives of a batch, `D` length of a vector.
+Symbols: `B` states of a batch, `S` uniform draws, `M` = B + S columns, `D` length of a vector.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,56 +16,44 @@ from torch.nn import functional
 from recomind.data import SessionDataset
 from recomind.errors import SchemaError
 from recomind.retrieval.config import RetrievalConfig
+from recomind.retrieval.targets import Targets, make_targets
 from recomind.retrieval.two_tower import TwoTower, item_vectors, tower_shape, user_vectors
 from recomind.streams import make_generator
 
 OnBatch = Callable[[int, int, float], None]  # batches done, batches in all, loss
 
 
-def positive_rows(dataset: SessionDataset, *splits: str) -> Tensor:
-    """Rows [B] int64 of users in training whose first task was answered.
+@dataclass(kw_only=True, slots=True)
+class Batch:
+    """States with the items that each is scored against; column i holds row i's own positive."""
 
-    Raises:
-        SchemaError: there is none.
-    """
-    rows = dataset.rows(*splits, holdout=False)
-    rows = rows[dataset.labels(rows)[:, 0] > 0]
-    if not len(rows):
-        raise SchemaError(
-            f"no positive row of task {dataset.tasks[0]!r} in split {', '.join(splits)}",
-            mend="check the labels, or put another task first",
-        )
-    return rows
+    row_B: Tensor  # [B] int64, rows of the states
+    item_M: Tensor  # [M] int64, the B positives, then S uniform draws
+    snapshot_M: Tensor  # [M] int64, as of which the items are seen
+    log_q_M: Tensor  # [M] float32, log of how often a column holds the item, up to a constant
+    positive_BM: Tensor  # [B, M] bool, columns that are among the row's positives
 
 
-def log_frequency(item_id: Tensor) -> Tensor:
-    """Log [B] float32 of the share that each row's item has among the rows `item_id` [B]."""
-    _, inverse, count = item_id.unique(return_inverse=True, return_counts=True)
-    return (count[inverse].double() / len(item_id)).log().float()
+def sampled_softmax_loss(logits_BM: Tensor, log_q_M: Tensor, positive_BM: Tensor) -> Tensor:
+    """Softmax over the columns with the logQ correction, a scalar.
 
-
-def in_batch_loss(logits_BB: Tensor, item_id_B: Tensor, log_frequency_B: Tensor) -> Tensor:
-    """Softmax over the batch's items with the logQ correction, a scalar.
-
-    `s(x_i, y_j) - log p_j` (Yi et al., RecSys 2019, section 3), with p_j counted exactly over the
-    training rows rather than estimated in a stream. Another row's event on row i's own item is
-    no negative of row i (ours).
+    `s(x_i, y_j) - log q_j` (Yi et al., RecSys 2019, section 3). Another column that is also a
+    positive of row i is no negative of it (ours).
 
     Args:
-        logits_BB: [B, B] cosine over temperature, user of row i against item of column j.
-        item_id_B: [B] int64.
-        log_frequency_B: [B], log p_j.
+        logits_BM: [B, M] cosine over temperature; row i's positive is column i.
+        log_q_M: [M], log of how often item j is a column, up to a constant.
+        positive_BM: [B, M] bool.
     """
-    same_BB = item_id_B[:, None] == item_id_B[None, :]
-    same_BB = same_BB & ~torch.eye(len(item_id_B), dtype=torch.bool)
-    corrected_BB = (logits_BB - log_frequency_B).masked_fill(same_BB, -torch.inf)
-    return functional.cross_entropy(corrected_BB, torch.arange(len(item_id_B)))
+    also_BM = positive_BM & ~torch.eye(*positive_BM.shape, dtype=torch.bool)
+    corrected_BM = (logits_BM - log_q_M).masked_fill(also_BM, -torch.inf)
+    return functional.cross_entropy(corrected_BM, torch.arange(len(logits_BM)))
 
 
 def fit_towers(
     dataset: SessionDataset, config: RetrievalConfig, on_batch: OnBatch | None = None
 ) -> TwoTower:
-    """Train both towers on the positive rows of the split "train".
+    """Train both towers on the split "train".
 
     Every item is seen as of its row's snapshot, so that no later popularity leaks in.
 
@@ -72,14 +61,14 @@ def fit_towers(
         SchemaError: no positive row, or a loss that is not finite.
     """
     generator = make_generator(config.seed)
-    rows = positive_rows(dataset, "train")
-    frequency = log_frequency(dataset.item_id(rows))
+    targets = make_targets(dataset, config)
     shape = tower_shape(dataset.catalogue, dataset.num_user_features, config)
     model = TwoTower(shape, generator)
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    num_batches = config.num_epochs * max(1, len(rows) // config.batch_size)
-    for done, index in enumerate(_batches(len(rows), config, generator), start=1):
-        loss = _batch_loss(model, dataset, rows[index], frequency[index], config.temperature)
+    num_batches = config.num_epochs * max(1, len(targets) // config.batch_size)
+    for done, index_B in enumerate(_batches(len(targets), config, generator), start=1):
+        batch = draw_batch(dataset, targets, index_B, config.num_sampled, generator)
+        loss = _batch_loss(model, dataset, batch, config.temperature)
         value = _finite(loss)
         optimiser.zero_grad()
         loss.backward()
@@ -97,13 +86,51 @@ def _batches(num: int, config: RetrievalConfig, generator: torch.Generator) -> I
         yield from order[:full].split(config.batch_size)
 
 
+def draw_batch(
+    dataset: SessionDataset,
+    targets: Targets,
+    index_B: Tensor,
+    num_sampled: int,
+    generator: torch.Generator,
+) -> Batch:
+    """A batch of the states `index_B` [B] of `targets`.
+
+    In-batch and uniform negatives together are the mixed negative sampling of Yang et al. (WWW
+    2020 companion). A column is corrected by how often either way brings the item in,
+    `q_j = p_j + S / (B N)` with p_j its exact share of the positives: the balance heuristic of
+    Veach and Guibas (SIGGRAPH 1995) for two ways to sample one sum; that use of it is ours. A
+    uniform draw is seen as of the snapshot of a row of the batch.
+    """
+    catalogue, num_rows = dataset.catalogue, len(index_B)
+    drawn_B = targets.draw(index_B, generator)
+    target_B = targets.positive_P[drawn_B]
+    item_M, snapshot_M = dataset.item_id(target_B), dataset.snapshot(target_B)
+    if num_sampled:
+        item_S = torch.randint(catalogue.num_items, (num_sampled,), generator=generator)
+        item_M = torch.cat([item_M, item_S])
+        snapshot_M = torch.cat([snapshot_M, snapshot_M[torch.arange(num_sampled) % num_rows]])
+    share_M = targets.shares.of(item_M) + num_sampled / (num_rows * catalogue.num_items)
+    positive_BM = item_M[:num_rows, None] == item_M
+    first_B, last_B = targets.first_A[index_B, None], targets.last_A[index_B, None]
+    positive_BM[:, :num_rows] |= (drawn_B >= first_B) & (drawn_B < last_B)
+    return Batch(
+        row_B=targets.row_A[index_B],
+        item_M=item_M,
+        snapshot_M=snapshot_M,
+        log_q_M=share_M.log().float(),
+        positive_BM=positive_BM,
+    )
+
+
 def _batch_loss(
-    model: TwoTower, dataset: SessionDataset, rows: Tensor, frequency: Tensor, temperature: float
+    model: TwoTower, dataset: SessionDataset, batch: Batch, temperature: float
 ) -> Tensor:
-    snapshot, item_id = dataset.snapshot(rows), dataset.item_id(rows)
-    users_BD = user_vectors(model, dataset.catalogue, dataset.state(rows), snapshot)
-    items_BD = item_vectors(model, dataset.catalogue, item_id, snapshot)
-    return in_batch_loss(users_BD @ items_BD.T / temperature, item_id, frequency)
+    catalogue, rows = dataset.catalogue, batch.row_B
+    users_BD = user_vectors(model, catalogue, dataset.state(rows), dataset.snapshot(rows))
+    items_MD = item_vectors(model, catalogue, batch.item_M, batch.snapshot_M)
+    return sampled_softmax_loss(
+        users_BD @ items_MD.T / temperature, batch.log_q_M, batch.positive_BM
+    )
 
 
 def _finite(loss: Tensor) -> float:

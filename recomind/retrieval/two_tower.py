@@ -98,13 +98,31 @@ class TwoTower(nn.Module):
     def users(self, state: SessionState, history_BLD: Tensor) -> Tensor:
         """Unit vectors [B, D] of states, given the vectors of their latest `L` events."""
         length = history_BLD.shape[1]
-        begin = state.history_mask.shape[1] - length
-        liked_BL = (state.history_mask & state.history_feedback[..., 0])[:, begin:].float()
-        age_L = torch.arange(length - 1, -1, -1, device=liked_BL.device)
-        recent_BL = liked_BL * 0.5 ** (age_L / self.shape.half_life)
-        means = [_weighted_mean(history_BLD, w_BL) for w_BL in (liked_BL, recent_BL)]
-        inputs = torch.cat([state.user_features, *means], dim=-1)
+        return self.users_liking(state.user_features, history_BLD, liked_events(state, length))
+
+    def users_liking(
+        self, user_features_BU: Tensor, history_BLD: Tensor, liked_BL: Tensor
+    ) -> Tensor:
+        """The same [B, D] of users who liked the events `liked_BL` [B, L] bool of theirs."""
+        means = self.event_means(history_BLD, liked_BL)
+        inputs = torch.cat([user_features_BU, *means], dim=-1)
         return functional.normalize(self.user_tower(inputs), dim=-1)
+
+    def event_means(self, history_BLD: Tensor, chosen_BL: Tensor) -> list[Tensor]:
+        """Mean [B, D] of the chosen events' vectors, and the mean that favours the latest."""
+        weights = (chosen_BL.float(), self.recency(chosen_BL))
+        return [_weighted_mean(history_BLD, weight_BL) for weight_BL in weights]
+
+    def recency(self, chosen_BL: Tensor) -> Tensor:
+        """Weights [B, L] of the chosen events, halved every `half_life` events of any kind."""
+        age_L = torch.arange(chosen_BL.shape[-1] - 1, -1, -1, device=chosen_BL.device)
+        return chosen_BL.float() * 0.5 ** (age_L / self.shape.half_life)
+
+
+def liked_events(state: SessionState, length: int) -> Tensor:
+    """[B, length] bool: which of the latest events were answered (first task)."""
+    begin = state.history_mask.shape[1] - length
+    return (state.history_mask & state.history_feedback[..., 0])[:, begin:]
 
 
 def _weighted_mean(vectors_BLD: Tensor, weight_BL: Tensor) -> Tensor:
@@ -147,10 +165,21 @@ def user_vectors(
     model: TwoTower, catalogue: Catalogue, state: SessionState, snapshot: Tensor | None = None
 ) -> Tensor:
     """Unit vectors [B, D] of `state` [B], its items seen as of `snapshot` [B]."""
+    return model.users(state, history_vectors(model, catalogue, state, snapshot))
+
+
+def history_vectors(
+    model: TwoTower, catalogue: Catalogue, state: SessionState, snapshot: Tensor | None = None
+) -> Tensor:
+    """Unit vectors [B, L, D] of the latest events that the towers look at.
+
+    Raises:
+        SchemaError: states with another number of user features than the model's.
+    """
     check_user_features(model, state)
     recent_BL = state.history_item_id[:, -model.shape.history_length :]
     column = None if snapshot is None else snapshot[:, None]
-    return model.users(state, item_vectors(model, catalogue, recent_BL, column))
+    return item_vectors(model, catalogue, recent_BL, column)
 
 
 def check_user_features(model: TwoTower, state: SessionState) -> None:

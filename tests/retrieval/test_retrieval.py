@@ -20,7 +20,8 @@ from recomind.retrieval import (
     load_retrieval,
     train_retrieval,
 )
-from recomind.retrieval.training import fit_towers, positive_rows
+from recomind.retrieval.targets import positive_rows
+from recomind.retrieval.training import fit_towers
 from recomind.streams import SessionStreams, draw_seeds, make_generator
 
 NUM_TAGS = 5  # of the fixtures' world

@@ -11,7 +11,8 @@ from torch import Tensor
 from recomind.data import TableCatalogue
 from recomind.errors import SchemaError
 from recomind.retrieval import RetrievalConfig, TwoTower
-from recomind.retrieval.training import in_batch_loss, log_frequency
+from recomind.retrieval.targets import ItemShares
+from recomind.retrieval.training import sampled_softmax_loss
 from recomind.retrieval.two_tower import item_vectors, tower_shape, user_vectors
 from recomind.streams import make_generator
 from recomind.types import SessionState
@@ -127,9 +128,13 @@ def test_equal_seeds_equal_weights() -> None:
         assert not torch.equal(value, other.state_dict()[name])
 
 
-def test_log_frequency_counts() -> None:
-    got = log_frequency(torch.tensor([7, 3, 7, 7])).exp()
-    torch.testing.assert_close(got, torch.tensor([0.75, 0.25, 0.75, 0.75]))
+def test_item_shares_count_or_weigh() -> None:
+    asked = torch.tensor([7, 3, 5])
+    counted = ItemShares(torch.tensor([7, 3, 7, 7])).of(asked)
+    torch.testing.assert_close(counted, torch.tensor([0.75, 0.25, 0.0]).double())
+    weight = torch.tensor([1.0, 5.0, 2.0, 2.0]).double()
+    weighed = ItemShares(torch.tensor([7, 3, 7, 7]), weight).of(asked)
+    torch.testing.assert_close(weighed, torch.tensor([0.5, 0.5, 0.0]).double())
 
 
 def test_in_batch_loss_against_a_loop() -> None:
@@ -140,8 +145,21 @@ def test_in_batch_loss_against_a_loop() -> None:
         score = [float(logits[i, j] - frequency[j]) for j in range(4)]
         rivals = [j for j in range(4) if j == i or item_id[j] != item_id[i]]
         total -= score[i] - math.log(sum(math.exp(score[j]) for j in rivals))
-    got = in_batch_loss(logits, item_id, frequency)
+    got = sampled_softmax_loss(logits, frequency, item_id[:, None] == item_id)
     assert float(got) == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_loss_with_further_columns_against_a_loop() -> None:
+    """Two rows, five columns; column 3 is another positive of row 0."""
+    logits = torch.randn(2, 5, generator=make_generator(3))
+    log_q = torch.tensor([-0.3, -1.0, -2.0, -0.1, -3.0])
+    positive = torch.tensor([[T, F, F, T, F], [F, T, F, F, F]])
+    total = 0.0
+    for i, rivals in enumerate(([0, 1, 2, 4], [0, 1, 2, 3, 4])):
+        score = [float(logits[i, j] - log_q[j]) for j in range(5)]
+        total -= score[i] - math.log(sum(math.exp(score[j]) for j in rivals))
+    got = sampled_softmax_loss(logits, log_q, positive)
+    assert float(got) == pytest.approx(total / 2, rel=1e-5)
 
 
 def test_states_of_another_schema_are_refused() -> None:
