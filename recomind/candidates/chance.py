@@ -12,13 +12,14 @@ met as often as what it is full of. A flat index is one cell: there the two are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from recomind.candidates.draws import log_miss, uniform_items
 from recomind.candidates.withheld import Withheld
+from recomind.retrieval.search import HasCells
 
 
 @dataclass(kw_only=True, slots=True)
@@ -53,25 +54,6 @@ class UniformDraws:
             log_miss=torch.full_like(unit_Bn, missed),
             log_miss_any=missed,
         )
-
-
-class ItemCells(Protocol):
-    """What stratified draws need of `recomind.retrieval.cells.Cells`."""
-
-    sizes_C: Tensor  # [C] int64, above 0
-
-    def items(self, cell: Tensor, offset: Tensor) -> Tensor:
-        """Ids [...] int64 at `offset` [...] of `cell` [...]; -1 where there is none."""
-        ...
-
-
-@runtime_checkable
-class HasCells(Protocol):
-    """A retrieval whose index is divided into cells."""
-
-    def cells(self) -> ItemCells:
-        """As they are now; one answer stays as it is."""
-        ...
 
 
 class StratifiedDraws:

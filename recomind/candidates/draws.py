@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from recomind.streams import hash_int64
@@ -42,14 +41,6 @@ def uniform_items(uniforms: Tensor, num_items: int | Tensor) -> Tensor:
     to it.
     """
     return (uniforms * num_items).long()
-
-
-def first_occurrence(item_id_BK: Tensor) -> Tensor:
-    """[B, K] bool: True at the first slot of its row that holds this id."""
-    ordered_BK, slot_BK = item_id_BK.sort(dim=1, stable=True)
-    new_BK = torch.ones_like(ordered_BK, dtype=torch.bool)
-    new_BK[:, 1:] = ordered_BK[:, 1:] != ordered_BK[:, :-1]
-    return torch.zeros_like(new_BK).scatter(1, slot_BK, new_BK)
 
 
 def recent_items(state: SessionState, num: int) -> Tensor:

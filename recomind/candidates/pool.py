@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from recomind.candidates.config import CandidatesConfig
-from recomind.candidates.draws import fine_uniforms, first_occurrence, recent_items
+from recomind.candidates.draws import fine_uniforms, recent_items
 from recomind.candidates.duplicates import NearDuplicates
 from recomind.candidates.generator import ItemGenerator
 from recomind.candidates.nearest import NearestItems
 from recomind.candidates.sources import Sources
 from recomind.candidates.withheld import Withdrawals, Withheld
+from recomind.data.item_ids import first_occurrence
 from recomind.errors import SchemaError
 from recomind.streams import SessionStreams, make_generator
 from recomind.types import Candidates, SessionState

@@ -11,14 +11,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from recomind.candidates.chance import Draws, HasCells, StratifiedDraws, UniformDraws
+from recomind.candidates.chance import Draws, StratifiedDraws, UniformDraws
 from recomind.candidates.config import CandidatesConfig
 from recomind.candidates.draws import log_miss, uniform_items
 from recomind.candidates.generator import ItemGenerator, checked_generator, generated
 from recomind.candidates.nearest import NearestItems, NearestOpen
 from recomind.candidates.withheld import Withheld, distinct_items
-from recomind.data.catalogue import among
+from recomind.data.item_ids import among
 from recomind.errors import ConfigError
+from recomind.retrieval.search import HasCells
 from recomind.types import SessionState
 
 _log = logging.getLogger(__name__)

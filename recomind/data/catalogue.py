@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import load_tensors, save_tensors, write_json
+from recomind.data.item_ids import check_range
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.types import Catalogue, ItemFeatures
 
@@ -141,29 +142,6 @@ class TableCatalogue:
             return cls(tensors["dense"], tensors["categorical"], **names)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArtifactError("unreadable catalogue", got=f"{folder}: {error}") from error
-
-
-def check_range(index: Tensor, size: int, what: str) -> None:
-    """Raise SchemaError unless every entry of `index` [...] int64 lies in [0, size)."""
-    if index.numel() == 0:
-        return
-    low, high = (int(x) for x in torch.aminmax(index))
-    if low < 0 or high >= size:
-        raise SchemaError(
-            f"{what} out of range", got=low if low < 0 else high, expected=f"in [0, {size})"
-        )
-
-
-def among(item_id: Tensor, sorted_n: Tensor) -> Tensor:
-    """[...] bool: whether `item_id` [...] is one of `sorted_n` [n], which are in ascending order.
-
-    `torch.isin` would sort all n each time.
-    """
-    if not len(sorted_n):
-        return torch.zeros_like(item_id, dtype=torch.bool)
-    sorted_n = sorted_n.to(item_id.device)
-    place = torch.searchsorted(sorted_n, item_id).clamp(max=len(sorted_n) - 1)
-    return sorted_n[place] == item_id
 
 
 def materialise(catalogue: Catalogue, max_items: int) -> TableCatalogue:

@@ -30,7 +30,6 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import write_json
-from recomind.data.catalogue import among, check_range
 from recomind.data.catalogue_format import (
     CHANGED,
     CURRENT,
@@ -46,6 +45,7 @@ from recomind.data.catalogue_format import (
     read_version,
     version_path,
 )
+from recomind.data.item_ids import among, check_range
 from recomind.errors import ArtifactError, SchemaError
 from recomind.types import ItemFeatures
 

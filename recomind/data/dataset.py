@@ -18,8 +18,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from recomind.data.catalogue import StoredCatalogue, check_range
+from recomind.data.catalogue import StoredCatalogue
 from recomind.data.catalogue_kinds import load_catalogue
+from recomind.data.item_ids import check_range
 from recomind.data.rounds import concatenated, read_facts
 from recomind.data.sessions import EVENTS, SPLITS, split_code
 from recomind.errors import ConfigError

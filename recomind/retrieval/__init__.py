@@ -7,6 +7,7 @@ from recomind.retrieval.fitting import train_retrieval
 from recomind.retrieval.index import ItemIndex, build_index
 from recomind.retrieval.live import LiveIndex, create_live_index
 from recomind.retrieval.retrieval import Retrieval, load_retrieval
+from recomind.retrieval.search import SearchIndex
 from recomind.retrieval.two_tower import TwoTower
 from recomind.retrieval.update import IndexUpdate, catch_up
 
@@ -20,6 +21,7 @@ __all__ = [
     "LossKind",
     "Retrieval",
     "RetrievalConfig",
+    "SearchIndex",
     "TwoTower",
     "build_index",
     "build_index_file",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recomind.data.item_ids import first_occurrence
 from recomind.retrieval.two_tower import TwoTower, liked_events
 from recomind.types import SessionState
 
@@ -108,9 +109,6 @@ def round_robin(found_BQK: Tensor, num: int) -> Tensor:
     take the most slots. -1, which stands for no item, goes last.
     """
     in_turn_BM = found_BQK.transpose(1, 2).flatten(1)
-    ordered_BM, slot_BM = in_turn_BM.sort(dim=1, stable=True)
-    new_BM = torch.ones_like(ordered_BM, dtype=torch.bool)
-    new_BM[:, 1:] = ordered_BM[:, 1:] != ordered_BM[:, :-1]
-    kept_BM = torch.zeros_like(new_BM).scatter(1, slot_BM, new_BM) & (in_turn_BM >= 0)
+    kept_BM = first_occurrence(in_turn_BM) & (in_turn_BM >= 0)
     kept_first = (~kept_BM).to(torch.uint8).argsort(dim=1, stable=True)[:, :num]
     return in_turn_BM.masked_fill(~kept_BM, -1).gather(1, kept_first)

@@ -26,9 +26,8 @@ from recomind.artifacts import (
     save_tensors,
     write_artifact,
 )
-from recomind.errors import ArtifactError
+from recomind.errors import ArtifactError, ConfigError
 from recomind.retrieval.build import OnItems, build_in
-from recomind.retrieval.cells import Cells
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import (
     ItemIndex,
@@ -36,8 +35,8 @@ from recomind.retrieval.index import (
     load_index,
 )
 from recomind.retrieval.interests import interest_queries, round_robin
-from recomind.retrieval.live import LiveIndex
 from recomind.retrieval.query_head import QueryHead, head_input
+from recomind.retrieval.search import HasCells, ItemCells, SearchIndex
 from recomind.retrieval.two_tower import TowerShape, TwoTower, history_vectors, item_vectors
 from recomind.streams import make_generator
 from recomind.types import Catalogue, SessionState
@@ -65,7 +64,7 @@ class Retrieval:
     def __init__(
         self,
         model: TwoTower,
-        index: ItemIndex | LiveIndex,
+        index: SearchIndex,
         catalogue: Catalogue,
         *,
         num_queries: int = 1,
@@ -131,14 +130,26 @@ class Retrieval:
             return found
         return round_robin(found.unflatten(0, query_BQD.shape[:2]), num)
 
-    def cells(self) -> Cells:
-        """Where the index's items lie, to be drawn without a query."""
+    def cells(self) -> ItemCells:
+        """Where the index's items lie, to be drawn without a query.
+
+        Raises:
+            ConfigError: an index without cells.
+        """
+        if not isinstance(self.index, HasCells):
+            raise ConfigError(
+                "an index without cells to draw from",
+                got=type(self.index).__name__,
+                mend="set candidates.stratified=false",
+            )
         return self.index.cells()
 
     def save(self, folder: Path, manifest: Manifest) -> None:
         """Write the artifact; `manifest` is completed with what `load_retrieval` needs."""
-        if isinstance(self.index, LiveIndex):
-            raise ArtifactError("a live index keeps itself", got=self.index.folder)
+        if not isinstance(self.index, ItemIndex):
+            raise ArtifactError(
+                "an index that keeps itself", got=type(self.index).__name__, expected="an ItemIndex"
+            )
         manifest.kind = KIND
         manifest.extra |= {
             "towers": dataclasses.asdict(self.model.shape),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from recomind.candidates import CandidatePool, CandidatesConfig
-from recomind.candidates.draws import fine_uniforms, first_occurrence, uniform_items
+from recomind.candidates.draws import fine_uniforms, uniform_items
+from recomind.data.item_ids import first_occurrence
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.simulation.environment import LANE_POOL as ENVIRONMENT_LANE
 from recomind.streams import SessionStreams, make_generator

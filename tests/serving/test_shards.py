@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -152,7 +152,7 @@ def test_more_than_there_are_is_padded(sharded: ShardedIndex) -> None:
 
 def test_it_takes_the_place_of_an_index(sharded: ShardedIndex) -> None:
     assert (sharded.num_items, sharded.dim, sharded.version) == (NUM_ITEMS, DIM, 3)
-    retrieval = Retrieval(MODEL, cast(Any, sharded), CATALOGUE)
+    retrieval = Retrieval(MODEL, sharded, CATALOGUE)
     plain = Retrieval(MODEL, FLAT_INDEX, CATALOGUE)
     state, shape = states(16), CandidatesConfig(num_candidates=30, num_nearest=10, num_fresh=0)
     assert torch.equal(retrieval.nearest(state, 50), plain.nearest(state, 50))
