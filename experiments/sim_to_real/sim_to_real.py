@@ -84,14 +84,14 @@ def means(preset: str, recipe: str, arm: str, kind: str) -> dict[str, Any]:
     return figure(sum(values) / len(values), n=len(values), unit="videos", per_seed=values)
 
 
-def kendall_tau(preset: str) -> dict[str, Any]:
+def kendall_tau(preset: str, section: str) -> dict[str, Any]:
     """Rank agreement of policies between simulator and world, in the full recipe's last round."""
     values = []
     for seed in seeds_of(preset, "full"):
         files = sorted(folder_of(preset, "full", seed).glob("round_*/fidelity/fidelity.json"))
         simulator = json.loads(files[-1].read_text())["simulators"]["simulator"]
-        values.append(simulator["rank_agreement"]["kendall_tau"])
-    known = [value for value in values if value is not None]
+        values.append(simulator.get(section, {}).get("kendall_tau"))
+    known = [value for value in values if isinstance(value, float)]
     if len(known) < 2:
         return {"value": None, "reason": f"{len(known)} reports have a rank agreement"}
     over = pool_seeds([Lift(value=v, low=None, high=None, n=1, method="tau-b") for v in known])
@@ -103,7 +103,8 @@ def aggregate() -> dict[str, dict]:
     """Every recipe in every preset, the losing ones too."""
     figures: dict[str, dict] = {}
     for preset in PRESETS:
-        figures[f"kendall_tau.{preset}"] = kendall_tau(preset)
+        figures[f"kendall_tau.{preset}"] = kendall_tau(preset, "rank_agreement_acting")
+        figures[f"kendall_tau_chance.{preset}"] = kendall_tau(preset, "rank_agreement")
         for recipe in RECIPES:
             figures[f"lift.{preset}.{recipe}"] = pooled(preset, recipe, "world")
             figures[f"sim_lift.{preset}.{recipe}"] = pooled(preset, recipe, "simulator")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from recomind.artifacts import is_complete
 from recomind.cli.collect_logs import load_policy
 from recomind.cli.context import Run, is_current
 from recomind.data import SessionDataset
@@ -29,6 +30,8 @@ def run_fidelity(run: Run, round_index: int) -> None:
         run.path(n, round_index) for n in ("simulator", "holdout_simulator", "ranker")
     )
     inputs = [simulator, holdout, ranker, *run.session_folders(round_index)]
+    index = run.path("index", round_index)
+    inputs += [index] if is_complete(index) else []
     manifest = run.manifest(KIND, KIND, round_index, ["world", "candidates"], inputs)
     manifest.config["fidelity_sessions"] = run.config.evaluation.fidelity_sessions
     folder, line = run.path(KIND, round_index), run.line(KIND, round_index)
@@ -61,11 +64,14 @@ def _truth(run: Run, round_index: int, dataset: SessionDataset) -> TrueWorld | N
         world=run.world,
         previous=QPolicy(load_policy(run, round_index - 1)) if round_index else None,
     )
-    return TrueWorld(world=run.world, candidates=_pool(run, round_index), policies=policies)
+    pools = {"rank_agreement": _pools_of_chance(run, round_index)}
+    if is_complete(run.path("index", round_index)):
+        pools["rank_agreement_acting"] = run.pool_factory(round_index)()
+    return TrueWorld(world=run.world, policies=policies, pools=pools)
 
 
-def _pool(run: Run, round_index: int) -> CandidateSource:
-    """Small pools of chance: reference policies must be able to choose anything, and be quick."""
+def _pools_of_chance(run: Run, round_index: int) -> CandidateSource:
+    """Small pools from which reference policies can choose anything."""
     of_chance = {"num_nearest": 0, "num_fresh": 0, "num_generated": 0, "generator": {}}
     config = dataclasses.replace(run.config.candidates, num_candidates=_POOL, **of_chance)
     ranker = run.path("ranker", round_index)

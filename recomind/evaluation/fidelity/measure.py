@@ -31,6 +31,7 @@ from recomind.streams import draw_seeds, make_generator
 from recomind.types import CandidateSource, Policy
 
 FORMAT_VERSION = 1
+AGREEMENTS = ("rank_agreement", "rank_agreement_acting")  # in pools of chance, of the round
 _MAX_ROWS = 60_000  # logged events that predictions are judged on
 _TAU_SESSIONS = 500  # per policy and environment, at most
 
@@ -40,8 +41,8 @@ class TrueWorld:
     """What the policies are worth in truth, where that is known."""
 
     world: World
-    candidates: CandidateSource
     policies: Mapping[str, Policy]
+    pools: Mapping[str, CandidateSource]  # what they choose from, by name of the section
 
 
 def measure_fidelity(
@@ -60,7 +61,7 @@ def measure_fidelity(
             that are not held out.
         num_sessions: logged sessions that are replayed, at most.
         seed: of everything that is drawn.
-        truth: for `rank_agreement`; None where there is no world.
+        truth: for the sections `AGREEMENTS`; None where there is no world.
 
     Returns:
         `{format_version, num_events, simulators: {name: sections}}`. A section, or a
@@ -74,8 +75,10 @@ def measure_fidelity(
         simulator = _uncut(simulator)
         sections[name] = later.judge(simulator) | {
             "sessions": _whole_sessions(simulator, dataset, rows, num_sessions, seed),
-            "rank_agreement": _agreement(simulator, truth, true, num_sessions, seed),
         }
+        for section in AGREEMENTS:
+            found = _agreement(section, simulator, truth, true.get(section), num_sessions, seed)
+            sections[name][section] = found
     return {
         "format_version": FORMAT_VERSION,
         "num_events": len(later.rows),
@@ -190,21 +193,26 @@ def _tau_seeds(num_sessions: int, seed: int) -> Tensor:
 
 def _true_rewards(
     truth: TrueWorld | None, num_sessions: int, seed: int
-) -> tuple[list[float], list[float]] | None:
+) -> dict[str, tuple[list[float], list[float]]]:
     if truth is None:
-        return None
+        return {}
     seeds = _tau_seeds(num_sessions, seed)
-    return mean_rewards(truth.policies, truth.world, truth.candidates, seeds)
+    return {
+        section: mean_rewards(truth.policies, truth.world, pool, seeds)
+        for section, pool in truth.pools.items()
+    }
 
 
 def _agreement(
-    simulator: FittedSessions, truth: TrueWorld | None,
+    section: str, simulator: FittedSessions, truth: TrueWorld | None,
     true: tuple[list[float], list[float]] | None, num_sessions: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     if truth is None:
         return absent("no world to compare with")
+    if section not in truth.pools:
+        return absent("the round has no pools yet: build-index has not run")
     return rank_agreement(
-        truth.policies, simulator, truth.world, truth.candidates,
+        truth.policies, simulator, truth.world, truth.pools[section],
         num_sessions=min(num_sessions, _TAU_SESSIONS), generator=make_generator(seed + 1),
         true=true,
     )  # fmt: skip

@@ -22,7 +22,9 @@ _NOTES = {
     "sessions": "Logged sessions of later days, and simulated ones that begin alike and are shown "
     "the same items; behind the logged end, items drawn from the same day's log.",
     "rank_agreement": "Mean reward per session of the same policies in the simulator and in the "
-    "world. What counts is the order, not the level.",
+    "world, choosing from pools of chance. What counts is the order, not the level.",
+    "rank_agreement_acting": "The same from the round's own pools, nearest items among them, in "
+    "which its policy trains and acts.",
 }
 
 
@@ -49,6 +51,12 @@ def _simulator(name: str, entry: Mapping[str, Any]) -> str:
         + _card("Whole sessions", entry["sessions"], _sessions, _NOTES["sessions"])
         + _card("Exploring rows", entry["exploring"], _responses, "Rows shown by chance alone.")
         + _card("Rank agreement", entry["rank_agreement"], _agreement, _NOTES["rank_agreement"])
+        + _card(
+            "Rank agreement where policies act",
+            entry["rank_agreement_acting"],
+            _agreement,
+            _NOTES["rank_agreement_acting"],
+        )
     )
 
 

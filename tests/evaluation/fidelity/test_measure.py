@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recomind.artifacts import Manifest
+from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.errors import ArtifactError
 from recomind.evaluation.fidelity import (
     TrueWorld,
@@ -20,8 +21,10 @@ from recomind.evaluation.fidelity import (
     write_fidelity,
 )
 from recomind.evaluation.fidelity.absent import is_absent
+from recomind.evaluation.fidelity.measure import AGREEMENTS
 from recomind.policy import RandomPolicy
 from recomind.streams import SessionStreams, make_generator
+from recomind.types import CandidateSource
 from tests.simulation import tiny
 
 
@@ -34,6 +37,11 @@ def policies(dataset):
     )  # fmt: skip
 
 
+def wide_pool() -> CandidatePool:
+    config = CandidatesConfig(num_candidates=48, num_nearest=0, num_fresh=0)
+    return CandidatePool(config, tiny.tiny_pool().num_items)
+
+
 @pytest.fixture(scope="session")
 def fidelity(folders, dataset, policies):
     from recomind.simulation import load_holdout, load_simulator
@@ -43,7 +51,10 @@ def fidelity(folders, dataset, policies):
         "holdout_simulator": load_holdout(folders[2], tiny.WEIGHTS),
     }
     few = {name: policies[name] for name in ("reversed_ranker", "random", "ranker", "logging")}
-    truth = TrueWorld(world=tiny.tiny_world(), candidates=tiny.tiny_pool(), policies=few)
+    pools: dict[str, CandidateSource] = dict(
+        zip(AGREEMENTS, (tiny.tiny_pool(), wide_pool()), strict=True)
+    )
+    truth = TrueWorld(world=tiny.tiny_world(), policies=few, pools=pools)
     return measure_fidelity(simulators, dataset, num_sessions=60, seed=1, truth=truth)
 
 
@@ -59,7 +70,7 @@ def test_every_section_is_there_for_both_simulators(fidelity):
     assert list(fidelity["simulators"]) == ["simulator", "holdout_simulator"]
     for entry in fidelity["simulators"].values():
         assert set(entry) == {
-            "responses", "leaving", "exploring", "confounding", "sessions", "rank_agreement",
+            "responses", "leaving", "exploring", "confounding", "sessions", *AGREEMENTS,
         }  # fmt: skip
         assert set(entry["sessions"]) == {"n", "length", "dwell", "by_position", "two_sample"}
         assert entry["sessions"]["n"] == 60
@@ -67,6 +78,18 @@ def test_every_section_is_there_for_both_simulators(fidelity):
     assert len(numbers(fidelity)) > 100
     assert all(map(math.isfinite, numbers(fidelity)))
     json.dumps(fidelity, allow_nan=False)
+
+
+def test_each_agreement_is_of_its_own_pools(fidelity, policies):
+    found = [fidelity["simulators"]["simulator"][name] for name in AGREEMENTS]
+    assert found[0]["true"] != found[1]["true"]
+    for section, pool in zip(found, (tiny.tiny_pool(), wide_pool()), strict=True):
+        again = rank_agreement(
+            {name: policies[name] for name in section["policies"]},
+            tiny.tiny_world(), tiny.tiny_world(), pool,
+            num_sessions=section["n"], generator=make_generator(2),
+        )  # fmt: skip
+        assert section["true"] == again["true"]
 
 
 def test_response_figures_are_of_the_test_days(fidelity, dataset):
