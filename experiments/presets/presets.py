@@ -6,13 +6,13 @@ costs one run. Seeds, baseline (the ranker refit on the same logs) and metrics a
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-from experiments.demo_runs import environment_of, is_run, lift_of, run_demo
+from experiments.demo_runs import environment_of, is_run, lift_of, options_of, run_demo
 from experiments.result import figure, write_result
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.evaluation.metrics import session_ratios
@@ -62,9 +62,9 @@ def ensemble_lift(preset: str, seed: int, metric: str) -> Lift:
     return Lift(value=value, low=None, high=None, n=1, method="ratio of means")
 
 
-def world_means(preset: str, metric: str, arm: str) -> list[float]:
+def world_means(preset: str, metric: str, arm: str, seeds: Sequence[int]) -> list[float]:
     """An arm's mean in the world, per seed."""
-    return [world_entry(preset, seed)["arms"][arm][metric]["mean"] for seed in SEEDS]
+    return [world_entry(preset, seed)["arms"][arm][metric]["mean"] for seed in seeds]
 
 
 def oracles(preset: str) -> dict[str, dict]:
@@ -101,40 +101,48 @@ def oracles(preset: str) -> dict[str, dict]:
     return figures
 
 
+def of_preset(preset: str, seeds: Sequence[int]) -> dict[str, dict]:
+    """Lifts, means and verdicts over the seeds that have run; two at least."""
+    figures = {}
+    for metric in METRICS:
+        for name, of in (("lift", world_lift), ("lift_over_ensemble", ensemble_lift)):
+            per_seed = [of(preset, seed, metric) for seed in seeds]
+            pooled = pool_seeds(per_seed)
+            figures[f"{name}.{preset}.{metric}"] = figure(
+                pooled.value, low=pooled.low, high=pooled.high, n=len(seeds), unit="ratio",
+                per_seed=[lift.value for lift in per_seed],
+            )  # fmt: skip
+    for arm in ("random", "ranker", "ranker_ensemble", "policy"):
+        values = world_means(preset, METRICS[0], arm, seeds)
+        figures[f"mean.{preset}.{arm}.{METRICS[0]}"] = figure(
+            sum(values) / len(values), n=len(seeds), unit="videos per session", per_seed=values
+        )
+    reports = [read_report(folder_of(preset, seed) / "report") for seed in seeds]
+    figures[f"released.{preset}"] = figure(
+        sum(report["gate"]["released"] for report in reports), n=len(seeds), unit="runs"
+    )
+    return figures
+
+
 def aggregate() -> dict[str, dict]:
-    """Every figure, the losing ones too."""
+    """Every figure of every run that there is, the losing ones too."""
     figures = {}
     for preset in PRESETS:
-        for metric in METRICS:
-            for name, of in (("lift", world_lift), ("lift_over_ensemble", ensemble_lift)):
-                per_seed = [of(preset, seed, metric) for seed in SEEDS]
-                pooled = pool_seeds(per_seed)
-                figures[f"{name}.{preset}.{metric}"] = figure(
-                    pooled.value, low=pooled.low, high=pooled.high, n=len(SEEDS), unit="ratio",
-                    per_seed=[lift.value for lift in per_seed],
-                )  # fmt: skip
-        for arm in ("random", "ranker", "ranker_ensemble", "policy"):
-            values = world_means(preset, METRICS[0], arm)
-            figures[f"mean.{preset}.{arm}.{METRICS[0]}"] = figure(
-                sum(values) / len(values), n=len(SEEDS), unit="videos per session", per_seed=values
-            )
-        reports = [read_report(folder_of(preset, s) / "report") for s in SEEDS]
-        figures[f"released.{preset}"] = figure(
-            sum(r["gate"]["released"] for r in reports), n=len(SEEDS), unit="runs"
-        )
+        seeds = [seed for seed in SEEDS if is_run(folder_of(preset, seed))]
+        if len(seeds) >= 2:
+            figures |= of_preset(preset, seeds)
         figures |= oracles(preset)
     return figures
 
 
 def main() -> None:
     """Run what is absent, then pool."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
-    jobs = parser.parse_args().jobs
+    options = options_of(__doc__, SEEDS).parse_args()
     torch.set_num_threads(1)
-    todo = [(preset, seed) for seed in SEEDS for preset in PRESETS]
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda pair: run_one(*pair), todo))
+    if options.jobs:
+        todo = [(preset, seed) for seed in options.seeds for preset in PRESETS]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda pair: run_one(*pair), todo))
     write_result(Path(__file__).parent, "experiments/presets/run", aggregate(), seeds=list(SEEDS))
 
 
