@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -46,9 +47,11 @@ with initialize_config_dir(str(folder), version_base="1.3"):
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Standard output of a command; its standard error is shown where it fails."""
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
-        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False
-    )
+        [str(word) for word in command],
+        cwd=cwd, env=outside, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
