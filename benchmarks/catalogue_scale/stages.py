@@ -2,7 +2,8 @@
 
     python -m benchmarks.catalogue_scale.stages STAGE SIZE FOLDER THREADS
 
-writes FOLDER/STAGE.json; a stage that was killed goes on where it was.
+writes FOLDER/STAGE.json; a build that was killed goes on where it was. STAGE is `time_0`, `time_1`,
+... for the turns in which the sizes are timed.
 
 Symbols: `B` sessions, `N` items, `K` candidates, `D` length of a vector.
 """
@@ -96,15 +97,19 @@ def _queries(num_items: int) -> Tensor:
     return ItemSpace().queries(make_states(num_items, 1, SEED_RECALL)[0])
 
 
-def decide(num_items: int, folder: Path, threads: int) -> dict[str, Any]:
-    """Recall, decisions and learning steps."""
+def recall(num_items: int, folder: Path, threads: int) -> dict[str, Any]:
+    """The fewest lists that reach the recall."""
     index = load_index(folder / INDEX)
     index.nprobe = 1
     true_BK = load_tensors(folder / TRUTH)["item_id"]
-    recall = choose_nprobe(index, _queries(num_items), true_BK, config(threads))
-    print(f"recall {recall:.3f} at nprobe {index.nprobe} of {index.num_lists}", flush=True)
-    found = {"recall": recall, "nprobe": index.nprobe, "num_lists": index.num_lists}
-    found |= measure_decisions(index) | measure_learning(num_items)
+    reached = choose_nprobe(index, _queries(num_items), true_BK, config(threads))
+    return {"recall": reached, "nprobe": index.nprobe, "num_lists": index.num_lists}
+
+
+def timed(num_items: int, folder: Path, threads: int) -> dict[str, Any]:
+    """Decisions and learning steps."""
+    nprobe = int(json.loads((folder / "recall.json").read_text())["nprobe"])
+    found = measure_decisions(load_index(folder / INDEX, nprobe)) | measure_learning(num_items)
     return found | {"rss_gib": peak_gib(), "batch_size": BATCH_SIZE}
 
 
@@ -114,7 +119,7 @@ def full(num_items: int, folder: Path, threads: int) -> dict[str, Any]:
 
 
 STAGES: dict[str, Callable[[int, Path, int], dict[str, Any]]] = {
-    "build": build, "truth": truth, "decide": decide, "full": full,
+    "build": build, "truth": truth, "recall": recall, "full": full, "time": timed,
 }  # fmt: skip
 
 
@@ -123,7 +128,7 @@ def main(stage: str, size: str, folder: str, threads: str) -> None:
     torch.set_num_threads(1)
     write_json(
         Path(folder) / f"{stage}.json",
-        STAGES[stage](int(float(size)), Path(folder), int(threads)),
+        STAGES[stage.partition("_")[0]](int(float(size)), Path(folder), int(threads)),
     )
 
 
