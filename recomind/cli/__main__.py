@@ -1,7 +1,5 @@
 """`python -m recomind.cli`."""
 
-import sys
+from recomind.cli import command
 
-from recomind.cli import main
-
-sys.exit(main())
+command()
