@@ -37,5 +37,6 @@ def test_the_status_and_every_word_come_through_and_nothing_is_torn_down() -> No
 
 def test_a_reader_who_has_gone_does_not_change_the_status() -> None:
     program = "import recomind.cli as c; c.main = lambda: bool(print('x')) + 3; c.command()"
-    script = f"PYTHONUNBUFFERED= {sys.executable} -c {shlex.quote(program)} | true; exit ${{PIPESTATUS[0]}}"
+    command = f"PYTHONUNBUFFERED= {sys.executable} -c {shlex.quote(program)}"
+    script = f"{command} | true; exit ${{PIPESTATUS[0]}}"
     assert subprocess.run(["bash", "-c", script], check=False).returncode == 3
