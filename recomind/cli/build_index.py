@@ -23,5 +23,7 @@ def run(run: Run, round_index: int) -> None:
         folder,
         inputs=manifest.inputs,
         manifest_config=manifest.config,
+        on_batch=lambda done, total, loss: line(done, total, f"of the towers, loss {loss:.3f}"),
+        on_items=lambda done, total: line(done, total, f"of {total:,} items"),
     )
     line.done()

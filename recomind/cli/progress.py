@@ -18,15 +18,19 @@ class StageLine:
     def __init__(self, title: str) -> None:
         self.title, self.start, self.last = title, time.monotonic(), time.monotonic()
         self.live = sys.stderr.isatty()
+        self._part_start, self._done = self.start, 0.0
 
     def __call__(self, done: float, total: float, note: str = "") -> None:
-        """`done` of `total` units are finished."""
+        """`done` of `total` units are finished; fewer than before are of the stage's next part."""
         now = time.monotonic()
+        if done < self._done:
+            self._part_start = now
+        self._done = done
         if now - self.last < (0.2 if self.live else _REPEAT_S):
             return
         self.last = now
         share = min(1.0, done / max(total, 1e-9))
-        left = (now - self.start) * (1 - share) / max(share, 1e-9)
+        left = (now - self._part_start) * (1 - share) / max(share, 1e-9)
         text = f"{self.title}: {share:4.0%}, {_clock(left)} left {note}"
         print(f"\r\x1b[K{text}" if self.live else text, end="" if self.live else "\n",
               file=sys.stderr, flush=True)  # fmt: skip

@@ -1,0 +1,26 @@
+"""The line of a stage."""
+
+from __future__ import annotations
+
+import pytest
+
+from recomind.cli import progress
+from recomind.cli.progress import StageLine
+
+
+def test_the_time_left_of_a_second_part_is_counted_from_its_begin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    line = StageLine("build-index")
+    for clock[0], done in ((150.0, 1), (200.0, 2), (201.0, 0), (241.0, 1)):
+        line(done, 2, "of something")
+    clock[0] = 281.0
+    line.done()
+    assert capsys.readouterr().err.splitlines() == [
+        "build-index:  50%, 50 s left of something",
+        "build-index: 100%, 0 s left of something",
+        "build-index:  50%, 40 s left of something",
+        "build-index: done in 3 min 01 s",
+    ]
