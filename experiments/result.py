@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from recomind.artifacts import package_versions, write_json
+from recomind.evaluation.statistics import Lift, pool_seeds
 
 
 def figure(
@@ -20,6 +22,14 @@ def figure(
     """One entry of `figures`."""
     entry = {"value": value, "low": low, "high": high, "n": n, "unit": unit} | more
     return {name: item for name, item in entry.items() if item is not None or name == "value"}
+
+
+def over_seeds(values: Sequence[float | None], **more: Any) -> dict[str, Any]:
+    """Mean over seeds with a Student interval, each seed's value beside it."""
+    over = pool_seeds([Lift(value=v, low=None, high=None, n=1, method="a seed") for v in values])
+    return figure(
+        over.value, low=over.low, high=over.high, n=len(values), per_seed=list(values), **more
+    )
 
 
 def write_result(folder: Path, command: str, figures: dict[str, Any], *, seeds: list[int]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -111,6 +112,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def holding(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the file `lock`; the system frees that of one that dies."""
+    with Path(lock).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def is_complete(folder: Path) -> bool:

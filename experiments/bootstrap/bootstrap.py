@@ -17,11 +17,10 @@ from typing import Any
 import torch
 
 from experiments.demo_runs import call, options_of, run_of, share
-from experiments.result import figure, write_result
+from experiments.result import figure, over_seeds, write_result
 from recomind.artifacts import is_complete, write_json
 from recomind.cli.train_policy import CURVE, SECONDS
 from recomind.evaluation.rollout import rollout
-from recomind.evaluation.statistics import Lift, pool_seeds
 from recomind.policy import RankerPolicy
 from recomind.ranker import load_rankers
 from recomind.streams import draw_seeds
@@ -104,12 +103,6 @@ def over_ranker(arm: str, seed: int) -> list[float]:
     return [point["world_return"] / ranker - 1.0 for point in curve(arm, seed)]
 
 
-def pooled(values: list[float], **more: Any) -> dict[str, Any]:
-    """Mean over seeds with a Student interval."""
-    over = pool_seeds([Lift(value=v, low=None, high=None, n=1, method="ratio") for v in values])
-    return figure(over.value, low=over.low, high=over.high, n=len(values), per_seed=values, **more)
-
-
 def arm_figures(arm: str, seeds: list[int]) -> dict[str, dict]:
     """What an arm ends with, its worst checkpoint, and its curve."""
     lifts = [over_ranker(arm, seed) for seed in seeds]
@@ -124,9 +117,9 @@ def arm_figures(arm: str, seeds: list[int]) -> dict[str, dict]:
     ]
     worst = [min(lift) for lift in lifts]
     return {
-        f"final_lift.{arm}": pooled([lift[-1] for lift in lifts]),
+        f"final_lift.{arm}": over_seeds([lift[-1] for lift in lifts]),
         f"worst_dip.{arm}": figure(min(worst), n=len(worst), per_seed=worst),
-        f"seconds.{arm}": pooled([points[-1]["seconds"] for points in curves], unit="s"),
+        f"seconds.{arm}": over_seeds([points[-1]["seconds"] for points in curves], unit="s"),
         f"curve.{arm}": figure(points[-1]["lift"], n=len(seeds), points=points),
     }
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from experiments.demo_runs import call, options_of
 from experiments.exploration.one import MEASURED
-from experiments.result import figure, write_result
-from recomind.evaluation.statistics import Lift, pool_seeds
+from experiments.result import over_seeds, write_result
 
 SEEDS = (0, 1, 2, 3, 4)
 ROOT = Path("runs/exploration")
@@ -71,10 +70,7 @@ def pooled(kind: str, name: str, unit: str) -> dict[str, Any]:
     if len(values) < 2:
         reason = f"{len(values)} of {len(SEEDS)} seeds of {kind} have run"
         return {"value": None, "reason": reason}
-    over = pool_seeds([Lift(value=v, low=None, high=None, n=1, method="mean") for v in values])
-    return figure(
-        over.value, low=over.low, high=over.high, n=len(values), unit=unit, per_seed=values
-    )
+    return over_seeds(values, unit=unit)
 
 
 def aggregate() -> dict[str, dict]:

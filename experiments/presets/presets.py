@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from experiments.demo_runs import environment_of, is_run, lift_of, options_of, run_demo
-from experiments.result import figure, write_result
+from experiments.result import figure, over_seeds, write_result
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.evaluation.metrics import session_ratios
 from recomind.evaluation.report import read_report
 from recomind.evaluation.rollout import rollout
-from recomind.evaluation.statistics import Lift, paired_lift, pool_seeds
+from recomind.evaluation.statistics import Lift, paired_lift
 from recomind.policy import RandomPolicy
 from recomind.streams import draw_seeds, make_generator
 from simulators.video_feed.policies import Oracle
@@ -106,12 +106,8 @@ def of_preset(preset: str, seeds: Sequence[int]) -> dict[str, dict]:
     figures = {}
     for metric in METRICS:
         for name, of in (("lift", world_lift), ("lift_over_ensemble", ensemble_lift)):
-            per_seed = [of(preset, seed, metric) for seed in seeds]
-            pooled = pool_seeds(per_seed)
-            figures[f"{name}.{preset}.{metric}"] = figure(
-                pooled.value, low=pooled.low, high=pooled.high, n=len(seeds), unit="ratio",
-                per_seed=[lift.value for lift in per_seed],
-            )  # fmt: skip
+            per_seed = [of(preset, seed, metric).value for seed in seeds]
+            figures[f"{name}.{preset}.{metric}"] = over_seeds(per_seed)
     for arm in ("random", "ranker", "ranker_ensemble", "policy"):
         values = world_means(preset, METRICS[0], arm, seeds)
         figures[f"mean.{preset}.{arm}.{METRICS[0]}"] = figure(

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.demo_runs import environment_of, is_run, lift_of, options_of, run_demo, share
-from experiments.result import figure, write_result
-from recomind.evaluation.statistics import Lift, pool_seeds
+from experiments.result import figure, over_seeds, write_result
 
 PRESETS = ("fatigue", "confounded", "steady")
 SEEDS = (0, 1, 2, 3, 4)
@@ -69,9 +68,7 @@ def pooled(preset: str, recipe: str, kind: str) -> dict[str, Any]:
     if len(seeds) < 2:
         return {"value": None, "reason": f"{len(seeds)} of {len(SEEDS)} seeds of {recipe} have run"}
     lifts = [lift_of(folder_of(preset, recipe, seed), kind, METRIC) for seed in seeds]
-    over = pool_seeds(lifts)
-    return figure(over.value, low=over.low, high=over.high, n=len(seeds), unit="ratio",
-                  per_seed=[lift.value for lift in lifts])  # fmt: skip
+    return over_seeds([lift.value for lift in lifts])
 
 
 def means(preset: str, recipe: str, arm: str, kind: str) -> dict[str, Any]:
@@ -94,9 +91,7 @@ def kendall_tau(preset: str, section: str) -> dict[str, Any]:
     known = [value for value in values if isinstance(value, float)]
     if len(known) < 2:
         return {"value": None, "reason": f"{len(known)} reports have a rank agreement"}
-    over = pool_seeds([Lift(value=v, low=None, high=None, n=1, method="tau-b") for v in known])
-    return figure(over.value, low=over.low, high=over.high, n=len(known), unit="tau-b",
-                  per_seed=known)  # fmt: skip
+    return over_seeds(known, unit="tau-b")
 
 
 def aggregate() -> dict[str, dict]:

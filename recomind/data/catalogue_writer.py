@@ -9,7 +9,6 @@ numbers) where the store keeps some. Every change makes a version; writers take 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from recomind.artifacts import sync_folder, write_json
+from recomind.artifacts import holding, sync_folder, write_json
 from recomind.data.catalogue_format import (
     CHANGED,
     CURRENT,
@@ -117,8 +116,7 @@ def _from_parquet(folder: Path, part: str, parquet: Path, on_rows: OnRows | None
 def _writing(folder: Path) -> Iterator[CatalogueStore]:
     """The newest version, while no other process writes."""
     store = CatalogueStore(folder)
-    with (folder / _LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with holding(folder / _LOCK):
         store.refresh()
         yield store
 

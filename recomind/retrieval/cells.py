@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recomind.data.item_ids import among
 from recomind.retrieval.lists import ListPart
 
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -42,7 +43,8 @@ class Cells:
     ) -> None:
         self._owner = owner
         self._lists = [found for found in (*lists, side) if len(found)]
-        self._hidden, self._num_hiding = hidden, len(self._lists) - bool(len(side))
+        self._hidden = torch.from_numpy(hidden)
+        self._num_hiding = len(self._lists) - bool(len(side))
         self.sizes_C = torch.tensor([len(found) for found in self._lists], dtype=torch.int64)
 
     def items(self, cell: Tensor, offset: Tensor) -> Tensor:
@@ -53,11 +55,11 @@ class Cells:
         lists = self._lists
         pairs = zip(cell.flatten().tolist(), offset.flatten().tolist(), strict=True)
         ids = np.fromiter((lists[c][o] for c, o in pairs), np.int64, cell.numel())
+        found = torch.from_numpy(ids)
         if len(self._hidden):
-            place = np.searchsorted(self._hidden, ids).clip(max=len(self._hidden) - 1)
-            hides = (self._hidden[place] == ids) & (cell.flatten().numpy() < self._num_hiding)
-            ids[hides] = -1
-        return torch.from_numpy(ids).view(cell.shape)
+            hides = among(found, self._hidden) & (cell.flatten() < self._num_hiding)
+            found[hides] = -1
+        return found.view(cell.shape)
 
 
 def list_ids(index: faiss.IndexIVF) -> list[np.ndarray]:

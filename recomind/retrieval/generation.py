@@ -6,10 +6,7 @@ Symbols: `B` queries, `D` length of a vector, `S` side items, `W` withdrawn item
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,11 +191,3 @@ def check_new_folder(folder: Path) -> None:
         raise ArtifactError(
             "there is a live index here already", got=folder, mend="open it, or name another folder"
         )
-
-
-@contextmanager
-def holding(folder: Path, lock: str) -> Iterator[None]:
-    """Wait until no other process holds `lock`; the system frees that of one that dies."""
-    with (folder / lock).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recomind.artifacts import holding
 from recomind.errors import ArtifactError
 from recomind.retrieval.cells import Cells, list_ids
 from recomind.retrieval.generation import (
@@ -30,7 +31,6 @@ from recomind.retrieval.generation import (
     Base,
     Generation,
     check_new_folder,
-    holding,
     read_generation,
     sweep,
     write_base,
@@ -50,7 +50,7 @@ def create_live_index(folder: Path, index: ItemIndex, version: int = 0) -> LiveI
     """
     folder = Path(folder)
     check_new_folder(folder)
-    with holding(folder, WRITE_LOCK):
+    with holding(folder / WRITE_LOCK):
         base = write_base(folder, index)
         write_generation(
             folder,
@@ -169,17 +169,17 @@ class LiveIndex:
             SchemaError: bad or too many vectors, an id twice, not in the catalogue or withdrawn.
             ArtifactError: a version that is not newer.
         """
-        with holding(self.folder, WRITE_LOCK):
+        with holding(self.folder / WRITE_LOCK):
             self.refresh()
             self._write(updated(self._generation, change))
 
     def merge(self) -> None:
         """Write a new base of all that is searchable now; searches and updates go on meanwhile."""
-        with holding(self.folder, MERGE_LOCK):
+        with holding(self.folder / MERGE_LOCK):
             self.refresh()
             _, merged, source = self._present
             base = write_base(self.folder, source, merged)
-            with holding(self.folder, WRITE_LOCK):
+            with holding(self.folder / WRITE_LOCK):
                 self.refresh()
                 self._write(self._generation.rebased(base, merged))
 
