@@ -200,8 +200,15 @@ def _plain(value: object) -> object:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors."""
-    safetensors.torch.save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
+    """Write tensors as safetensors; where several are one memory, each is written whole."""
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        own[name] = plain.clone() if storage in seen else plain
+        seen.add(storage)
+    safetensors.torch.save_file(own, path)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from recomind.export import parity as parity_module
 from recomind.export.golden import make_golden, random_states
 from recomind.export.parity import forbidden_modules
 from recomind.export.verify import main
+from recomind.policy import PolicyConfig
 from recomind.streams import make_generator
 from tests.export.tiny import LENGTH, NAMES, NUM_ITEMS, TASKS, catalogue, network, settings
 
@@ -69,6 +70,17 @@ def test_golden_requests_survive_their_file(golden, tmp_path):
         assert torch.equal(getattr(loaded, name), getattr(golden, name))
     assert (loaded.state == golden.state).all()
     assert len(loaded.head(7).state.step) == len(loaded.head(7).q) == 7
+
+
+def test_a_policy_without_a_constraint_is_exported(tmp_path):
+    # Then all candidates are supported, and the two masks of a request are one tensor.
+    free = network(PolicyConfig(support_ratio=0.0))
+    report = export_and_verify(
+        tmp_path / "scorer", free, settings(), num_states=20, num_candidates=5
+    )
+    golden = Golden.load(tmp_path / "scorer" / "golden.safetensors")
+    assert report["passed"]
+    assert torch.equal(golden.supported, golden.mask)
 
 
 def test_golden_states_exercise_the_gaps_and_pad_them(golden):
