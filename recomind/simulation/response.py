@@ -11,6 +11,7 @@ Symbols: `B` sessions, `H` tasks, `Q` dwell quantiles, `M` summary features.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -24,6 +25,7 @@ from recomind.ranker import Calibration, predict
 from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
 from recomind.simulation.exploring import unconfounded_rows
+from recomind.simulation.recency import recency_weights
 from recomind.simulation.summary import summarise, summary_size
 from recomind.streams import make_generator
 from recomind.types import Ranker
@@ -73,13 +75,17 @@ class Fit:
 
 def fit_network(
     net: SummaryNet, train: Fit, held_out: Fit, loss: Loss, config: SimulatorConfig, seed: int
-) -> None:
-    """Minimise `loss(outputs, context, labels)`; keep the best epoch on the held-out rows."""
+) -> int:
+    """Minimise `loss(outputs, context, labels)`; keep the best epoch on the held-out rows.
+
+    Returns:
+        After how many epochs that was.
+    """
     net.standardise(train.inputs)
     generator = make_generator(seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=1e-3)
-    best, best_loss = None, float("inf")
-    for _ in range(config.num_epochs):
+    best, best_loss, best_epoch = None, float("inf"), config.num_epochs
+    for epoch in range(config.num_epochs):
         order = torch.randperm(len(train.inputs), generator=generator)
         for rows in order.split(config.batch_size):
             value = loss(net(train.inputs[rows]), train.context[rows], train.labels[rows])
@@ -91,8 +97,10 @@ def fit_network(
             value = loss(net(judged.inputs), judged.context, judged.labels).item()
         if value < best_loss:
             best, best_loss = {k: v.clone() for k, v in net.state_dict().items()}, value
+            best_epoch = epoch + 1
     if best is not None:
         net.load_state_dict(best)
+    return best_epoch
 
 
 def gate_loss(gate_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:
@@ -154,22 +162,49 @@ def fit_gate(
 def fit_leave(
     dataset: SessionDataset, rows: Tensor, later: Tensor, config: SimulatorConfig, seed: int
 ) -> SummaryNet:
-    """Hazard logit [B, 1] of leaving after an event, from the state after it."""
-    num_inputs = summary_width(dataset)
-    known = dataset.left_known(rows)
-    rate = dataset.left(rows)[known].float().mean().clamp(1e-4, 1 - 1e-4) if known.any() else 0.05
+    """Hazard logit [B, 1] of leaving after an event, from the state after it.
+
+    In logs of several days newer ones count more, and once the later ones have said how many
+    epochs are best they are fitted too: items and counts of a user's events age with the log, and
+    a network that saw them younger would carry the trend of its own days on.
+    """
+    train, held_out = (_outcomes(dataset, chosen) for chosen in (rows, later))
+    net = _hazard(train, config, seed)
+    weights = recency_weights(dataset, torch.cat([rows, later]))
+    train.context = train.context * weights[: len(rows)]
+    num_epochs = fit_network(net, train, held_out, leave_loss, config, seed)
+    if bool((weights < 1.0).any()) and bool(held_out.context.any()):
+        net, both = _hazard(train, config, seed), _joined(train, held_out, weights[len(rows) :])
+        again = dataclasses.replace(config, num_epochs=num_epochs)
+        fit_network(net, both, held_out, leave_loss, again, seed)
+    calibrate_leave(net, held_out)
+    return net.eval()
+
+
+def _outcomes(dataset: SessionDataset, rows: Tensor) -> Fit:
+    """What the hazard sees of the events, whether their outcome is known, and which it was."""
+    none = torch.zeros(0, summary_width(dataset))
+    inputs = summaries(dataset, rows, after=True) if len(rows) else none
+    return Fit(inputs, dataset.left_known(rows).float(), dataset.left(rows).float())
+
+
+def _hazard(train: Fit, config: SimulatorConfig, seed: int) -> SummaryNet:
+    """A network that says the training rate everywhere."""
+    known = train.context.bool()
+    rate = train.labels[known].mean().clamp(1e-4, 1 - 1e-4) if known.any() else 0.05
+    bias = float(torch.logit(torch.as_tensor(rate)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = SummaryNet(num_inputs, 1, config.hidden, float(torch.logit(torch.as_tensor(rate))))
-    parts = []
-    for chosen in (rows, later):
-        inputs = (
-            summaries(dataset, chosen, after=True) if len(chosen) else torch.zeros(0, num_inputs)
-        )
-        parts.append(Fit(inputs, dataset.left_known(chosen).float(), dataset.left(chosen).float()))
-    fit_network(net, parts[0], parts[1], leave_loss, config, seed)
-    calibrate_leave(net, parts[1])
-    return net.eval()
+        return SummaryNet(train.inputs.shape[1], 1, config.hidden, bias)
+
+
+def _joined(train: Fit, later: Fit, weights_R: Tensor) -> Fit:
+    """Training and later days together, the later ones weighted."""
+    return Fit(
+        torch.cat([train.inputs, later.inputs]),
+        torch.cat([train.context, later.context * weights_R]),
+        torch.cat([train.labels, later.labels]),
+    )
 
 
 def calibrate_leave(net: SummaryNet, later: Fit) -> None:
