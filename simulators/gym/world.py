@@ -22,6 +22,7 @@ from recomind.simulation.environment import Hidden, World, check_horizon
 from recomind.streams import SessionStreams, hash_int64
 from recomind.types import Catalogue, Policy, Response, SessionState
 from simulators.gym.actions import EnvMaker, ItemActions, guarded
+from simulators.gym.items import with_values
 from simulators.gym.policies import LOGGING
 from simulators.gym.pool import ReadSession, SessionPool
 from simulators.gym.reading import Reading
@@ -115,7 +116,7 @@ class GymWorld(World):
                 expected=f"{num_items}, one for each action",
                 mend="make catalogue(num_items) that long, or set world.num_items",
             )
-        return catalogue
+        return guarded(self.env_id, with_values, catalogue)
 
     def logging_policy(self) -> Policy:
         """What `logging` names."""
