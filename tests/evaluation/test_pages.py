@@ -174,6 +174,10 @@ def test_the_terminal_shows_everything_at_any_width(report, width):
 
 def test_a_pipe_gets_every_lift_in_one_line(report, capsys, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
+    for name in ("another", "ranker_ensemble"):
+        report["arms"] = [*report["arms"], name]
+        for environment in report["environments"]:
+            environment["arms"][name] = environment["arms"]["policy"]
     print_report(report)
     lines = capsys.readouterr().out.splitlines()
     environment = report["environments"][0]

@@ -78,6 +78,8 @@ class Broken(Bored):
         if int(action) == 7:
             if self.what == "crash":
                 raise ZeroDivisionError("by nothing")
+            if self.what == "exit":
+                raise SystemExit(3)
             observation = observation * np.nan if self.what == "observation" else observation
             reward = float("nan") if self.what == "reward" else reward
         return observation, reward, *rest

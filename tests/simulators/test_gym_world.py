@@ -374,6 +374,7 @@ DEFECTS = {
     "observation": (SchemaError, "observation.* not a number; got: nan"),
     "reward": (SchemaError, "the reward of .*Broken-v0 is not a number; got: nan"),
     "crash": (RecomindError, "Broken-v0 or its reading failed; got: ZeroDivisionError: by"),
+    "exit": (RecomindError, "Broken-v0 or its reading failed; got: SystemExit: 3"),
 }
 WHERE = r"bored_env.py:\d+\), in the session of seed \d+ at step \d with item 7"
 
