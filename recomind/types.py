@@ -74,6 +74,9 @@ class Response(TensorClass["nocast"]):
     # What the three were drawn with, where the environment knows it, as a simulator does:
     feedback_rate: Tensor | None = None  # [B, H] in [0, 1], of each feedback
     leave_rate: Tensor | None = None  # [B] in [0, 1], of leaving, given feedback and dwell time
+    # [B] float32: what the environment itself pays for the event, where that is another number
+    # than the weighted feedback; it is measured, and nothing learns from it
+    env_reward: Tensor | None = None
 
 
 class Step(TensorClass["nocast"]):

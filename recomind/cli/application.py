@@ -25,6 +25,7 @@ from recomind.errors import ConfigError, RecomindError, did_you_mean
 from recomind.plugins import allow
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
+_FREE_NAMES = "world.env_arguments"  # goes to gymnasium.make, whatever it takes
 
 
 def run_stage(stage: str, arguments: Sequence[str]) -> int:
@@ -43,7 +44,7 @@ def run_stage(stage: str, arguments: Sequence[str]) -> int:
                 raise
             statuses.append(_say(str(error)))  # the other jobs of a sweep go on
 
-    sys.argv = [f"recomind {stage}", *arguments]
+    sys.argv = [f"recomind {stage}", *map(_free, arguments)]
     try:
         _check_launcher(arguments)
         with warnings.catch_warnings():
@@ -61,6 +62,13 @@ def run_stage(stage: str, arguments: Sequence[str]) -> int:
         traceback.print_exc()
         return INTERNAL_ERROR
     return max(statuses, default=0)
+
+
+def _free(argument: str) -> str:
+    """Names in a setting whose names are free may be new: Hydra wants to be told so by `++`."""
+    name = argument.partition("=")[0]
+    free = name == _FREE_NAMES or name.startswith(f"{_FREE_NAMES}.")
+    return f"++{argument}" if free else argument
 
 
 def _check_launcher(arguments: Sequence[str]) -> None:

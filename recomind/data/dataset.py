@@ -241,7 +241,8 @@ def _matrix(frame: pl.DataFrame, names: list[str], dtype: type[np.generic]) -> T
     """Columns `names` as [E, len(names)]; no columns give [E, 0]."""
     if not names:
         return torch.zeros(frame.height, 0, dtype=torch.float32)
-    return torch.from_numpy(np.ascontiguousarray(frame.select(names).to_numpy(), dtype=dtype))
+    # One column comes as a view of the frame, which torch must not be given to write into.
+    return torch.from_numpy(np.require(frame.select(names).to_numpy(), dtype, ["C", "W"]))
 
 
 def _seconds_since_last(frame: pl.DataFrame) -> Tensor:

@@ -59,7 +59,8 @@ def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
     """Every metric of `outcomes` that has a value per session, by name.
 
     `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
-    events with a dwell of more than 10 s.
+    events with a dwell of more than 10 s. `env_reward_per_session` exists where the environment
+    has a reward of its own.
     """
     ratios = {
         f"{task}_per_session": _per_session(outcomes.task_counts[:, index])
@@ -71,6 +72,8 @@ def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
     ratios["session_depth"] = _per_session(depth)
     ratios["session_depth_10plus"] = SessionRatio(numerator=depth * deep, denominator=deep)
     ratios["reward_per_session"] = _per_session(outcomes.reward)
+    if outcomes.env_reward is not None:
+        ratios.setdefault("env_reward_per_session", _per_session(outcomes.env_reward))
     ratios["repeat_share"] = SessionRatio(
         numerator=outcomes.num_repeats.double(), denominator=depth
     )

@@ -37,6 +37,7 @@ class SessionOutcomes:
     num_distinct: Tensor  # [S] int64, distinct items shown
     left: Tensor  # [S] bool: the user left; False where the horizon cut the session
     shown_item_id: Tensor  # [D] int64, sorted: the distinct items of all sessions together
+    env_reward: Tensor | None = None  # [S] float64, the environment's own, where it has one
 
     @property
     def num_repeats(self) -> Tensor:
@@ -131,6 +132,7 @@ class _Tally:
         self.long_watches = torch.zeros(num, dtype=torch.int64)
         self.depth = torch.zeros(num, dtype=torch.int64)
         self.left = torch.zeros(num, dtype=torch.bool)
+        self.env_reward: Tensor | None = None
         self.item_BT = torch.full((num, environment.horizon), _NOTHING, dtype=torch.int64)
 
     def add(self, step: int, item_B: Tensor, result: Step) -> None:
@@ -140,6 +142,9 @@ class _Tally:
         self.long_watches += (result.response.dwell_s > LONG_WATCH_S) & valid
         self.depth += valid
         self.left |= result.terminated
+        if (own := result.response.env_reward) is not None:
+            so_far = torch.zeros_like(self.reward) if self.env_reward is None else self.env_reward
+            self.env_reward = so_far + own.double() * valid
         self.item_BT[:, step] = torch.where(valid, item_B, _NOTHING)
 
     def outcomes(self) -> SessionOutcomes:
@@ -155,6 +160,7 @@ class _Tally:
             num_distinct=_distinct_per_row(self.item_BT),
             left=self.left,
             shown_item_id=shown[shown != _NOTHING],
+            env_reward=self.env_reward,
         )
 
 
@@ -168,12 +174,14 @@ def _distinct_per_row(item_BT: Tensor) -> Tensor:
 
 def _merge(chunks: list[SessionOutcomes]) -> SessionOutcomes:
     first = chunks[0]
+    own = [chunk.env_reward for chunk in chunks if chunk.env_reward is not None]
     rows = ("reward", "task_counts", "num_long_watches", "depth", "num_distinct", "left")
     return SessionOutcomes(
         tasks=first.tasks,
         num_items=first.num_items,
         horizon=first.horizon,
         shown_item_id=torch.cat([chunk.shown_item_id for chunk in chunks]).unique(),
+        env_reward=None if not own else torch.cat(own),
         **{name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in rows},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +21,12 @@ from recomind.evaluation.presentation import (
 
 _NAME_WIDTH = 21  # of "watch_10s_per_session": names stay whole on a terminal of ...
 _WIDE = 76  # ... this many columns
+_WHOLE = 120  # columns that hold every cell in a line
 
 
 def print_report(report: Mapping[str, Any], console: Console | None = None) -> None:
     """Arms, metrics and lifts of each environment, then the verdict and its reasons."""
-    console = console or Console()
+    console = console or _console()
     for environment in report["environments"]:
         console.print(_environment_table(environment, report, console.width))
     gate = report["gate"]
@@ -32,6 +34,14 @@ def print_report(report: Mapping[str, Any], console: Console | None = None) -> N
     console.print(f"[bold {colour}]{verdict(gate)}[/]")
     for reason in gate["reasons"]:
         console.print(f"  - {escape(reason)}", highlight=False)
+
+
+def _console() -> Console:
+    """A file or a pipe has no width of its own: what is written there need not be folded."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = max(console.width, _WHOLE)
+    return console
 
 
 def _environment_table(

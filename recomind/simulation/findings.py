@@ -22,6 +22,7 @@ from recomind.streams import make_generator
 
 _LARGE = 20.0  # of a feature that is said to be standardised
 _NUM_SESSIONS, _NUM_CANDIDATES = 13, 16
+_NUM_ITEMS = 1000  # whose features are looked at
 
 
 def check_world(env: BatchedSessions, seed: int = 0) -> list[Finding]:
@@ -53,6 +54,8 @@ def _findings(env: BatchedSessions, seed: int) -> Iterator[Finding]:
     yield from _ends(env, run)
     yield from _tasks(env, run)
     yield from _features(run)
+    yield from _items(env)
+    yield from getattr(env, "remarks", list)()
 
 
 def _check_names(env: BatchedSessions, run: list[Event]) -> None:
@@ -129,5 +132,25 @@ def _features(run: list[Event]) -> Iterator[Finding]:
     if largest > _LARGE:
         yield finding(
             Level.warning, "user features are not standardised", f"up to {largest:.4g}",
+            "mean 0 and standard deviation 1, or near that",
+        )  # fmt: skip
+
+
+def _items(env: BatchedSessions) -> Iterator[Finding]:
+    catalogue = env.catalogue
+    few = torch.linspace(0, catalogue.num_items - 1, min(_NUM_ITEMS, catalogue.num_items)).long()
+    dense_NF = catalogue.features(few).dense
+    if bool((dense_NF == dense_NF[:1]).all()):
+        yield finding(
+            Level.warning, "the numbers of all items are the same",
+            mend="the models of leaving and of fatigue know items by their dense features alone: "
+            "say there what tires users, such as a category as 0 and 1",
+        )  # fmt: skip
+    largest = float(dense_NF.abs().max()) if dense_NF.numel() else 0.0
+    if largest > _LARGE:
+        worst = int(dense_NF.abs().amax(0).argmax())
+        yield finding(
+            Level.warning, "item features are not standardised",
+            f"{catalogue.dense_names[worst]!r} up to {largest:.4g}",
             "mean 0 and standard deviation 1, or near that",
         )  # fmt: skip

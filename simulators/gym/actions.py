@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,8 +66,15 @@ def guarded(env_id: str, function: Callable[..., Any], *args: Any, **kwargs: Any
         return function(*args, **kwargs)
     except RecomindError:
         raise
-    except Exception as error:
-        raise failure(env_id, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    except (Exception, SystemExit) as error:
+        raise failure(env_id, in_words(error)) from error
+
+
+def in_words(error: BaseException) -> str:
+    """What was raised and where, in a line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def failure(env_id: str, got: str) -> RecomindError:

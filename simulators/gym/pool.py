@@ -20,9 +20,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recomind.errors import ConfigError, SchemaError
-from simulators.gym.actions import EnvMaker, ItemActions, failure
-from simulators.gym.reading import Moment, Reading
+from recomind.errors import ConfigError, RecomindError, SchemaError
+from simulators.gym.actions import EnvMaker, ItemActions, failure, in_words
+from simulators.gym.reading import Moment, Reading, begun
 
 REST = -1  # the action of a place that is not asked
 _CHUNK = 256  # sub-environments of a vector environment
@@ -54,9 +54,9 @@ class ReadSession(gym.Env[dict[str, Any], np.int64]):
         self._seed, self._step, self._over = seed or 0, 0, False
         self._last = {name: np.zeros_like(value) for name, value in self._last.items()}
         try:
-            self._last["features"] = self._features(*self._env.reset(seed=seed))
-        except Exception as error:
-            return self._last, self._failed(error)
+            self._last["features"] = self._features(*begun(self._env.reset(seed=seed)))
+        except (Exception, SystemExit) as error:
+            return self._last, self._failed(error, "at its beginning")
         return self._last, {}
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -65,19 +65,21 @@ class ReadSession(gym.Env[dict[str, Any], np.int64]):
             return self._last, 0.0, False, False, {}
         try:
             reward = self._play(int(action))
-        except Exception as error:
-            return self._last, 0.0, False, False, self._failed(error)
+        except (Exception, SystemExit) as error:
+            failed = self._failed(error, f"at step {self._step} with item {int(action)}")
+            return self._last, 0.0, False, False, failed
         return self._last, reward, False, False, {}
 
-    def _failed(self, error: Exception) -> dict[str, Any]:
+    def _failed(self, error: BaseException, when: str) -> dict[str, Any]:
         # Said in words: raised in a process of its own, the error would end that and reach nobody.
         self._over = True
-        return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        said = str(error) if isinstance(error, RecomindError) else in_words(error)
+        return {"failed": f"{said}, in the session of seed {self._seed} {when}"}
 
     def _play(self, item_id: int) -> float:
         """Show `item_id`, keep what is read of it, and return the reward."""
         played = self._actions.action(item_id, self._seed, self._step)
-        moment = Moment.of(*self._env.step(played))
+        moment = Moment.of(self._env.step(played))
         self._step += 1
         self._last = self._read(moment)
         self._over = bool(self._last["left"][0] or self._last["cut"][0])
@@ -112,6 +114,7 @@ class Seen:
     dwell_s: Tensor  # [B] float32
     left: Tensor  # [B] bool
     cut: Tensor  # [B] bool: the environment ended the session, the user did not
+    reward: Tensor  # [B] float32, the environment's own
 
 
 class SessionPool:
@@ -218,12 +221,13 @@ class SessionPool:
             dwell_s=rows["dwell_s"][:, 0],
             left=rows["left"][:, 0] > 0.5,
             cut=rows["cut"][:, 0] > 0.5,
+            reward=torch.from_numpy(rewards_B).float(),
         )
-        self._check_numbers(seen, torch.from_numpy(rewards_B), rows["feedback"])
+        self._check_numbers(seen, rows["feedback"])
         return seen
 
-    def _check_numbers(self, seen: Seen, reward: Tensor, feedback: Tensor) -> None:
-        read = {"the reward": reward, "a user feature (from the observation)": seen.features,
+    def _check_numbers(self, seen: Seen, feedback: Tensor) -> None:
+        read = {"the reward": seen.reward, "a user feature (from the observation)": seen.features,
                 "the dwell time": seen.dwell_s, "the feedback": feedback}  # fmt: skip
         for name, value in read.items():
             bad = (~torch.isfinite(value)).nonzero()
@@ -235,6 +239,10 @@ class SessionPool:
                     expected="finite numbers",
                     mend="mend the environment or its reading; nothing of this step was logged",
                 )
+        if not bool(((feedback == 0) | (feedback == 1)).all()):
+            raise SchemaError(f"the feedback of {self._env_id} is neither 0 nor 1",
+                              got=float(feedback.max()), expected="True or False a task",
+                              mend="say what the user did; amounts go to dwell_s()")  # fmt: skip
         if bool((seen.dwell_s < 0).any()):
             raise SchemaError(f"the dwell time of {self._env_id} is negative",
                               got=float(seen.dwell_s.min()), expected=">= 0")  # fmt: skip

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from recomind.data import TableCatalogue
 from recomind.errors import ConfigError, SchemaError
+from recomind.ranker.check import Finding, Level
+from recomind.ranker.check.findings import finding
 from recomind.types import Catalogue
 
 MAX_FEATURES = 512  # of a default reading; a wider observation is a picture, not a user
+_FIVE = "(observation, reward, terminated, truncated, info)"
 _LARGEST = 10.0  # standard deviations that a feature is clipped at
 
 
@@ -33,17 +36,49 @@ class Moment:
     info: dict[str, Any]
 
     @classmethod
-    def of(
-        cls, observation: Any, reward: Any, terminated: Any, truncated: Any, info: dict[str, Any]
-    ) -> Moment:
-        """From the values themselves, which environments give as numbers of many kinds."""
+    def of(cls, returned: Any) -> Moment:
+        """From the values themselves, which environments give as numbers of many kinds.
+
+        Raises:
+            SchemaError: there are not five of them, or the reward is no single number.
+        """
+        if not isinstance(returned, tuple) or len(returned) != 5:
+            raise _not_gymnasium("step()", returned, _FIVE, "(..., done, info) is the old Gym")
+        observation, reward, terminated, truncated, info = returned
+        number = np.asarray(reward)
+        if number.size != 1 or number.dtype.kind not in "biuf":
+            raise SchemaError(
+                "the reward is no single number", got=repr(reward), expected="a float a step",
+                mend="mend the environment, or wrap it (gymnasium.RewardWrapper)",
+            )  # fmt: skip
         return cls(
             observation=observation,
-            reward=float(reward),
+            reward=float(number.item()),
             terminated=bool(terminated),
             truncated=bool(truncated),
             info=info,
         )
+
+
+def begun(returned: Any) -> tuple[Any, dict[str, Any]]:
+    """Observation and info of what `env.reset` returned.
+
+    Raises:
+        SchemaError: it is something else.
+    """
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise _not_gymnasium(
+            "reset()", returned, "(observation, info)", "the old Gym had one value"
+        )
+    return returned
+
+
+def _not_gymnasium(method: str, returned: Any, expected: str, hint: str) -> SchemaError:
+    size = f" of {len(returned)}" if isinstance(returned, tuple) else ""
+    return SchemaError(
+        f"{method} does not return what Gymnasium's does", got=f"{type(returned).__name__}{size}",
+        expected=expected, mend=f"bring it to today's interface; {hint}",
+    )  # fmt: skip
 
 
 @dataclass(kw_only=True, slots=True)
@@ -122,6 +157,23 @@ class DefaultReading:
         rewards_S = np.array([moment.reward for moment in sample.moments])
         low, high = rewards_S.min(), rewards_S.max()
         self.threshold = 0.0 if low <= 0.0 < high or low == high else float(np.median(rewards_S))
+
+    def remarks(self, sample: RandomSample) -> list[Finding]:
+        """What the threshold is, and what it loses of a reward that is an amount."""
+        if type(self).feedback is not DefaultReading.feedback:
+            return []
+        seen = sorted({moment.reward for moment in sample.moments})
+        what = f"task {self.tasks[0]!r}: the reward is above {self.threshold:.6g}"
+        got = f"{len(seen)} values from {seen[0]:.6g} to {seen[-1]:.6g} in random sessions"
+        if len(seen) <= 2:
+            return [finding(Level.note, what, got)]
+        return [
+            finding(
+                Level.warning, f"{what}, and how much it is does not count", got,
+                mend="give amounts a task for each of some thresholds in a reading of your own; "
+                "env_reward_per_session of the report is their sum",
+            )
+        ]  # fmt: skip
 
     def numbers(self, observation: Any, info: dict[str, Any]) -> NDArray[np.float64]:
         """[U] numbers before they are standardised: the observation, flattened."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from recomind.errors import ConfigError, SchemaError
 from recomind.plugins import resolve
 from simulators.gym.actions import Env, ItemActions
-from simulators.gym.reading import Moment, RandomSample, Reading
+from simulators.gym.reading import Moment, RandomSample, Reading, begun
 
 _SAMPLE_SESSIONS, _SAMPLE_STEPS = 64, 2000  # of the random sample; whichever comes first
 
@@ -25,10 +26,13 @@ def take_sample(
     """
     draws, sample = np.random.default_rng(seed), RandomSample()
     for session in range(_SAMPLE_SESSIONS):
-        sample.first.append(env.reset(seed=seed + session))
+        observation, info = begun(env.reset(seed=seed + session))
+        # Copied: an environment may well write its next observation into the same array.
+        sample.first.append((deepcopy(observation), dict(info or {})))
         for step in range(horizon):
             item = int(draws.integers(num_items))
-            moment = Moment.of(*env.step(actions.action(item, seed + session, step)))
+            moment = Moment.of(env.step(actions.action(item, seed + session, step)))
+            moment.observation, moment.info = deepcopy(moment.observation), dict(moment.info or {})
             if not np.isfinite(moment.reward):
                 raise SchemaError(
                     f"the reward of {env.spec.id if env.spec else env} is not a number",

@@ -16,10 +16,13 @@ from torch import Tensor
 
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.plugins import resolve
+from recomind.ranker.check import Finding, Level
+from recomind.ranker.check.findings import finding
 from recomind.simulation.environment import Hidden, World, check_horizon
 from recomind.streams import SessionStreams, hash_int64
-from recomind.types import Policy, Response, SessionState
+from recomind.types import Catalogue, Policy, Response, SessionState
 from simulators.gym.actions import EnvMaker, ItemActions, guarded
+from simulators.gym.items import with_values
 from simulators.gym.policies import LOGGING
 from simulators.gym.pool import ReadSession, SessionPool
 from simulators.gym.reading import Reading
@@ -73,10 +76,14 @@ class GymWorld(World):
     ) -> None:
         if vectorization not in ("sync", "async"):
             raise ConfigError("world.vectorization", got=vectorization, expected="sync or async")
+        for name, value, least in (("num_items", num_items, 0), ("max_envs", max_envs, 1)):
+            if value < least:
+                raise ConfigError(f"world.{name}", got=value, expected=f">= {least}")
         self.env_id, self._logging = env_id, logging
         make = EnvMaker(env_id=env_id, arguments=dict(env_arguments or {}))
         env = make()
         actions = ItemActions.of(env.action_space, env_id)
+        self._num_actions = actions.num_items
         num_items = min(num_items or actions.num_items, actions.num_items)
         check_horizon(horizon)
         self.sample = guarded(
@@ -92,13 +99,24 @@ class GymWorld(World):
         )
         self.user_feature_names = list(self.reading.user_feature_names)
         super().__init__(
-            catalogue=self.reading.catalogue(num_items),
+            catalogue=self._catalogue(num_items),
             tasks=tuple(self.reading.tasks),
             reward_weights=reward_weights or self.reading.reward_weights,
             horizon=horizon,
             history_length=history_length,
         )
         self._features_PU = torch.zeros(0, len(self.user_feature_names))  # of each place
+
+    def _catalogue(self, num_items: int) -> Catalogue:
+        catalogue = guarded(self.env_id, self.reading.catalogue, num_items)
+        if catalogue.num_items != num_items:
+            raise ConfigError(
+                f"the catalogue of the reading does not hold the items of {self.env_id}",
+                got=f"{catalogue.num_items} items",
+                expected=f"{num_items}, one for each action",
+                mend="make catalogue(num_items) that long, or set world.num_items",
+            )
+        return guarded(self.env_id, with_values, catalogue)
 
     def logging_policy(self) -> Policy:
         """What `logging` names."""
@@ -146,6 +164,20 @@ class GymWorld(World):
             )
         return state
 
+    def remarks(self) -> list[Finding]:
+        """What a user should know of how the environment was read."""
+        num, offered = self.catalogue.num_items, self._num_actions
+        found = [finding(Level.note, f"{self.env_id}: {num} of its {offered} actions are items")]
+        if num < offered:
+            found = [
+                finding(
+                    Level.warning, "some actions of the environment are no items",
+                    f"{num} of {offered}", mend="set world.num_items=0 if all of them are",
+                )
+            ]  # fmt: skip
+        of_reading = getattr(self.reading, "remarks", None)
+        return found + (of_reading(self.sample) if of_reading else [])
+
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
         num, length = len(streams.seeds), self.history_length
         place = self._begin_at(streams)
@@ -192,6 +224,7 @@ class GymWorld(World):
             feedback=torch.zeros(num, len(self.tasks), dtype=torch.bool),
             dwell_s=torch.zeros(num),
             left=torch.zeros(num, dtype=torch.bool),
+            env_reward=torch.zeros(num),
             batch_size=[num],
         )
         if len(alive) == 0:
@@ -202,6 +235,8 @@ class GymWorld(World):
         self._note(place, seen.features)
         response.feedback[alive], response.dwell_s[alive] = seen.feedback, seen.dwell_s
         response.left[alive] = seen.left
+        assert response.env_reward is not None  # made above
+        response.env_reward[alive] = seen.reward
         shown_BT, cut = hidden["shown"].clone(), hidden["cut"].clone()
         shown_BT[alive, state.step[alive]], cut[alive] = item_id[alive], seen.cut
         return response, {"place": hidden["place"], "shown": shown_BT, "cut": cut}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from recomind.data import TableCatalogue
 from recomind.ranker.check import Level
 from recomind.simulation import check_world
 from simulators.video_feed.presets import PRESETS
@@ -58,6 +59,30 @@ def test_several_faults_are_all_named():
     assert len(errors) == 2
     assert "depends on the others of its batch: state.user_features differs" in errors[0]
     assert "set_state(get_state()) does not go on" in errors[1]
+
+
+class RawItems(VideoFeed):
+    def __init__(self, scale, **settings):
+        super().__init__(**settings)
+        items, table = torch.arange(self.catalogue.num_items), self.catalogue
+        content = table.features(items)
+        self.catalogue = TableCatalogue(
+            content.dense[None] * scale, content.categorical, dense_names=table.dense_names,
+            categorical_names=table.categorical_names, vocab_sizes=table.vocab_sizes,
+        )  # fmt: skip
+
+
+def test_item_features_are_looked_at():
+    assert any(
+        line.startswith("warning: item features are not standardised; got: '")
+        for line in said(RawItems(1e4, **SETTINGS))
+    )
+    assert any(
+        line.startswith("warning: the numbers of all items are the same")
+        for line in said(RawItems(0.0, **SETTINGS))
+    )
+    assert not any("of all items" in line or "item features" in line
+                   for line in said(RawItems(1.0, **SETTINGS)))  # fmt: skip
 
 
 class Immortal(VideoFeed):

@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from recomind.artifacts import Manifest
 from recomind.data import SessionDataset, TableCatalogue, write_sessions
+from recomind.data.dataset import _matrix
 from recomind.data.sessions import checked_events
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from tests.data.conftest import small_catalogue, small_events
 
 TASKS = ("click", "hide")
+
+
+def test_a_matrix_of_one_column_is_a_copy():
+    frame = pl.DataFrame({"a": [1.0, 2.0]}, schema={"a": pl.Float32})
+    matrix = _matrix(frame, ["a"], np.float32)
+    matrix[0] = 5.0
+    assert matrix.tolist() == [[5.0], [2.0]]
+    assert frame["a"].to_list() == [1.0, 2.0]
 
 
 def in_memory(events: pl.DataFrame, history_length: int) -> SessionDataset:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from recomind.errors import ArtifactError, SchemaError
 from recomind.evaluation.html import render_html, write_html
+from recomind.evaluation.presentation import interval
 from recomind.evaluation.report import write_report
 from recomind.evaluation.results import collect_results, print_results
 from recomind.evaluation.svg import Series, line_chart, ticks
@@ -169,6 +170,19 @@ def test_the_terminal_shows_everything_at_any_width(report, width):
         assert squeezed(word) in squeezed(text)
     for reason in report["gate"]["reasons"]:
         assert squeezed(reason) in squeezed(text)
+
+
+def test_a_pipe_gets_every_lift_in_one_line(report, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    for name in ("another", "ranker_ensemble"):
+        report["arms"] = [*report["arms"], name]
+        for environment in report["environments"]:
+            environment["arms"][name] = environment["arms"]["policy"]
+    print_report(report)
+    lines = capsys.readouterr().out.splitlines()
+    environment = report["environments"][0]
+    for metric, lift in environment["lift"].items():
+        assert any(metric in line and interval(lift) in line for line in lines), metric
 
 
 def test_markup_in_names_is_printed_as_it_is(report):

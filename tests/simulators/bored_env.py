@@ -78,6 +78,8 @@ class Broken(Bored):
         if int(action) == 7:
             if self.what == "crash":
                 raise ZeroDivisionError("by nothing")
+            if self.what == "exit":
+                raise SystemExit(3)
             observation = observation * np.nan if self.what == "observation" else observation
             reward = float("nan") if self.what == "reward" else reward
         return observation, reward, *rest
@@ -92,6 +94,47 @@ class Restless(Bored):
         return result[0] + np.float32(np.random.random()), *result[1:]
 
 
+class OldStep(Bored):
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated or truncated, info
+
+
+class OldReset(Bored):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class Wordy(Bored):
+    """Pays in words."""
+
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, "much", *rest
+
+
+class Exits(Bored):
+    def step(self, action):
+        raise SystemExit(0)
+
+
+class OneArray(Bored):
+    """Writes every observation into the same array."""
+
+    def _observation(self):
+        self.array = getattr(self, "array", np.zeros(3, np.float32))
+        self.array[:] = super()._observation()
+        return self.array
+
+
+class Seconds(Bored):
+    """Pays by the second."""
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, 60.0 * reward + self.np_random.uniform(1.0, 9.0), *rest
+
+
 class Picture(Bored):
     def __init__(self):
         super().__init__()
@@ -101,6 +144,9 @@ class Picture(Bored):
         return np.zeros((84, 84, 3), np.uint8)
 
 
-for name in ("Bored", "Slate", "Continuous", "Endless", "Broken", "Restless", "Picture"):
+for name in (
+    *("Bored", "Slate", "Continuous", "Endless", "Broken", "Restless", "Picture", "OldStep"),
+    *("OldReset", "Wordy", "Exits", "OneArray", "Seconds"),
+):
     if f"{name}-v0" not in gym.registry:
         gym.register(id=f"{name}-v0", entry_point=globals()[name])

@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from recomind.candidates import CandidatePool, CandidatesConfig
+from recomind.data import TableCatalogue
 from recomind.errors import ArtifactError, ConfigError, RecomindError, SchemaError
+from recomind.evaluation.metrics import summarise
+from recomind.evaluation.rollout import rollout
+from recomind.policy import RandomPolicy
 from recomind.ranker.check import Level
 from recomind.simulation import check_environment, check_world, collect_sessions
 from recomind.streams import make_generator
@@ -181,6 +185,58 @@ def sample_of(*rewards: float) -> RandomSample:
     return RandomSample(moments=moments, shown=[0] * len(rewards), first=[(np.zeros(3), {})])
 
 
+def test_observations_written_into_one_array_are_told_apart():
+    same, own = world("OneArray").reading, world().reading
+    assert isinstance(same, DefaultReading)
+    assert isinstance(own, DefaultReading)
+    assert np.array_equal(same._mean_U, own._mean_U)
+    assert np.array_equal(same._spread_U, own._spread_U)
+
+
+@pytest.mark.parametrize("reward", [True, np.float64(1), np.array([1]), torch.tensor(1.0), 1])
+def test_a_reward_is_any_number(reward):
+    moment = Moment.of((np.zeros(1), reward, np.bool_(False), False, {}))
+    assert moment.reward == 1.0
+    assert isinstance(moment.reward, float)
+
+
+def test_the_rewards_of_the_environment_itself_are_measured():
+    pool = CandidatePool(CandidatesConfig(num_candidates=8, num_nearest=0, num_fresh=0), NUM_ITEMS)
+    clicks, seconds = (
+        rollout(world(name), RandomPolicy(), pool, torch.arange(12), batch_size=5)
+        for name in ("Bored", "Seconds")
+    )
+    assert clicks.env_reward is not None
+    assert seconds.env_reward is not None
+    assert torch.equal(clicks.env_reward, clicks.reward)  # the default's task is reward > 0
+    assert bool((seconds.env_reward >= seconds.depth).all())
+    assert bool((seconds.env_reward > 9.0 * seconds.reward).all())
+    mean = summarise(seconds)["env_reward_per_session"]["mean"]
+    assert mean == pytest.approx(float(seconds.env_reward.mean()))
+
+
+def remarks(found: GymWorld) -> list[str]:
+    return [str(f) for f in check_world(found, seed=1)]
+
+
+def test_the_check_says_how_rewards_were_read():
+    assert any("note: task 'rewarded': the reward is above 0; got: 2 values" in r
+               for r in remarks(world()))  # fmt: skip
+    lines = [r for r in remarks(world("Seconds")) if "how much it is does not count" in r]
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: task 'rewarded': the reward is above ")
+    assert not [r for r in remarks(world(reading=f"{HERE}.Liked")) if "the reward is above" in r]
+
+
+def test_the_check_says_which_actions_are_items():
+    assert "note: tests.simulators.bored_env:Bored-v0: 50 of its 50 actions are items" in remarks(
+        world()
+    )
+    lines = remarks(world(num_items=8))
+    assert any(r.startswith("warning: some actions of the env") and "got: 8 of 50" in r
+               for r in lines)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("rewards", "threshold"),
     [((-1.0, 2.0), 0.0), ((0.0, 1.0), 0.0), ((1.0, 2.0, 6.0), 2.0), ((1.0, 1.0), 0.0),
@@ -210,6 +266,28 @@ class TwoNames(Liked):
 
     def feedback(self, moment):
         return [moment.reward > 0]
+
+
+class Degrees(DefaultReading):
+    """Says how much was liked, where it is asked whether."""
+
+    def feedback(self, moment):
+        return [7.0]
+
+
+class TooMany(DefaultReading):
+    """Knows items that the environment does not have."""
+
+    def catalogue(self, num_items):
+        return super().catalogue(num_items + 5)
+
+
+class Arrays(DefaultReading):
+    def catalogue(self, num_items):
+        return TableCatalogue(
+            np.zeros((1, num_items, 1)), np.zeros((num_items, 1)), dense_names=["x"],
+            categorical_names=["c"], vocab_sizes=[2],
+        )  # fmt: skip
 
 
 class NoReading:
@@ -270,6 +348,15 @@ def test_logging_policies():
         ("Bored", {"reading": f"{HERE}.TwoNames"}, ConfigError, r"feedback\(\) gives another num"),
         ("Bored", {"max_envs": 4}, ConfigError, "at once than world.max_envs; got: 5"),
         ("Bored", {"horizon": 0}, ConfigError, "at least one step; got: 0"),
+        ("Bored", {"num_items": -3}, ConfigError, "world.num_items; got: -3; expected: >= 0"),
+        ("Bored", {"max_envs": 0}, ConfigError, "world.max_envs; got: 0"),
+        ("OldStep", {}, SchemaError, r"step\(\) does not return .*got: tuple of 4"),
+        ("OldReset", {}, SchemaError, r"reset\(\) does not return .*got: ndarray"),
+        ("Wordy", {}, SchemaError, "the reward is no single number; got: 'much'"),
+        ("Exits", {}, RecomindError, r"reading failed; got: SystemExit: 0 \(.*bored_env.py:\d+\)"),
+        ("Bored", {"reading": f"{HERE}.TooMany"}, ConfigError, "got: 55 items; expected: 50, one"),
+        ("Bored", {"reading": f"{HERE}.Arrays"}, RecomindError, "failed; got: AttributeErr"),
+        ("Bored", {"reading": f"{HERE}.Degrees"}, SchemaError, "neither 0 nor 1; got: 7.0"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line(name, changes, kind, message):
@@ -287,7 +374,9 @@ DEFECTS = {
     "observation": (SchemaError, "observation.* not a number; got: nan"),
     "reward": (SchemaError, "the reward of .*Broken-v0 is not a number; got: nan"),
     "crash": (RecomindError, "Broken-v0 or its reading failed; got: ZeroDivisionError: by"),
+    "exit": (RecomindError, "Broken-v0 or its reading failed; got: SystemExit: 3"),
 }
+WHERE = r"bored_env.py:\d+\), in the session of seed \d+ at step \d with item 7"
 
 
 @pytest.mark.parametrize("what", list(DEFECTS))
@@ -305,6 +394,7 @@ def test_what_breaks_in_a_session_reaches_no_log(what, vectorization, monkeypatc
     monkeypatch.setattr(Broken, "what", what)
     pool = CandidatePool(CandidatesConfig(num_candidates=8, num_nearest=0, num_fresh=0), 8)
     kind, message = DEFECTS[what]
+    message += f".*{WHERE}" if what == "crash" else ""
     try:
         with pytest.raises(kind, match=message):
             collect_sessions(
@@ -328,6 +418,13 @@ def test_the_command_line_collects_from_it(command):
         "collect.num_sessions=20",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
+    described = command(
+        "check-world", "experiment=tiny", "world=gym", world_of, "allowed_targets=[tests]",
+        "world.env_arguments={start: 3}", "world.env_arguments.limit=2", "world.num_items=7",
+    )  # fmt: skip
+    assert described.status == 0, described.err
+    assert "13 sessions of random items: 2.0 steps on average" in described.out
+    assert "some actions of the environment are no items; got: 7 of 50" in described.out
     outcome = command("check-world", "experiment=tiny", "world=gym", "world.env_id=Bred-v0")
     assert outcome.status == 2
     assert "names no Gymnasium environment" in outcome.err
