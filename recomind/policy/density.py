@@ -1,12 +1,13 @@
 """How densely the logs cover an item in a state: one dot product a candidate.
 
-Symbols: `B` states, `K` candidates, `N` items, `M` width of a state, `D` of an item, `R` rank.
+Symbols: `B` states, `K` candidates, `N` items, `M` width of a state, `D` of an item, `Q` rank.
 
     log g(a | s) = query(s) . key(a) + bias(a) + constant(s)
 
-The state is what the frozen ranker made of it, the item its vector; both are frozen, so that the
-keys of all items are a table. `recomind.policy.density_fitting` says what g is a density of.
-Ours.
+The state is what the frozen ranker made of it, beside the user's features; the item is its content,
+since what loggers go by is not always in a ranker's vectors. Nothing of it learns with the policy,
+so that the keys of all items are a table, where the ranker has one of their vectors.
+`recomind.policy.density_fitting` says what g is a density of. Ours.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from torch import Tensor, nn
 
 from recomind.artifacts import Manifest, load_tensors, read_manifest, save_tensors, write_artifact
 from recomind.errors import ArtifactError
-from recomind.ranker import SessionRanker
+from recomind.policy.content import content, content_width
+from recomind.ranker import SessionRanker, StateEncoding
 from recomind.ranker.stamp import Stamp
 from recomind.simulation.response import Standardising
+from recomind.types import Catalogue, SessionState
 
 KIND, WEIGHTS = "density", "density.safetensors"
 _RANK, _HIDDEN = 16, 64
+_CHUNK = 65_536  # items whose keys are computed at once
 
 
 class LoggedDensity(Standardising):
@@ -46,8 +50,9 @@ class LoggedDensity(Standardising):
 
     @classmethod
     def of(cls, ranker: SessionRanker) -> LoggedDensity:
-        """A fresh one on the encodings of `ranker`."""
-        return cls(ranker.config.hidden, ranker.config.dim)
+        """A fresh one on the encodings and the catalogue of `ranker`."""
+        state_width = ranker.config.hidden + ranker.num_user_features
+        return cls(state_width, content_width(ranker.catalogue))
 
     def forward(self, inputs_RI: Tensor) -> Tensor:
         """Log g [R, 1] of states and items side by side [R, M + D], the state's constant in it."""
@@ -56,11 +61,12 @@ class LoggedDensity(Standardising):
         dot_R1 = (query_RQ[:, :_RANK] * key_RQ[:, :_RANK]).sum(1, keepdim=True)
         return dot_R1 + query_RQ[:, _RANK:] + key_RQ[:, _RANK:]
 
+    @torch.no_grad()
     def log_density(self, state_BM: Tensor, ranker: SessionRanker, item_id: Tensor) -> Tensor:
         """Log g [B, K] of `item_id` [B, K], without the state's constant.
 
         Args:
-            state_BM: `hidden_BM` of the ranker's encoding.
+            state_BM: from `seen_of`.
             ranker: that it was fitted on.
             item_id: the candidates.
         """
@@ -70,14 +76,23 @@ class LoggedDensity(Standardising):
         return torch.bmm(key_BKQ, query_BQ[:, :, None])[:, :, 0]
 
     def _keys(self, ranker: SessionRanker, item_id: Tensor) -> Tensor:
-        """Keys [B, K, R + 1]; of a table of all items where the ranker has one."""
-        # An exporter traces tensors of its own: a table kept of those would be none.
-        if ranker.table is None or torch.compiler.is_compiling():
-            return self._key(ranker.encode_items(item_id).vector)
-        sources = (self.key, self.mean, self.scale, ranker.table.vector)
-        if self._table is None or not self._stamp.is_of(sources):
-            self._stamp, self._table = Stamp(sources), self._key(ranker.table.vector).detach()
+        """Keys [B, K, Q + 1]; of a table of all items where the ranker has one."""
+        catalogue = ranker.catalogue
+        if ranker.table is None:
+            return self._key(content(catalogue, item_id))
+        # An exporter traces tensors of its own, which no stamp knows.
+        if self._table is None or not torch.compiler.is_compiling():
+            self._look(catalogue)
+        assert self._table is not None
         return nn.functional.embedding(item_id, self._table)
+
+    def _look(self, catalogue: Catalogue) -> None:
+        """Compute the table anew where weights or catalogue are others."""
+        sources = (self.key, self.mean, self.scale, catalogue)
+        if self._table is None or not self._stamp.is_of(sources):
+            chunks = torch.arange(catalogue.num_items).split(_CHUNK)
+            self._table = torch.cat([self._key(content(catalogue, ids)) for ids in chunks])
+            self._stamp = Stamp(sources)
 
     def _query(self, state_BM: Tensor) -> Tensor:
         width = self.state_width
@@ -93,6 +108,11 @@ class LoggedDensity(Standardising):
         manifest.extra = {"state_width": self.state_width, "item_width": self.item_width}
         with write_artifact(folder, manifest) as staging:
             save_tensors(staging / WEIGHTS, self.state_dict())
+
+
+def seen_of(state: SessionState, encoding: StateEncoding) -> Tensor:
+    """What the model sees of `state` [B], [B, M], given the ranker's encoding."""
+    return torch.cat([encoding.hidden_BM, state.user_features], dim=1)
 
 
 def _tower(width: int) -> nn.Sequential:

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from recomind.data import SessionDataset
 from recomind.errors import ConfigError
-from recomind.policy.density import LoggedDensity
+from recomind.policy.content import content
+from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker
 from recomind.simulation import SimulatorConfig
 from recomind.simulation.response import Fit, fit_network
 from recomind.streams import make_generator
 
-_MAX_ROWS = 60_000
+_MAX_ROWS = 40_000
 _DRAWS = 4  # J
 _MAX_WEIGHT = 20.0  # of a row as a draw from its pool; 1.0 on average
 _FEW = 200  # rows below which nothing is fitted
@@ -85,10 +86,11 @@ def fit_density(
     check_propensities(dataset)
     generator = make_generator(seed)
     rows = [_drawn(known_rows(dataset, s), generator) for s in ("train", "calibration")]
-    parts = [_samples(ranker, dataset, each, generator) for each in rows]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         density = LoggedDensity.of(ranker)
+    width = density.state_width + density.item_width
+    parts = [_samples(ranker, dataset, each, width, generator) for each in rows]
     fit_network(density, parts[0], parts[1], _loss, _settings(len(parts[0].inputs)), seed)
     density = density.eval().requires_grad_(False)
     later = parts[1] if len(rows[1]) else parts[0]
@@ -108,7 +110,11 @@ def _drawn(rows: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _samples(
-    ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, generator: torch.Generator
+    ranker: SessionRanker,
+    dataset: SessionDataset,
+    rows: Tensor,
+    width: int,
+    generator: torch.Generator,
 ) -> Fit:
     """Rows and then their draws: inputs [R (1 + J), M + D], weights of either label [.., 2]."""
     draws_RJ = torch.randint(dataset.catalogue.num_items, (len(rows), _DRAWS), generator=generator)
@@ -122,7 +128,6 @@ def _samples(
     weights_R1J2 = torch.zeros(len(rows), 1 + _DRAWS, 2)
     weights_R1J2[:, 0, 0], weights_R1J2[:, 0, 1] = 1.0, weight / 2
     weights_R1J2[:, 1:, 1] = 0.5 / _DRAWS
-    width = ranker.config.hidden + ranker.config.dim
     inputs = torch.cat(parts) if parts else torch.zeros(0, 1 + _DRAWS, width)
     return Fit(
         inputs.flatten(0, 1), weights_R1J2.flatten(0, 1), torch.zeros(inputs[..., 0].numel())
@@ -133,9 +138,9 @@ def _inputs(
     ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, item_RJ: Tensor
 ) -> Tensor:
     """States and items side by side [R, J, M + D], at the rows' own snapshots."""
-    snapshot_R = dataset.snapshot(rows)
-    state_RM = ranker.encode_state(dataset.state(rows), snapshot_R).hidden_BM
-    item_RJD = ranker.item_vectors(item_RJ, snapshot_R[:, None])
+    snapshot_R, state = dataset.snapshot(rows), dataset.state(rows)
+    state_RM = seen_of(state, ranker.encode_state(state, snapshot_R))
+    item_RJD = content(dataset.catalogue, item_RJ, snapshot_R[:, None].expand_as(item_RJ))
     return torch.cat([state_RM[:, None].expand(-1, item_RJ.shape[1], -1), item_RJD], dim=2)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from recomind.errors import ArtifactError, ConfigError
 from recomind.policy.config import PolicyConfig
-from recomind.policy.density import LoggedDensity
+from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker, StateEncoding, utility
 from recomind.ranker.external import CompletedRanker
 from recomind.simulation.environment import task_weights
@@ -126,9 +126,8 @@ class QNetwork(nn.Module):
         if self.density is None or own is None:
             return None
         encoding = frozen if isinstance(frozen, StateEncoding) else frozen.own
-        return (own.encode_state(state, snapshot) if encoding is None else encoding).hidden_BM
+        return seen_of(state, encoding or own.encode_state(state, snapshot))
 
-    @torch.no_grad()
     def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
         """Log-density of the logs [B, K], up to a number a state; None where none is asked for."""
         own = own_part(self.frozen)
