@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recomind.cli.context import Run, is_current
-from recomind.policy import check_propensities, fit_density
+from recomind.policy import check_propensities, fit_density, own_part
 from recomind.policy.density import KIND
 from recomind.ranker import load_rankers, trunk_of
 
@@ -28,7 +28,9 @@ def run_density(run: Run, round_index: int) -> list[Path]:
         return [folder]
     dataset, line = run.dataset(round_index), run.line("fit-density", round_index)
     check_propensities(dataset)
-    density, manifest.metrics = fit_density(trunk_of(load_rankers(ranker)), dataset, manifest.seed)
+    rankers = load_rankers(ranker)
+    own = own_part(rankers[0]) or trunk_of(rankers)
+    density, manifest.metrics = fit_density(own, dataset, manifest.seed)
     density.save(folder, manifest)
     share = manifest.metrics["shown_above_uniform"]
     line.done(f"({share:.1%} of shown items lie above a uniform draw on later days)")

@@ -21,6 +21,7 @@ from recomind.policy import (
     PolicyConfig,
     QNetwork,
     QPolicy,
+    RunningQ,
     SupportedValues,
     check_propensities,
     decide,
@@ -29,6 +30,9 @@ from recomind.policy import (
     support_mask,
 )
 from recomind.policy.density_fitting import known_rows
+from recomind.ranker.adapters import StateBatch
+from recomind.ranker.config import ExternalConfig
+from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.simulation import collect_sessions
 from recomind.streams import make_generator
 from recomind.types import Candidates, Decision, SessionState
@@ -43,7 +47,7 @@ from tests.simulation.tiny import (
     tiny_world,
 )
 
-NUM_SESSIONS, TEMPERATURE, NEVER = 2500, 0.3, 3
+NUM_SESSIONS, TEMPERATURE, NEVER = 1500, 0.3, 3
 WORLD = tiny_world()
 TOPIC_N = WORLD.items.items(torch.arange(NUM_ITEMS)).topic.flatten()
 
@@ -263,3 +267,34 @@ def test_the_table_of_keys_follows_the_weights_and_equals_no_table():
     without = made.log_density(encoding, item_id)
     own.table = table  # type: ignore[attr-defined]
     torch.testing.assert_close(with_table, without, atol=1e-5, rtol=1e-5)
+
+
+class Even:
+    """An external model to which all items are alike."""
+
+    cost = "none"
+
+    def __init__(self, num_tasks: int) -> None:
+        self._num_tasks = num_tasks
+
+    def encode(self, batch: StateBatch) -> Tensor:
+        return batch.state.step
+
+    def score(self, encoding: Tensor, item_id: Tensor, *_: object) -> Tensor:
+        return torch.zeros(*item_id.shape, self._num_tasks)
+
+
+@pytest.mark.parametrize("num_tasks", [1, len(TASKS)])
+def test_an_external_ranker_has_the_density_of_the_one_that_completes_it(num_tasks):
+    config = ExternalConfig(tasks=list(TASKS[:num_tasks]))
+    external = ExternalRanker(Even(num_tasks), config, tiny_catalogue())
+    settings = PolicyConfig(support_density=0.1)
+    completed = CompletedRanker(external, tiny_ranker(0))
+    made = QNetwork(completed, WEIGHTS, settings, density=fitted()[0])
+    state, item_id = held_out()
+    for acting in (made, RunningQ(made)):
+        with torch.no_grad():
+            found = acting.log_density(acting.encode_state(state), item_id)
+        torch.testing.assert_close(found, log_density(state, item_id), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ConfigError, match="on a ranker of ours; got: ExternalRanker"):
+        QNetwork(external, {"watch_10s": 1.0}, settings, tiny_ranker(0), fitted()[0])
