@@ -47,11 +47,14 @@ def test_the_whole_job_is_done_inside_the_density(command: Command, folder: Path
     assert scorer.network.config.support_density == 0.2
     assert scorer.network.density is not None
     assert "kept from before" in command("train-policy", *MICRO, at(folder), TAU).err
-    # Another threshold is another policy, of the same density.
+    # Another threshold is another policy: checkpoints of this one are none of its own.
+    outcome = command("train-policy", *MICRO, at(folder), "policy.support_density=0.4")
+    assert outcome.status == 2
+    assert "checkpoints here are of other inputs; got: {'policy.support_density'" in outcome.err
+    shutil.rmtree(first / "checkpoints")
     outcome = command("train-policy", *MICRO, at(folder), "policy.support_density=0.4")
     assert outcome.status == 0, outcome.err
-    assert "fit-density" not in outcome.err
-    assert manifest_of(first / "policy")["files"] != before["files"]
+    assert "fit-density" not in outcome.err  # the density is the same
 
 
 def test_a_log_without_propensities_is_refused_before_anything(
