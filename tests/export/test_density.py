@@ -40,7 +40,7 @@ def test_a_fresh_process_ranks_as_the_trained_network(tmp_path):
     order, _ = scorer.rank(state, item_id, mask)
     first = item_id.gather(1, order[:, :1])[:, 0]
     assert torch.equal(first, greedy(trained, state, item_id, mask))
-    without = network(PolicyConfig(**CONFIG | {"support_density": 0.0}))
+    without = network(PolicyConfig(support_ratio=0.5))
     assert not torch.equal(first, greedy(without, state, item_id, mask))  # it binds here
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -35,7 +35,7 @@ from recomind.ranker.config import ExternalConfig
 from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.simulation import collect_sessions
 from recomind.streams import make_generator
-from recomind.types import Candidates, Decision, SessionState
+from recomind.types import Candidates, Catalogue, Decision, SessionState
 from simulators.video_feed.world import TASKS
 from tests.simulation.tiny import (
     LENGTH,
@@ -280,7 +280,9 @@ class Even:
     def encode(self, batch: StateBatch) -> Tensor:
         return batch.state.step
 
-    def score(self, encoding: Tensor, item_id: Tensor, *_: object) -> Tensor:
+    def score(
+        self, encoding: Any, item_id: Tensor, catalogue: Catalogue, snapshot: Tensor | None
+    ) -> Tensor:
         return torch.zeros(*item_id.shape, self._num_tasks)
 
 
