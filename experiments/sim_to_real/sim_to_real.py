@@ -32,6 +32,7 @@ RECIPES: dict[str, dict[str, str]] = {
     "plain": _PLAIN,
     "gate": _PLAIN | {"simulation.gate": "true"},
     "support": _PLAIN | {"policy.support_ratio": "0.6"},
+    "density": _PLAIN | {"policy.support_density": "0.05"},
     "pessimism": _PLAIN | {"simulation.pessimism": "minimum"},
     "exploring": _PLAIN | {"simulation.calibrate_exploring": "true"},
     "rounds": _PLAIN | {"rounds": str(ROUNDS)},

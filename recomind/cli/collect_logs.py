@@ -58,11 +58,13 @@ def _logger(
 
 def network_factory(run: Run, round_index: int) -> NetworkFactory:
     """Builds the round's network at step 0."""
+    by_density = run.config.policy.support_density > 0.0
     return NetworkFactory(
         ranker_folder=run.path("ranker", round_index),
         reward_weights=run.weights,
         config=run.config.policy,
         seed=run.seed("network", round_index),
+        density_folder=run.path("density", round_index) if by_density else None,
     )
 
 

@@ -3,6 +3,7 @@
 runs/demo/
   run.json              the config that this folder belongs to
   round_0/sessions      ranker  index  simulator  holdout_simulator  policy  query_index  selection
+          density       of the logs, where policy.support_density asks for it
   round_1/...
   report/  export/  tensorboard/
 """

@@ -11,6 +11,7 @@ import torch
 from recomind.artifacts import save_tensors, write_artifact, write_json
 from recomind.cli.collect_logs import network_factory
 from recomind.cli.context import Run, is_current
+from recomind.cli.fit_density import run_density
 from recomind.cli.progress import StageLine
 from recomind.evaluation.rollout import rollout
 from recomind.policy import QNetwork, QPolicy
@@ -27,8 +28,9 @@ SECONDS = "seconds_round_{}.json"  # beside TensorBoard's folders: no part of a 
 
 def run(run: Run, round_index: int) -> None:
     """Train one round's policy; goes on from its newest checkpoint after a stop."""
-    folder = run.path("policy", round_index)
+    folder, tau = run.path("policy", round_index), run.config.policy.support_density
     inputs = [run.path(n, round_index) for n in ("ranker", "simulator", "index")]
+    inputs += run_density(run, round_index)
     groups = ["policy", "training", "candidates", "ranker"]
     manifest = run.manifest("policy", "train-policy", round_index, groups, inputs)
     line = run.line("train-policy", round_index)
@@ -51,7 +53,8 @@ def run(run: Run, round_index: int) -> None:
         checkpoint_dir=run.path("checkpoints", round_index),
         on_iteration=curve,
         tensorboard_dir=run.folder / "tensorboard" / f"round_{round_index}",
-        inputs=manifest.inputs,
+        # Of what a checkpoint was trained with, the training's own settings do not say this.
+        inputs=manifest.inputs | ({"policy.support_density": str(tau)} if tau else {}),
     )
     with write_artifact(folder, manifest) as staging:
         tensors = cast(QNetwork, trained).trainable_state()

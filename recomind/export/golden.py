@@ -34,16 +34,21 @@ class Golden:
     utility: Tensor  # [S, K] float32
     supported: Tensor  # [S, K] bool, inside the support constraint
     order: Tensor  # [S, K] int64, slots from best to worst
+    log_density: Tensor | None = None  # [S, K] float32, of the logs, where the support asks for it
 
     def head(self, num: int) -> Golden:
         """The first `num` requests."""
-        rest = {name: getattr(self, name)[:num] for name in _ANSWERS}
+        rest = {name: answer[:num] for name, answer in self._answers().items()}
         return Golden(state=self.state[:num], **rest)
 
     def save(self, path: Path) -> None:
         """Write safetensors."""
         tensors: dict[str, Any] = {f"{_STATE}{k}": v for k, v in self.state.to_tensordict().items()}
-        save_tensors(path, tensors | {name: getattr(self, name) for name in _ANSWERS})
+        save_tensors(path, tensors | self._answers())
+
+    def _answers(self) -> dict[str, Tensor]:
+        found = {name: getattr(self, name) for name in (*_ANSWERS, _DENSITY)}
+        return {name: answer for name, answer in found.items() if answer is not None}
 
     @classmethod
     def load(cls, path: Path) -> Golden:
@@ -58,12 +63,14 @@ class Golden:
         }
         try:
             rest = {name: tensors[name] for name in _ANSWERS}
-            return cls(state=SessionState(**fields, batch_size=[len(rest["q"])]), **rest)
+            state = SessionState(**fields, batch_size=[len(rest["q"])])
+            return cls(state=state, **rest, log_density=tensors.get(_DENSITY))
         except (KeyError, TypeError, RuntimeError) as error:
             raise ArtifactError("not golden requests", got=f"{path}: {error!r}") from error
 
 
 _ANSWERS = ("item_id", "mask", "q", "utility", "supported", "order")
+_DENSITY = "log_density"
 
 
 def random_states(
@@ -147,16 +154,29 @@ def make_golden(
 
 def answer(scorer: PolicyScorer, state: SessionState, item_id: Tensor, mask: Tensor) -> Golden:
     """What `scorer` says of the candidates [S, K]."""
-    rows = torch.arange(len(item_id)).split(_CHUNK)
-    values = [scorer.values(scorer.encode_state(state[r]), item_id[r]) for r in rows]
-    q, utility = (torch.cat(parts) for parts in zip(*values, strict=True))
-    supported = scorer.supported(utility, mask)
+    q, utility, density = _values(scorer, state, item_id)
+    supported = scorer.supported(utility, mask, density)
     return Golden(
         state=state,
         item_id=item_id,
         mask=mask,
         q=q,
         utility=utility,
-        supported=supported,
+        supported=supported.clone(),  # without a constraint it is the mask: no file holds one twice
         order=order_slots(q, supported, utility, item_id, mask),
+        log_density=density,
     )
+
+
+def _values(
+    scorer: PolicyScorer, state: SessionState, item_id: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Q, utility and, where the support asks for it, log-density of the logs, each [S, K]."""
+    values, densities = [], []
+    for rows in torch.arange(len(item_id)).split(_CHUNK):
+        encoding = scorer.encode_state(state[rows])
+        values.append(scorer.values(encoding, item_id[rows]))
+        densities.append(scorer.log_density(encoding, item_id[rows]))
+    q, utility = (torch.cat(parts) for parts in zip(*values, strict=True))
+    known = [density for density in densities if density is not None]
+    return q, utility, torch.cat(known) if known else None

@@ -3,11 +3,11 @@
     inputs   user_features [B, U], history_item_id [B, L], history_feedback [B, L, H],
              history_dwell_s [B, L], history_gap_s [B, L], history_mask [B, L], gap_s [B],
              step [B], item_id [B, K]
-    outputs  q [B, K], utility [B, K]
+    outputs  q [B, K], utility [B, K] and, where the support is by density too, log_density [B, K]
 
 `B` and `K` are free; types are those of `SessionState`. The file carries the table of item
-vectors. The support constraint is left to the caller: `recomind.export.scorer.order_slots` says
-what it is.
+vectors. The support constraint is left to the caller: `recomind.policy.support.support_mask` says
+who is allowed, `recomind.export.scorer.order_slots` in what order they are shown.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from recomind.errors import ConfigError, ParityError
 from recomind.export.golden import Golden, make_golden
 from recomind.export.scorer import PolicyScorer
+from recomind.policy import QNetwork
 from recomind.ranker import SessionRanker
 from recomind.streams import make_generator
 from recomind.types import SessionState
@@ -33,22 +34,25 @@ STATE_INPUTS = (
     "user_features", "history_item_id", "history_feedback", "history_dwell_s", "history_gap_s",
     "history_mask", "gap_s", "step",
 )  # fmt: skip
-INPUTS, OUTPUTS = (*STATE_INPUTS, "item_id"), ("q", "utility")
+INPUTS, OUTPUTS, DENSITY = (*STATE_INPUTS, "item_id"), ("q", "utility"), "log_density"
 _EXTERNAL_BYTES = 2**30  # protobuf holds no more than 2 GiB; larger weights lie beside the file
 
 
 class _Flat(nn.Module):
     """The network with tensors for arguments, which is all that ONNX knows."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: QNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         fields: dict[str, Any] = dict(zip(STATE_INPUTS, inputs[:-1], strict=True))
         # No output depends on the user's id, so it is no input.
         state = SessionState(user_id=fields["step"], **fields, batch_size=[])
-        return self.network.q_values(state, inputs[-1])  # type: ignore[operator]
+        encoding = self.network.encode_state(state)
+        values = self.network.score_encoded(encoding, inputs[-1])
+        log_density = self.network.log_density(encoding, inputs[-1])
+        return values if log_density is None else (*values, log_density)
 
 
 def export_onnx(scorer: PolicyScorer, path: Path, golden: Golden) -> dict[str, Any]:
@@ -78,7 +82,7 @@ def export_onnx(scorer: PolicyScorer, path: Path, golden: Golden) -> dict[str, A
             dynamo=True,
             dynamic_shapes=(shapes,),  # of `*inputs`, which is one tuple
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
+            output_names=[*OUTPUTS, DENSITY][: 2 if scorer.network.density is None else 3],
             verbose=False,
         )
     assert program is not None
@@ -86,24 +90,24 @@ def export_onnx(scorer: PolicyScorer, path: Path, golden: Golden) -> dict[str, A
     return _checked(path, golden)
 
 
-def run_onnx(path: Path, golden: Golden) -> tuple[np.ndarray, np.ndarray]:
-    """Q [S, K] and utility [S, K] of the golden requests by ONNX Runtime on one thread."""
+def run_onnx(path: Path, golden: Golden) -> tuple[np.ndarray, ...]:
+    """The outputs [S, K] each, of the golden requests by ONNX Runtime on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = {name: tensor.numpy() for name, tensor in _inputs(golden).items()}
-    q, utility = session.run(list(OUTPUTS), inputs)
-    return np.asarray(q), np.asarray(utility)
+    return tuple(np.asarray(output) for output in session.run(None, inputs))
 
 
 def _checked(path: Path, golden: Golden, tolerance: float = 1e-5) -> dict[str, Any]:
-    q, utility = run_onnx(path, golden)
-    mask = golden.mask.numpy()
+    answers = [golden.q, golden.utility, golden.log_density]
+    expected = [answer.numpy() for answer in answers if answer is not None]
+    found, mask = run_onnx(path, golden), golden.mask.numpy()
     difference = max(
-        float(np.abs(q - golden.q.numpy())[mask].max()),
-        float(np.abs(utility - golden.utility.numpy())[mask].max()),
+        float(np.abs(ours - theirs)[mask].max())
+        for ours, theirs in zip(found, expected, strict=True)
     )
     if not difference <= tolerance:
         path.unlink()

@@ -22,7 +22,7 @@ from torch import Tensor
 from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue, storable
 from recomind.errors import ArtifactError, SchemaError
-from recomind.policy import PolicyConfig, QNetwork, RunningQ, support_mask
+from recomind.policy import LoggedDensity, PolicyConfig, QNetwork, RunningQ, own_part, support_mask
 from recomind.policy.network import QEncoding
 from recomind.ranker import SessionRanker
 from recomind.ranker.recipe import (
@@ -103,6 +103,10 @@ class PolicyScorer:
         """Q [B, K] and utility [B, K] of `item_id` [B, K]."""
         return self.network.score_encoded(encoding, item_id, snapshot)
 
+    def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
+        """Log-density of the logs [B, K], up to a number a state; None where none is asked for."""
+        return self.network.log_density(encoding, item_id)
+
     def rank(self, state: SessionState, item_id: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Order the candidates as the policy acts.
 
@@ -119,14 +123,19 @@ class PolicyScorer:
         Raises:
             SchemaError: a candidate's score is not finite.
         """
-        q_BK, utility_BK = self._serving.score_encoded(self.encode_state(state), item_id)
-        return order_slots(q_BK, self.supported(utility_BK, mask), utility_BK, item_id, mask), (
-            q_BK.masked_fill(~mask, -torch.inf)
-        )
+        encoding = self.encode_state(state)
+        q_BK, utility_BK = self._serving.score_encoded(encoding, item_id)
+        allowed_BK = self.supported(utility_BK, mask, self.log_density(encoding, item_id))
+        order_BK = order_slots(q_BK, allowed_BK, utility_BK, item_id, mask)
+        return order_BK, q_BK.masked_fill(~mask, -torch.inf)
 
-    def supported(self, utility_BK: Tensor, mask_BK: Tensor) -> Tensor:
+    def supported(
+        self, utility_BK: Tensor, mask_BK: Tensor, log_density_BK: Tensor | None
+    ) -> Tensor:
         """Candidates [B, K] bool inside the policy's support constraint."""
-        return support_mask(utility_BK, mask_BK, self.network.config.support_ratio)
+        config = self.network.config
+        ratio, tau = config.support_ratio, config.support_density
+        return support_mask(utility_BK, mask_BK, ratio, log_density_BK, tau)
 
 
 def order_slots(
@@ -231,4 +240,7 @@ def _untrained_network(
     with torch.random.fork_rng(devices=[]):
         ranker = build_ranker(extra["ranker"], catalogue, folder)
         trunk = build_ranker(extra["trunk"], catalogue, folder)
-        return QNetwork(ranker, extra["reward_weights"], config, cast(SessionRanker, trunk))
+        own = own_part(ranker)
+        density = LoggedDensity.of(own) if config.support_density > 0 and own else None
+        trunk = cast(SessionRanker, trunk)
+        return QNetwork(ranker, extra["reward_weights"], config, trunk, density)

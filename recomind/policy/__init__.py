@@ -8,13 +8,17 @@ from recomind.policy.acting import (
     decide,
 )
 from recomind.policy.config import PolicyConfig, Precision
+from recomind.policy.density import LoggedDensity, load_density
+from recomind.policy.density_fitting import check_propensities, fit_density
 from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.item_values import SupportedValues
-from recomind.policy.network import QNetwork, support_mask
+from recomind.policy.network import QNetwork, own_part
 from recomind.policy.running import RunningQ
 from recomind.policy.score_parity import ScoreParity, score_parity
+from recomind.policy.support import support_mask, supported_values
 
 __all__ = [
+    "LoggedDensity",
     "MixedExploration",
     "PolicyConfig",
     "Precision",
@@ -25,9 +29,14 @@ __all__ = [
     "RunningQ",
     "ScoreParity",
     "SupportedValues",
+    "check_propensities",
     "decide",
+    "fit_density",
+    "load_density",
+    "own_part",
     "require_finite_logits",
     "require_finite_q",
     "score_parity",
     "support_mask",
+    "supported_values",
 ]

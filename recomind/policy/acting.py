@@ -10,8 +10,9 @@ from torch import Tensor
 
 from recomind.candidates import Exploration, SubsetExploration
 from recomind.policy.finite import require_finite_logits, require_finite_q
-from recomind.policy.network import QNetwork, support_mask
+from recomind.policy.network import QNetwork
 from recomind.policy.running import RunningQ
+from recomind.policy.support import supported_values
 from recomind.ranker import tasks_of, utility
 from recomind.ranker.advance import RunningEncodings
 from recomind.simulation.environment import task_weights
@@ -109,18 +110,18 @@ class RankerPolicy(ScoredPolicy):
 
 
 class QPolicy(ScoredPolicy):
-    """Maximises Q inside the support of the ranker."""
+    """Maximises Q inside the support: of the ranker and, where asked for, of the logs."""
 
     def __init__(self, network: QNetwork, exploration: Exploration = GREEDY) -> None:
         super().__init__(exploration)
         self.network, self._running = network, RunningQ(network)
 
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Q [B, K], and the candidates inside the support of the ranker."""
-        q_BK, utility_BK = self._running.q_values(state, candidates.item_id)
-        require_finite_q(q_BK, utility_BK, candidates.mask, state.step)
+        """Q [B, K], and the candidates inside the support."""
         ratio = self.network.config.support_ratio
-        return q_BK, support_mask(utility_BK, candidates.mask, ratio)
+        of_pool = supported_values(self._running, state, candidates.item_id, candidates.mask, ratio)
+        require_finite_q(of_pool.q_BK, of_pool.utility_BK, candidates.mask, state.step)
+        return of_pool.q_BK, of_pool.allowed_BK
 
 
 class RandomPolicy(ScoredPolicy):

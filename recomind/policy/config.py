@@ -20,6 +20,8 @@ class PolicyConfig:
     """Q = frozen ranker utility + residual, under a support constraint."""
 
     support_ratio: float = 0.6  # rho: only items of at least this share of the best utility
+    support_density: float = 0.0  # tau: only items of at least this share of the largest density
+    # with which the loggers showed items of the pool; 0 is off, above it logs need propensities
     bootstrap: bool = True  # False: no ranker in Q and fresh weights, for ablations only
     residual_scale: float = 1.0  # units of reward per unit of the residual head
     precision: Precision = Precision.float32  # of acting and serving; learning is in float32
@@ -33,6 +35,12 @@ class PolicyConfig:
             raise ConfigError(
                 "policy.support_ratio is a share of the best utility",
                 got=self.support_ratio,
+                expected="in [0, 1]; 0 switches the constraint off",
+            )
+        if not 0.0 <= self.support_density <= 1.0:
+            raise ConfigError(
+                "policy.support_density is a share of the largest density in the pool",
+                got=self.support_density,
                 expected="in [0, 1]; 0 switches the constraint off",
             )
         if self.residual_scale <= 0:

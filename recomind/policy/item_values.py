@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from recomind.policy.finite import require_finite_q
-from recomind.policy.network import QNetwork, support_mask
+from recomind.policy.network import QNetwork
+from recomind.policy.support import supported_values
 from recomind.types import SessionState
 
 
 class SupportedValues:
-    """Q of the items inside the support of the ranker, -inf of the others.
+    """Q of the items inside the support, -inf of the others.
 
     What is outside the support is never chosen, and Q was never trained on it. The support is
     that of the items asked for, as it is for a pool. Ours.
@@ -30,8 +31,10 @@ class SupportedValues:
         Raises:
             RecomindError: a value is not finite.
         """
-        q_BK, utility_BK = self.network.q_values(state, item_id)
-        mask_BK = torch.ones_like(item_id, dtype=torch.bool)
-        require_finite_q(q_BK, utility_BK, mask_BK, state.step)
-        allowed_BK = support_mask(utility_BK, mask_BK, self.network.config.support_ratio)
-        return q_BK.masked_fill(~allowed_BK, -torch.inf)
+        mask_BK, ratio = (
+            torch.ones_like(item_id, dtype=torch.bool),
+            self.network.config.support_ratio,
+        )
+        found = supported_values(self.network, state, item_id, mask_BK, ratio)
+        require_finite_q(found.q_BK, found.utility_BK, mask_BK, state.step)
+        return found.q_BK.masked_fill(~found.allowed_BK, -torch.inf)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from recomind.errors import ArtifactError, ConfigError
 from recomind.policy.config import PolicyConfig
+from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker, StateEncoding, utility
 from recomind.ranker.external import CompletedRanker
 from recomind.simulation.environment import task_weights
@@ -32,6 +33,7 @@ class QEncoding:
 
     frozen: Any  # of the ranker
     trunk: StateEncoding  # of the residual
+    logger_BM: Tensor | None = None  # what the density of the logs sees; None without one
 
 
 class QNetwork(nn.Module):
@@ -43,9 +45,12 @@ class QNetwork(nn.Module):
         reward_weights: task -> weight, the ones that define the reward.
         config: see `PolicyConfig`.
         trunk: what the residual's trunk is a copy of; `ranker`, or what completes it, where None.
+        density: of the logs on `ranker`, or on what completes it; used, and needed, where
+            `support_density` is above 0. It is frozen and part of the network's state.
 
     Raises:
-        ConfigError: neither `ranker` nor `trunk` is a ranker of ours.
+        ConfigError: neither `ranker` nor `trunk` is a ranker of ours; or a density is needed and
+            is absent, or has nothing of ours to stand on.
     """
 
     weights_H: Tensor
@@ -56,6 +61,7 @@ class QNetwork(nn.Module):
         reward_weights: Mapping[str, float],
         config: PolicyConfig,
         trunk: SessionRanker | None = None,
+        density: LoggedDensity | None = None,
     ) -> None:
         super().__init__()
         self.config, self.tasks = config, ranker.tasks
@@ -86,6 +92,7 @@ class QNetwork(nn.Module):
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)
         self.register_buffer("weights_H", task_weights(ranker.tasks, reward_weights))
+        self.density = _frozen_density(density, config, ranker)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -104,7 +111,29 @@ class QNetwork(nn.Module):
         """Everything of `state` [B] that scoring needs; computed once per state."""
         with torch.no_grad():
             frozen = self.frozen.encode_state(state, snapshot)
-        return QEncoding(frozen=frozen, trunk=self.trunk.encode_state(state, snapshot))
+            logger_BM = self.logger_state(state, frozen, snapshot)
+        trunk = self.trunk.encode_state(state, snapshot)
+        return QEncoding(frozen=frozen, trunk=trunk, logger_BM=logger_BM)
+
+    def logger_state(
+        self, state: SessionState, frozen: Any, snapshot: Tensor | None = None
+    ) -> Tensor | None:
+        """What the density of the logs sees of `state` [B], encoded by the frozen ranker already.
+
+        Where that has nothing of ours in it, our own ranker encodes the state for this alone.
+        """
+        own = own_part(self.frozen)
+        if self.density is None or own is None:
+            return None
+        encoding = frozen if isinstance(frozen, StateEncoding) else frozen.own
+        return seen_of(state, encoding or own.encode_state(state, snapshot))
+
+    def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
+        """Log-density of the logs [B, K], up to a number a state; None where none is asked for."""
+        own = own_part(self.frozen)
+        if self.density is None or own is None or encoding.logger_BM is None:
+            return None
+        return self.density.log_density(encoding.logger_BM, own, item_id)
 
     def score_encoded(
         self, encoding: QEncoding, item_id: Tensor, snapshot: Tensor | None = None
@@ -170,6 +199,21 @@ def own_part(ranker: Ranker) -> SessionRanker | None:
     return own if isinstance(own, SessionRanker) else None
 
 
+def _frozen_density(
+    density: LoggedDensity | None, config: PolicyConfig, ranker: Ranker
+) -> LoggedDensity | None:
+    if config.support_density == 0.0:
+        return None
+    if density is None or own_part(ranker) is None:
+        raise ConfigError(
+            "policy.support_density needs the density of the logs on a ranker of ours",
+            got="no density" if density is None else type(ranker).__name__,
+            expected="density=... of recomind.policy.fit_density",
+            mend="fit one, or set policy.support_density=0",
+        )
+    return density.eval().requires_grad_(False)
+
+
 def _frozen(ranker: Ranker) -> Ranker:
     """A copy of what is ours, and the rest as it is; nothing in it learns."""
     match ranker:
@@ -204,18 +248,3 @@ def _reset_parameters(trunk: SessionRanker) -> None:
             reset = getattr(part, "reset_parameters", None)
             if callable(reset):
                 reset()
-
-
-def support_mask(utility_BK: Tensor, mask_BK: Tensor, support_ratio: float) -> Tensor:
-    """Candidates [B, K] whose utility is at least `support_ratio` times the best one's.
-
-    The best candidate is always in; with a best utility below 0 the bound is best / ratio, so
-    that the constraint loosens as the ratio falls on either side of 0. Ours (design: support
-    constraint).
-    """
-    if support_ratio <= 0.0:
-        return mask_BK
-    masked = utility_BK.masked_fill(~mask_BK, -torch.inf)
-    best = masked.max(dim=1, keepdim=True).values
-    bound = torch.where(best >= 0, best * support_ratio, best / support_ratio)
-    return mask_BK & ((masked >= bound) | (masked == best))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from recomind.policy.config import Precision
+from recomind.policy.density import LoggedDensity
 from recomind.policy.item_halves import TrunkItems
 from recomind.policy.lowered import FastJoint
 from recomind.policy.network import QEncoding, QNetwork
@@ -60,8 +61,23 @@ class RunningQ:
     @torch.no_grad()
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""
+        return self.score_encoded(self.encode_state(state), item_id)
+
+    @torch.no_grad()
+    def encode_state(self, state: SessionState) -> QEncoding:
+        """Everything of `state` [B] that scoring needs; good until the next."""
         frozen, trunk = (one.encode_state(state)[0] for one in self._encodings)
-        return self.score_encoded(QEncoding(frozen=frozen, trunk=trunk), item_id)
+        logger_BM = self.network.logger_state(state, frozen)
+        return QEncoding(frozen=frozen, trunk=trunk, logger_BM=logger_BM)
+
+    @property
+    def density(self) -> LoggedDensity | None:
+        """The network's."""
+        return self.network.density
+
+    def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
+        """The network's."""
+        return self.network.log_density(encoding, item_id)
 
     @torch.no_grad()
     def score_encoded(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,16 +37,28 @@ _OPEN_GATE = 4.0  # logit at which a gate starts: .98
 _FEW_OUTCOMES = 50  # later events of either outcome below which a hazard is not calibrated
 
 
-class SummaryNet(nn.Module):
-    """A small network on the standardised summary of a state."""
+class Standardising(nn.Module):
+    """A small network that knows mean and scale of its inputs, for `fit_network`."""
 
     mean: Tensor  # [inputs]
     scale: Tensor  # [inputs]
 
-    def __init__(self, num_inputs: int, num_outputs: int, hidden: int, bias: float = 0.0) -> None:
+    def __init__(self, num_inputs: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_inputs))
         self.register_buffer("scale", torch.ones(num_inputs))
+
+    def standardise(self, inputs_RM: Tensor) -> None:
+        """Take mean and scale from rows."""
+        self.mean.copy_(inputs_RM.mean(0))
+        self.scale.copy_(inputs_RM.std(0).clamp(min=1e-3))
+
+
+class SummaryNet(Standardising):
+    """A small network on the standardised summary of a state."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, hidden: int, bias: float = 0.0) -> None:
+        super().__init__(num_inputs)
         last = nn.Linear(hidden, num_outputs)
         self.net = nn.Sequential(
             nn.Linear(num_inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), last
@@ -57,11 +69,6 @@ class SummaryNet(nn.Module):
     def forward(self, summary_BM: Tensor) -> Tensor:
         """Logits [B, outputs]."""
         return self.net((summary_BM - self.mean) / self.scale)
-
-    def standardise(self, summary_RM: Tensor) -> None:
-        """Take mean and scale from rows."""
-        self.mean.copy_(summary_RM.mean(0))
-        self.scale.copy_(summary_RM.std(0).clamp(min=1e-3))
 
 
 @dataclass(slots=True)
@@ -74,7 +81,7 @@ class Fit:
 
 
 def fit_network(
-    net: SummaryNet, train: Fit, held_out: Fit, loss: Loss, config: SimulatorConfig, seed: int
+    net: Standardising, train: Fit, held_out: Fit, loss: Loss, config: SimulatorConfig, seed: int
 ) -> int:
     """Minimise `loss(outputs, context, labels)`; keep the best epoch on the held-out rows.
 

@@ -9,7 +9,7 @@ import torch
 
 from recomind.candidates import CandidatePool, CandidatesConfig, make_pool
 from recomind.data import StoredCatalogue, load_catalogue
-from recomind.policy import PolicyConfig, QNetwork, RankerPolicy
+from recomind.policy import PolicyConfig, QNetwork, RankerPolicy, load_density
 from recomind.ranker import load_rankers, trunk_of
 from recomind.retrieval import load_retrieval
 from recomind.simulation import LearnedSimulator, load_simulator
@@ -68,13 +68,16 @@ class NetworkFactory:
     reward_weights: dict[str, float]
     config: PolicyConfig
     seed: int
+    density_folder: Path | None = None  # of the logs; where `config.support_density` is above 0
 
     def __call__(self) -> QNetwork:
         """The network, the same one each time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            rankers = load_rankers(self.ranker_folder)
-            return QNetwork(rankers[0], self.reward_weights, self.config, trunk_of(rankers))
+            rankers, folder = load_rankers(self.ranker_folder), self.density_folder
+            density = None if folder is None else load_density(folder)
+            trunk = trunk_of(rankers)
+            return QNetwork(rankers[0], self.reward_weights, self.config, trunk, density)
 
 
 @dataclass(kw_only=True, slots=True)

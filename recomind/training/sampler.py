@@ -18,7 +18,7 @@ from recomind.policy import (
     RunningQ,
     decide,
     require_finite_q,
-    support_mask,
+    supported_values,
 )
 from recomind.simulation.environment import LANE_ACT
 from recomind.training.config import TrainingConfig
@@ -109,9 +109,10 @@ class SessionSampler:
         state, streams = self._state, self.environment.streams
         assert state is not None
         pool = self._source.candidates(state, streams)
-        q_BK, utility_BK = self._q_values(state, pool.item_id)
+        q_BK, utility_BK, allowed_BK = supported_values(
+            self._acting(), state, pool.item_id, pool.mask, self._settings.support_ratio
+        )
         require_finite_q(q_BK, utility_BK, pool.mask, state.step)
-        allowed_BK = support_mask(utility_BK, pool.mask, self._settings.support_ratio)
         uniforms_BU = streams.uniform(state.step, 4 + pool.item_id.shape[1], LANE_ACT)
         scores = q_BK
         if self._members is not None:
@@ -124,14 +125,14 @@ class SessionSampler:
         kept = self._kept(pool, allowed_BK, uniforms_BU[:, 4:])
         return pack_step(state, kept, decision, step)
 
-    def _q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        """Q [B, K] and utility [B, K], with what is kept of the sessions where that is known."""
+    def _acting(self) -> nn.Module | RunningQ:
+        """The network, with what is kept of the sessions where that is known."""
         network = self.network
         if type(network) is not QNetwork:
-            return network.q_values(state, item_id)  # type: ignore[operator]
+            return network
         if self._running is None or self._running.network is not network:
             self._running = RunningQ(network)
-        return self._running.q_values(state, item_id)
+        return self._running
 
     def forget(self) -> None:
         """Keep nothing of the sessions but their states: a resumed run has nothing else either."""
@@ -146,13 +147,17 @@ class SessionSampler:
         """Items and mask [B, S] for the maximum at this state: the allowed first, then others.
 
         As long as no more than S are allowed, the maximum over them is the one over the pool.
+        Where the logs' density says who is allowed, the others are masked: utility and density are
+        frozen, so that the learner need not ask for them again.
         """
-        num = self._settings.target_subset_size
+        num, mask_BK = self._settings.target_subset_size, pool.mask
+        if getattr(self.network, "density", None) is not None:
+            mask_BK = allowed_BK
         if num == 0 or num >= pool.item_id.shape[1]:
-            return pool.item_id, pool.mask
+            return pool.item_id, mask_BK
         order_BK = uniforms_BK + pool.mask.float() + 2.0 * allowed_BK.float()
         slots_BS = order_BK.topk(num, dim=1).indices
-        return pool.item_id.gather(1, slots_BS), pool.mask.gather(1, slots_BS)
+        return pool.item_id.gather(1, slots_BS), mask_BK.gather(1, slots_BS)
 
     def _count_returns(self, reward_B: Tensor, ended_B: Tensor, returns: list[float]) -> None:
         self._returns_B = self._returns_B + reward_B

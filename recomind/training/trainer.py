@@ -223,13 +223,14 @@ class _Run:
 
 
 def _check_inputs(manifest: Manifest, inputs: Mapping[str, str]) -> None:
-    differ = sorted(name for name in inputs if inputs[name] != manifest.inputs.get(name))
+    names = inputs.keys() | manifest.inputs.keys()
+    differ = sorted(name for name in names if inputs.get(name) != manifest.inputs.get(name))
     if differ:
         what = "another catalogue" if "catalogue" in differ else "other inputs"
         raise ArtifactError(
             f"the checkpoints here are of {what}",
             got={name: manifest.inputs.get(name, "not recorded")[:12] for name in differ},
-            expected={name: inputs[name][:12] for name in differ},
+            expected={name: inputs.get(name, "none")[:12] for name in differ},
             mend="go on with what they were trained on, or remove them and start anew",
         )
 

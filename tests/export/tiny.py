@@ -8,7 +8,7 @@ import torch
 
 from recomind.data import TableCatalogue
 from recomind.export import ExportRecord
-from recomind.policy import PolicyConfig, QNetwork
+from recomind.policy import LoggedDensity, PolicyConfig, QNetwork
 from recomind.ranker import RankerConfig, SessionRanker
 
 NUM_ITEMS, NUM_USER, LENGTH = 40, 3, 6
@@ -36,13 +36,29 @@ def network(policy: PolicyConfig | None = None, **changes) -> QNetwork:
             ranker.item_part.weight *= 20.0
             ranker.head.bias.fill_(-0.35)
             ranker.calibration.slope.fill_(10.0)
-        network = QNetwork(ranker, {"watch_10s": 1.0, "like": 0.5}, policy or PolicyConfig())
+        policy = policy or PolicyConfig()
+        network = QNetwork(
+            ranker, {"watch_10s": 1.0, "like": 0.5}, policy, density=_density(ranker, policy)
+        )
         with torch.no_grad():
             for parameter in network.trunk.parameters():
                 if parameter.requires_grad:
                     parameter += 0.1 * torch.randn_like(parameter)
             network.residual.weight += torch.randn_like(network.residual.weight)
     return network
+
+
+def _density(ranker: SessionRanker, policy: PolicyConfig) -> LoggedDensity | None:
+    """One that nothing was fitted to, but which differs from item to item."""
+    if policy.support_density == 0.0:
+        return None
+    density = LoggedDensity.of(ranker)
+    density.standardise(torch.randn(64, density.state_width + density.item_width))
+    with torch.no_grad():
+        for tower in (density.query, density.key):
+            for parameter in tower.parameters():
+                parameter *= 3.0
+    return density
 
 
 def settings(**changes: Any) -> ExportRecord:

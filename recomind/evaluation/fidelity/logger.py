@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
+from recomind.policy.content import one_hots
 from recomind.simulation import SimulatorConfig
 from recomind.simulation.response import Fit, SummaryNet, fit_network
 from recomind.simulation.trees import tree_features
 from recomind.streams import make_generator
 
 _MAX_ROWS = 60_000
-_BUCKETS = 64  # of a categorical feature; a larger vocabulary is folded
 _HELD_OUT = 10  # every so many-th row stops the training
 _NETWORK = SimulatorConfig(hidden=64, num_epochs=6, batch_size=512, learning_rate=5e-3)
 
@@ -60,9 +60,6 @@ def _inputs(dataset: SessionDataset, rows: Tensor) -> Tensor:
 def _batch(dataset: SessionDataset, rows: Tensor) -> Tensor:
     """[R, F]: the counted features, and each categorical one as a one-hot of at most 64."""
     catalogue, item_id, snapshot = dataset.catalogue, dataset.item_id(rows), dataset.snapshot(rows)
-    parts = [torch.from_numpy(tree_features(dataset.state(rows), item_id, catalogue, snapshot))]
+    features = torch.from_numpy(tree_features(dataset.state(rows), item_id, catalogue, snapshot))
     categorical = catalogue.features(item_id, snapshot).categorical
-    for column, size in enumerate(catalogue.vocab_sizes):
-        width = min(size, _BUCKETS)
-        parts.append(nn.functional.one_hot(categorical[:, column] % width, width).float())
-    return torch.cat(parts, dim=1)
+    return torch.cat([features, one_hots(categorical, catalogue.vocab_sizes)], dim=1)

@@ -1,0 +1,99 @@
+"""A policy inside the density of its logs is exported with it, and ranks as it was trained."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+
+from recomind.errors import ArtifactError, ParityError
+from recomind.export import (
+    PolicyScorer,
+    compare,
+    export_and_verify,
+    export_policy,
+    load_scorer,
+)
+from recomind.export import onnx as room
+from recomind.export.golden import GOLDEN, Golden, make_golden
+from recomind.policy import PolicyConfig
+from recomind.streams import make_generator
+from tests.export.test_scorer import greedy, pool, states
+from tests.export.tiny import NAMES, network, settings
+
+CONFIG: dict[str, Any] = {"support_ratio": 0.5, "support_density": 0.3}
+
+
+def test_a_fresh_process_ranks_as_the_trained_network(tmp_path):
+    trained = network(PolicyConfig(**CONFIG))
+    report = export_and_verify(
+        tmp_path / "scorer", trained, settings(), num_states=60, num_candidates=8
+    )
+    assert report["passed"]
+    assert report["num_support_differences"] == 0
+    golden, scorer = Golden.load(tmp_path / "scorer" / GOLDEN), load_scorer(tmp_path / "scorer")
+    assert golden.log_density is not None
+    assert scorer.network.config.support_density == 0.3
+    state, (item_id, mask) = states(), pool()
+    order, _ = scorer.rank(state, item_id, mask)
+    first = item_id.gather(1, order[:, :1])[:, 0]
+    assert torch.equal(first, greedy(trained, state, item_id, mask))
+    without = network(PolicyConfig(support_ratio=0.5))
+    assert not torch.equal(first, greedy(without, state, item_id, mask))  # it binds here
+
+
+def test_another_density_is_found_by_the_golden_requests(tmp_path):
+    trained = network(PolicyConfig(**CONFIG))
+    export_policy(tmp_path / "scorer", trained, settings())
+    scorer = load_scorer(tmp_path / "scorer")
+    golden = make_golden(
+        PolicyScorer(trained, NAMES), make_generator(2), num_states=60, num_candidates=8
+    )
+    assert compare(scorer, golden)["passed"]
+    with torch.no_grad():
+        density = scorer.network.density
+        assert density is not None
+        density.key[-1].weight.neg_()  # type: ignore[operator]
+    assert compare(scorer, golden)["num_support_differences"] > 0
+
+
+def test_a_scorer_without_its_density_is_refused(tmp_path):
+    folder = tmp_path / "scorer"
+    export_policy(folder, network(PolicyConfig(support_ratio=0.5)), settings())
+    manifest = (folder / "manifest.json").read_text()
+    changed = manifest.replace('"support_density": 0.0', '"support_density": 0.3')
+    assert changed != manifest
+    (folder / "manifest.json").write_text(changed)
+    with pytest.raises(ArtifactError, match="weights do not fit the model"):
+        load_scorer(folder)
+
+
+def test_without_any_constraint_the_golden_requests_can_be_kept(tmp_path):
+    trained = network(PolicyConfig(support_ratio=0.0))
+    golden = make_golden(PolicyScorer(trained, NAMES), make_generator(2), num_states=4)
+    golden.save(tmp_path / GOLDEN)
+    again = Golden.load(tmp_path / GOLDEN)
+    assert torch.equal(again.supported, again.mask)
+    assert again.log_density is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="pip install onnxscript")
+@pytest.mark.slow
+def test_the_onnx_file_says_the_density_too(tmp_path):
+    trained = network(PolicyConfig(**CONFIG))
+    report = export_and_verify(
+        tmp_path / "scorer", trained, settings(), num_states=20, num_candidates=6, with_onnx=True
+    )
+    assert report["onnx"]["max_abs_difference"] <= 1e-5
+    path, scorer = tmp_path / "scorer" / "model.onnx", PolicyScorer(trained, NAMES)
+    asked = make_golden(scorer, make_generator(9), num_states=7, num_candidates=3)
+    *_, log_density = room.run_onnx(path, asked)
+    assert asked.log_density is not None
+    torch.testing.assert_close(
+        torch.from_numpy(log_density), asked.log_density, atol=1e-5, rtol=1e-5
+    )
+    asked.log_density = asked.log_density + 1e-3
+    with pytest.raises(ParityError, match="the ONNX file does not answer"):
+        room._checked(path, asked)
