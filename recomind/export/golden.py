@@ -162,7 +162,7 @@ def answer(scorer: PolicyScorer, state: SessionState, item_id: Tensor, mask: Ten
         mask=mask,
         q=q,
         utility=utility,
-        supported=supported.clone(),  # without a constraint it is the mask: no file holds one twice
+        supported=supported,
         order=order_slots(q, supported, utility, item_id, mask),
         log_density=density,
     )
