@@ -40,7 +40,7 @@ class RunningQ:
 
     def __init__(self, network: QNetwork) -> None:
         self.network, self.config = network, network.config
-        self._encodings = [RunningEncodings([r]) for r in (network.frozen, network.trunk)]
+        self._encodings = RunningEncodings([network.frozen, network.trunk])
         self._items = TrunkItems(network.trunk)
         self.parity: ScoreParity | None = None
         self.is_fast = self.config.compile or self.config.precision is not Precision.float32
@@ -53,14 +53,13 @@ class RunningQ:
 
     def forget(self) -> None:
         """Encode the next states anew, so that what follows depends on them alone."""
-        for encodings in self._encodings:
-            encodings.forget()
+        self._encodings.forget()
         self._items.forget()
 
     @torch.no_grad()
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""
-        frozen, trunk = (one.encode_state(state)[0] for one in self._encodings)
+        frozen, trunk = self._encodings.encode_state(state)
         return self.score_encoded(QEncoding(frozen=frozen, trunk=trunk), item_id)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recomind.ranker.history import num_tallies, progress_features, tallies, yes_no_tallies
+from recomind.ranker.history import StateParts, num_tallies, yes_no_tallies
 from recomind.ranker.model import SessionRanker
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.ranker.stamp import Stamp
@@ -38,7 +38,7 @@ class RunningUsers:
     """A ranker's layers over pool, user and progress; see `SessionRanker.encoding_of`."""
 
     def __init__(self, ranker: SessionRanker) -> None:
-        self.ranker = ranker
+        self.ranker, self._layers = ranker, list(ranker.state)[1:]
         self.forget()
 
     def forget(self) -> None:
@@ -47,26 +47,24 @@ class RunningUsers:
         self._features_BU: Tensor | None = None
         self._kept_version = 0
 
-    def __call__(self, state: SessionState, pooled_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """The state part of the first layer [B, M], and of the logits [B, H]."""
-        return self.of_tallies(state, pooled_BS, tallies(state))
-
-    def of_tallies(
-        self, state: SessionState, pooled_BS: Tensor, tallies_BT: Tensor
+    def __call__(
+        self, state: SessionState, pooled_BS: Tensor, parts: StateParts
     ) -> tuple[Tensor, Tensor]:
-        """The same, where `tallies` are known."""
+        """The state part of the first layer [B, M], and of the logits [B, H]."""
         self._fold()
         folded, ranker = self._folded, self.ranker
         inputs = [
             pooled_BS,
-            folded.numbers(tallies_BT[:, self._others]),
-            tallies_BT[:, self._yes_no],
-            progress_features(state),
+            folded.numbers(parts.tallies_BT[:, self._others]),
+            parts.tallies_BT[:, self._yes_no],
+            parts.progress_B5,
         ]
         rest = torch.cat(inputs, dim=1)
         both = torch.addmm(self._static(state.user_features), rest, folded.of_rest)
         first_BM, wide_BH = both.split([both.shape[1] - len(ranker.tasks), len(ranker.tasks)], 1)
-        return ranker.state[1:](first_BM), wide_BH
+        for layer in self._layers:
+            first_BM = layer(first_BM)
+        return first_BM, wide_BH
 
     def _static(self, features_BU: Tensor) -> Tensor:
         """[B, 2M + H] of the user features and constants, computed where a user is another one."""
