@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,19 +86,25 @@ class RunningQ:
         return q_BK, utility_BK
 
     def _scored(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.network
-        utility_BK = utility(self._logits(encoding.frozen, item_id), network.weights_H)
-        items = self._items.take(item_id)
-        joint = network.trunk.joint if self._joints is None else self._joints[1]
-        return network.q_of(joint(encoding.trunk, items), utility_BK), utility_BK
+        network, of_frozen, of_trunk = self.network, None, None
+        if self._joints is not None:
+            of_frozen, of_trunk = self._joints
+        known = None
+        if type(network.frozen) is SessionRanker:
+            known = network.frozen.encode_items(item_id)
+            joint = (of_frozen or network.frozen.joint)(encoding.frozen, known)
+            logits_BKH = network.frozen.logits(joint, encoding.frozen, known)
+        else:
+            logits_BKH = network.frozen.score(encoding.frozen, item_id)
+        utility_BK = utility(logits_BKH, network.weights_H)
+        items = self._items.take(item_id, known if self._same_vectors() else None)
+        joint = (of_trunk or network.trunk.joint)(encoding.trunk, items)
+        return network.q_of(joint, utility_BK), utility_BK
 
-    def _logits(self, encoding: Any, item_id: Tensor) -> Tensor:
-        frozen = self.network.frozen
-        joint = None if self._joints is None else self._joints[0]
-        if joint is None or not isinstance(frozen, SessionRanker):
-            return frozen.score(encoding, item_id)
-        items = frozen.encode_items(item_id)
-        return frozen.logits(joint(encoding, items), encoding, items)
+    def _same_vectors(self) -> bool:
+        """Whether frozen ranker and trunk take item vectors from one table."""
+        frozen, table = self.network.frozen, self.network.trunk.table
+        return type(frozen) is SessionRanker and table is not None and frozen.table is table
 
     def _compare(self, encoding: QEncoding, item_id: Tensor) -> None:
         """Hold the fast way against the network on some states; go back to it where it fails."""

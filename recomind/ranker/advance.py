@@ -101,9 +101,7 @@ class RunningEncodings:
 
     def _kept(self) -> list[SessionRanker | None]:
         """The rankers whose events can be kept, None in the place of each other one."""
-        if torch.is_grad_enabled():
-            return [None] * len(self.rankers)
-        return [ranker if _stands_alone(ranker) else None for ranker in self.rankers]
+        return [None if torch.is_grad_enabled() else _alone(ranker) for ranker in self.rankers]
 
     def _encode(self, events: Events, which: Sequence[int]) -> list[Rings]:
         """Of rankers by their place; what is beside comes last."""
@@ -134,13 +132,15 @@ class _AtFirst(dict[int, StateParts]):
         self._state = state
 
     def __missing__(self, first: int) -> StateParts:
-        self[first] = state_parts(self._state, first)
+        self[first] = state_parts(self._state, first, next(iter(self.values()), None))
         return self[first]
 
 
-def _stands_alone(ranker: Ranker) -> bool:
-    """Whether the vectors of an event are a function of it alone, and always the same."""
-    return type(ranker) is SessionRanker and not ranker.training and ranker.events_stand_alone
+def _alone(ranker: Ranker) -> SessionRanker | None:
+    """The ranker, where the vectors of an event are a function of it alone, always the same."""
+    if type(ranker) is SessionRanker and not ranker.training and ranker.events_stand_alone:
+        return ranker
+    return None
 
 
 def _sources_of(ranker: SessionRanker) -> Iterable[object]:

@@ -32,7 +32,7 @@ EVENT_FIELDS = (
 
 @dataclass(kw_only=True, slots=True)
 class Events:
-    """The events of `B` histories, all that their vectors depend on; fields as in `SessionState`."""
+    """All that the vectors of events depend on; the fields are those of `SessionState`."""
 
     history_item_id: Tensor  # [B, L]
     history_mask: Tensor  # [B, L]
@@ -130,15 +130,15 @@ class StateParts:
     counts_B2L: Tensor  # the two as float32
 
 
-def state_parts(state: SessionState, first: int = 0) -> StateParts:
-    """Those of `state` [B]."""
+def state_parts(state: SessionState, first: int = 0, alike: StateParts | None = None) -> StateParts:
+    """Those of `state` [B]; `alike` are parts of the same state, whose rings begin elsewhere."""
     inside_BL, mask_BL = state.in_session, state.history_mask
     if first:
         inside_BL, mask_BL = inside_BL.roll(first, 1), mask_BL.roll(first, 1)
     return StateParts(
         first=first,
-        tallies_BT=tallies(state),
-        progress_B5=progress_features(state),
+        tallies_BT=tallies(state) if alike is None else alike.tallies_BT,
+        progress_B5=progress_features(state) if alike is None else alike.progress_B5,
         inside_BL=inside_BL,
         mask_BL=mask_BL,
         counts_B2L=torch.stack([inside_BL, mask_BL], dim=1).float(),

@@ -67,7 +67,8 @@ def require_finite_event(state: SessionState, response: Response, valid: Tensor)
 
 
 def _sums_up(values: Tensor) -> bool:
-    """Whether the sum is finite, and each of the values with it: one pass, where a look at each
-    takes five. A sum of finite numbers that overflows is looked into by whoever asks.
+    """Whether the sum is finite, and each of the values with it.
+
+    One pass, where a look at each takes five; a sum that overflows says nothing of the values.
     """
     return math.isfinite(float(values.sum()))

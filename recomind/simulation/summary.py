@@ -30,9 +30,7 @@ def summarise(state: SessionState, catalogue: Catalogue, snapshot: Tensor | None
     return summary_of(state, event_parts(events_of(state), catalogue, snapshot))
 
 
-def event_parts(
-    events: Events, catalogue: Catalogue, snapshot: Tensor | None = None
-) -> Tensor:
+def event_parts(events: Events, catalogue: Catalogue, snapshot: Tensor | None = None) -> Tensor:
     """[B, L, H + 2 + 2F]: what is summed of each event; zeros outside the present session."""
     minutes_BL1 = (events.history_dwell_s / 60.0).clamp(max=10.0)[..., None]
     inside_BL1 = events.in_session.float()[..., None]

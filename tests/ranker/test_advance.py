@@ -72,9 +72,9 @@ def count_encoded(running):
     """The numbers of events that the cache asks for, as they come."""
     counted, encode = [], running._events._encode
 
-    def counting(state):
-        counted.append(state.history_mask.numel())
-        return encode(state)
+    def counting(events, which):
+        counted.append(events.history_mask.numel())
+        return encode(events, which)
 
     running._events._encode = counting
     return counted
@@ -103,7 +103,7 @@ def test_a_transformer_reads_its_window_anew():
     running = RunningEncodings([ranker, make_ranker(1)])
     difference, _ = run(running, 12)
     assert difference < 1e-5
-    assert [one is running.rankers[1] for one in running._own()] == [True]
+    assert running._kept() == [None, running.rankers[1]]
 
 
 @torch.no_grad()
@@ -170,7 +170,7 @@ def test_with_gradients_each_state_is_encoded_anew():
     running, state = RunningEncodings([ranker]), make_world().reset(NUM, make_generator(0))
     logits(ranker, running.encode_state(state)[0], items(0)).sum().backward()
     assert ranker.value.weight.grad is not None
-    assert running._events._rings == ()
+    assert running._events.parts == []
 
 
 @torch.no_grad()
@@ -178,9 +178,9 @@ def test_a_copy_does_not_carry_what_is_kept():
     running = RunningEncodings([make_ranker()])
     state = make_world().reset(NUM, make_generator(0))
     running.encode_state(state)
-    assert len(running._events._rings) == 3
+    assert [len(part.rings) for part in running._events.parts] == [3]
     other = copy.deepcopy(running)
-    assert other._events._rings == ()
+    assert other._events.parts == []
     assert compare(other, state, items(0)) < 1e-5
 
 
