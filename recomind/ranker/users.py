@@ -22,16 +22,22 @@ from recomind.ranker.numbers import PiecewiseLinear
 from recomind.ranker.stamp import Stamp
 from recomind.types import SessionState
 
+_MULTIPLE = 16
+
 
 @dataclass(slots=True)
 class _Folded:
-    """Both layers over the user side by side, [.., 2M + H], their inputs apart."""
+    """Both layers over the user side by side, [.., 2M + H], their inputs apart.
+
+    Padded with zeros to a multiple of 16: the product is then a tenth faster.
+    """
 
     static: PiecewiseLinear  # encodes the user features
     of_static: Tensor  # [2M + H, U * (Q + 1)]
     constant: Tensor  # [2M + H]: biases, and tallies of 0 or 1 where they are 0
     numbers: PiecewiseLinear  # encodes the other tallies
     of_rest: Tensor  # [S + others * (Q + 1) + yes/no + progress, 2M + H]
+    width: int  # 2M
 
 
 class RunningUsers:
@@ -61,7 +67,8 @@ class RunningUsers:
         ]
         rest = torch.cat(inputs, dim=1)
         both = torch.addmm(self._static(state.user_features), rest, folded.of_rest)
-        first_BM, wide_BH = both.split([both.shape[1] - len(ranker.tasks), len(ranker.tasks)], 1)
+        width, num_tasks = folded.width, len(ranker.tasks)
+        first_BM, wide_BH = both[:, :width], both[:, width : width + num_tasks]
         for layer in self._layers:
             first_BM = layer(first_BM)
         return first_BM, wide_BH
@@ -122,6 +129,7 @@ class RunningUsers:
                 ],
                 dim=1,
             ).mT.contiguous(),
+            width=2 * ranker.config.hidden,
         )
 
 
@@ -134,12 +142,13 @@ def _side_by_side(ranker: SessionRanker) -> tuple[Tensor, Tensor, Tensor, Tensor
     num_progress = first.in_features - num_pool - width
     of_pool, of_user, of_progress = first.weight.split([num_pool, width, num_progress], dim=1)
     num_tasks = len(ranker.tasks)
+    padding = -(len(first.bias) + num_tasks) % _MULTIPLE
     pad = nn.functional.pad
     return (
-        pad(of_pool, (0, 0, 0, num_tasks)),
-        torch.cat([of_user, wide.weight]),
-        pad(of_progress, (0, 0, 0, num_tasks)),
-        torch.cat([first.bias, wide.bias]),
+        pad(of_pool, (0, 0, 0, num_tasks + padding)),
+        pad(torch.cat([of_user, wide.weight]), (0, 0, 0, padding)),
+        pad(of_progress, (0, 0, 0, num_tasks + padding)),
+        pad(torch.cat([first.bias, wide.bias]), (0, padding)),
     )
 
 
