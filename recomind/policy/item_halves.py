@@ -36,8 +36,11 @@ class TrunkItems:
         self._table: ItemEncoding | None = None
         self._num_asked = self._num_asked_before = 0
 
-    def take(self, item_id: Tensor) -> ItemEncoding:
-        """The halves of `item_id` [B, K], `wide` apart."""
+    def take(self, item_id: Tensor, known: ItemEncoding | None = None) -> ItemEncoding:
+        """The halves of `item_id` [B, K], `wide` apart.
+
+        `known` are their halves out of the table of another ranker, whose vectors are the trunk's.
+        """
         vectors = self.trunk.table
         if vectors is None:
             return self.trunk.half_of_vectors(self.trunk.item_vectors(item_id))
@@ -46,6 +49,8 @@ class TrunkItems:
         if self._table is None:
             num_asked = max(self._num_asked, self._num_asked_before)
             if num_asked < _WORTH * len(vectors.vector):
+                if known is not None:
+                    return self.trunk.half_of_vectors(known.vector)
                 return self.trunk.half_of_vectors(nn.functional.embedding(item_id, vectors.vector))
             self._table = self._computed(vectors.vector)
         return self._table.take(item_id)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +40,7 @@ class RunningQ:
 
     def __init__(self, network: QNetwork) -> None:
         self.network, self.config = network, network.config
-        self._encodings = [RunningEncodings([r]) for r in (network.frozen, network.trunk)]
+        self._encodings = RunningEncodings([network.frozen, network.trunk])
         self._items = TrunkItems(network.trunk)
         self.parity: ScoreParity | None = None
         self.is_fast = self.config.compile or self.config.precision is not Precision.float32
@@ -54,8 +53,7 @@ class RunningQ:
 
     def forget(self) -> None:
         """Encode the next states anew, so that what follows depends on them alone."""
-        for encodings in self._encodings:
-            encodings.forget()
+        self._encodings.forget()
         self._items.forget()
 
     @torch.no_grad()
@@ -66,7 +64,7 @@ class RunningQ:
     @torch.no_grad()
     def encode_state(self, state: SessionState) -> QEncoding:
         """Everything of `state` [B] that scoring needs; good until the next."""
-        frozen, trunk = (one.encode_state(state)[0] for one in self._encodings)
+        frozen, trunk = self._encodings.encode_state(state)
         logger_BM = self.network.logger_state(state, frozen)
         return QEncoding(frozen=frozen, trunk=trunk, logger_BM=logger_BM)
 
@@ -104,19 +102,25 @@ class RunningQ:
         return q_BK, utility_BK
 
     def _scored(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.network
-        utility_BK = utility(self._logits(encoding.frozen, item_id), network.weights_H)
-        items = self._items.take(item_id)
-        joint = network.trunk.joint if self._joints is None else self._joints[1]
-        return network.q_of(joint(encoding.trunk, items), utility_BK), utility_BK
+        network, of_frozen, of_trunk = self.network, None, None
+        if self._joints is not None:
+            of_frozen, of_trunk = self._joints
+        known = None
+        if type(network.frozen) is SessionRanker:
+            known = network.frozen.encode_items(item_id)
+            joint = (of_frozen or network.frozen.joint)(encoding.frozen, known)
+            logits_BKH = network.frozen.logits(joint, encoding.frozen, known)
+        else:
+            logits_BKH = network.frozen.score(encoding.frozen, item_id)
+        utility_BK = utility(logits_BKH, network.weights_H)
+        items = self._items.take(item_id, known if self._same_vectors() else None)
+        joint = (of_trunk or network.trunk.joint)(encoding.trunk, items)
+        return network.q_of(joint, utility_BK), utility_BK
 
-    def _logits(self, encoding: Any, item_id: Tensor) -> Tensor:
-        frozen = self.network.frozen
-        joint = None if self._joints is None else self._joints[0]
-        if joint is None or not isinstance(frozen, SessionRanker):
-            return frozen.score(encoding, item_id)
-        items = frozen.encode_items(item_id)
-        return frozen.logits(joint(encoding, items), encoding, items)
+    def _same_vectors(self) -> bool:
+        """Whether frozen ranker and trunk take item vectors from one table."""
+        frozen, table = self.network.frozen, self.network.trunk.table
+        return type(frozen) is SessionRanker and table is not None and frozen.table is table
 
     def _compare(self, encoding: QEncoding, item_id: Tensor) -> None:
         """Hold the fast way against the network on some states; go back to it where it fails."""

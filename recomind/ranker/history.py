@@ -10,6 +10,8 @@ values do not change when the history moves on.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,29 @@ _INITIAL_DECAY = (0.02, 0.2, 1.0)  # per event; learned from there
 _NUM_EXTRAS = 6
 _NUM_LAST = 3  # events told one by one
 _WINDOWS = (10, 20)  # events of the means
+
+
+EVENT_FIELDS = (
+    "history_item_id", "history_mask", "history_dwell_s", "history_gap_s", "history_feedback",
+)  # fmt: skip
+
+
+@dataclass(kw_only=True, slots=True)
+class Events:
+    """All that the vectors of events depend on; the fields are those of `SessionState`."""
+
+    history_item_id: Tensor  # [B, L]
+    history_mask: Tensor  # [B, L]
+    history_dwell_s: Tensor  # [B, L]
+    history_gap_s: Tensor  # [B, L]
+    history_feedback: Tensor  # [B, L, H]
+    in_session: Tensor  # [B, L]
+
+
+def events_of(state: SessionState) -> Events:
+    """Those of `state` [B]."""
+    histories = {name: getattr(state, name) for name in EVENT_FIELDS}
+    return Events(**histories, in_session=state.in_session)
 
 
 class EventEncoder(nn.Module):
@@ -36,16 +61,16 @@ class EventEncoder(nn.Module):
         return event * mask[..., None]
 
 
-def event_numbers(state: SessionState) -> Tensor:
+def event_numbers(events: Events) -> Tensor:
     """What was done with each item of the history, for how long and when, [B, L, H + 6]."""
-    dwell_s, gap_s = state.history_dwell_s, state.history_gap_s
+    dwell_s, gap_s = events.history_dwell_s, events.history_gap_s
     extras = [
         torch.log1p(dwell_s) / 3.0,
         (dwell_s / _MINUTE_S).clamp(max=5.0),
         *_gap_features(gap_s),
-        state.in_session.float(),
+        events.in_session.float(),
     ]
-    return torch.cat([state.history_feedback.float(), torch.stack(extras, dim=-1)], dim=-1)
+    return torch.cat([events.history_feedback.float(), torch.stack(extras, dim=-1)], dim=-1)
 
 
 def _gap_features(gap_s: Tensor) -> list[Tensor]:
@@ -90,6 +115,36 @@ def yes_no_tallies(num_tasks: int) -> list[int]:
     return [n * (num_tasks + 1) + h for n in range(_NUM_LAST) for h in range(num_tasks)]
 
 
+@dataclass(slots=True)
+class StateParts:
+    """What every ranker makes of a state [B], whatever its weights.
+
+    Histories are rings, in which the oldest event stands at `first`.
+    """
+
+    first: int
+    tallies_BT: Tensor
+    progress_B5: Tensor
+    inside_BL: Tensor  # [B, L] bool, events of the session
+    mask_BL: Tensor  # [B, L] bool
+    counts_B2L: Tensor  # the two as float32
+
+
+def state_parts(state: SessionState, first: int = 0, alike: StateParts | None = None) -> StateParts:
+    """Those of `state` [B]; `alike` are parts of the same state, whose rings begin elsewhere."""
+    inside_BL, mask_BL = state.in_session, state.history_mask
+    if first:
+        inside_BL, mask_BL = inside_BL.roll(first, 1), mask_BL.roll(first, 1)
+    return StateParts(
+        first=first,
+        tallies_BT=tallies(state) if alike is None else alike.tallies_BT,
+        progress_B5=progress_features(state) if alike is None else alike.progress_B5,
+        inside_BL=inside_BL,
+        mask_BL=mask_BL,
+        counts_B2L=torch.stack([inside_BL, mask_BL], dim=1).float(),
+    )
+
+
 class DecayPool(nn.Module):
     """Sums of events under learned exponential decays, over the session and over all."""
 
@@ -102,10 +157,10 @@ class DecayPool(nn.Module):
         """Sums that come out, each of an event's width."""
         return 2 * len(_INITIAL_DECAY)
 
-    def forward(self, event_BLD: Tensor, state: SessionState, first: int = 0) -> Tensor:
+    def forward(self, event_BLD: Tensor, parts: StateParts) -> Tensor:
         """[B, num_sums * D]; a sum, not a mean: how much there was has to stay visible.
 
-        The events are a ring, in which the oldest one of `state` stands at `first`.
+        The events are a ring as those of `parts` are.
         """
         length = event_BLD.shape[1]
         age_L = torch.arange(length - 1, -1, -1, dtype=torch.float32, device=event_BLD.device)
@@ -113,10 +168,9 @@ class DecayPool(nn.Module):
         # The scale depends on the decay alone: more padding has to leave the sums as they are.
         scale_R = (1.0 - torch.exp(-rate_R)).sqrt()
         weight_RL = scale_R[:, None] * torch.exp(-rate_R[:, None] * age_L)
-        counts_B2L = torch.stack([state.in_session, state.history_mask], dim=1).float()
-        if first:
-            weight_RL, counts_B2L = weight_RL.roll(first, 1), counts_B2L.roll(first, 2)
-        weights_BSL = (counts_B2L[:, :, None] * weight_RL).flatten(1, 2)
+        if parts.first:
+            weight_RL = weight_RL.roll(parts.first, 1)
+        weights_BSL = (parts.counts_B2L[:, :, None] * weight_RL).flatten(1, 2)
         return (weights_BSL @ event_BLD).flatten(1)
 
 

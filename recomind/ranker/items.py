@@ -72,10 +72,7 @@ class ItemEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Vectors [n, D] and encoded numbers [n, F * Q] of `item_id` [n]."""
         content = catalogue.features(item_id, snapshot)
-        keyed = self._keyed(item_id, content.categorical)
-        pooled = self.tables(keyed)
-        # A sharded collection gives the features in its shards' order.
-        sparse = torch.cat([pooled[feature] for feature in self.features], dim=1)
+        sparse = self._sparse(item_id, content.categorical)
         if self.training and self.id_dropout > 0:
             shown = torch.rand(len(item_id), 1) >= self.id_dropout
             width = sparse.shape[1] // len(self.features)
@@ -83,12 +80,27 @@ class ItemEncoder(nn.Module):
         numbers = self.numbers(content.dense)
         return self.net(torch.cat([sparse, numbers], dim=1)), numbers
 
+    def _sparse(self, item_id: Tensor, categorical_nC: Tensor) -> Tensor:
+        """The rows of all tables side by side, [n, id_dim * (1 + C)]."""
+        if not torch.is_grad_enabled() and type(self.tables) is EmbeddingBagCollection:
+            # A bag of one is its row: looked up at once, for a fifth of the collection's time.
+            columns = (self._row(item_id), *categorical_nC.unbind(1))
+            tables = [bag.get_parameter("weight") for bag in self.tables.embedding_bags.values()]
+            rows = zip(columns, tables, strict=True)
+            return torch.cat([nn.functional.embedding(ids, table) for ids, table in rows], dim=1)
+        pooled = self.tables(self._keyed(item_id, categorical_nC))
+        # A sharded collection gives the features in its shards' order.
+        return torch.cat([pooled[feature] for feature in self.features], dim=1)
+
+    def _row(self, item_id: Tensor) -> Tensor:
+        """The row of each id in the table of ids."""
+        if not self.hash_ids:
+            return item_id
+        return hash_int64(item_id, _SALT_ID).remainder(self.id_buckets)
+
     def _keyed(self, item_id: Tensor, categorical_nC: Tensor) -> KeyedJaggedTensor:
         """One value a feature and item, feature after feature."""
-        row = item_id
-        if self.hash_ids:
-            row = hash_int64(item_id, _SALT_ID).remainder(self.id_buckets)
-        values = torch.cat([row[:, None], categorical_nC], dim=1).T.flatten()
+        values = torch.cat([self._row(item_id)[:, None], categorical_nC], dim=1).T.flatten()
         return KeyedJaggedTensor(
             keys=self.features, values=values, lengths=torch.ones_like(values, dtype=torch.int32)
         )

@@ -80,7 +80,7 @@ class ItemMemo:
 
     def _found(self, item_m: Tensor) -> tuple[Tensor, ...]:
         """The tensors of items [m]: of those known beforehand where they are all known."""
-        if len(self._known_k):
+        if len(self._known_k) and self._knows(item_m[:1]):
             place = torch.searchsorted(self._known_k, item_m).clamp_(max=len(self._known_k) - 1)
             if torch.equal(self._known_k[place], item_m):
                 return tuple(t.index_select(0, place) for t in self._of_known)
@@ -90,3 +90,8 @@ class ItemMemo:
         unique, inverse = torch.unique(item_m, return_inverse=True)
         padded = torch.nn.functional.pad(unique, (0, -len(unique) % _PADDING))
         return tuple(t.index_select(0, inverse) for t in self._compute(padded))
+
+    def _knows(self, item_1: Tensor) -> bool:
+        """Whether one item is known: where it is not, the others need not be looked for."""
+        place = torch.searchsorted(self._known_k, item_1).clamp_(max=len(self._known_k) - 1)
+        return torch.equal(self._known_k[place], item_1)

@@ -34,9 +34,12 @@ from recomind.ranker.history import (
     CausalTransformer,
     DecayPool,
     EventEncoder,
+    Events,
+    StateParts,
     event_numbers,
+    events_of,
     num_tallies,
-    progress_features,
+    state_parts,
     tallies,
 )
 from recomind.ranker.items import ItemEncoder
@@ -46,9 +49,9 @@ from recomind.types import Catalogue, SessionState
 
 _SIZE_STEP = 1024
 
-# (state [B], pooled events [B, S]) -> the state part of the scoring network's first layer [B, M],
-# and of the logits [B, H].
-UserParts = Callable[[SessionState, Tensor], tuple[Tensor, Tensor]]
+# (state [B], pooled events [B, S], parts of the state) -> the state part of the scoring network's
+# first layer [B, M], and of the logits [B, H].
+UserParts = Callable[[SessionState, Tensor, StateParts], tuple[Tensor, Tensor]]
 
 
 @dataclass(slots=True)
@@ -236,47 +239,51 @@ class SessionRanker(nn.Module):
         """
         if snapshot is not None:
             snapshot = snapshot[:, None].expand_as(state.history_item_id)
+        events = events_of(state)
         if event_row_BL is None or self.transformer.layers:
-            event_BLD, keys_BLD, values_BLD = self.encode_events(state, snapshot)
+            event_BLD, keys_BLD, values_BLD = self.encode_events(events, snapshot)
         else:
-            event_BLD, keys_BLD, values_BLD = self._shared_events(state, snapshot, event_row_BL)
-        encoding = self.encoding_of(state, event_BLD, keys_BLD, values_BLD)
+            event_BLD, keys_BLD, values_BLD = self._shared_events(events, snapshot, event_row_BL)
+        encoding = self.encoding_of(state, (event_BLD, keys_BLD, values_BLD), state_parts(state))
         return encoding, event_BLD[:, -self.config.recent_length :]
 
     def encoding_of(
-        self, state: SessionState, event_BLD: Tensor, keys_BLD: Tensor, values_BLD: Tensor,
-        first: int = 0, of_users: UserParts | None = None,
-    ) -> StateEncoding:  # fmt: skip
-        """The encoding of `state` [B], given its events in context, their keys and values.
+        self,
+        state: SessionState,
+        events: tuple[Tensor, ...],
+        parts: StateParts,
+        of_users: UserParts | None = None,
+    ) -> StateEncoding:
+        """The encoding of `state` [B], given its events.
 
         Args:
             state: [B].
-            event_BLD: a ring, in which the oldest event stands at `first`.
-            keys_BLD: the same.
-            values_BLD: the same.
-            first: 0 for events in their order.
+            events: in context, their keys and their values, each a ring [B, L, D].
+            parts: of the state; they say where the rings begin.
             of_users: the layers over pool, user and progress, where their static part is kept.
         """
+        event_BLD, keys_BLD, values_BLD = events
         layers = self._over_users if of_users is None else of_users
-        hidden_BM, wide_BH = layers(state, self.pool(event_BLD, state, first))
-        bias_BL = self._bias(state)
-        if first and bias_BL.shape[1] > self.config.recent_length:  # old and recent stand apart
+        hidden_BM, wide_BH = layers(state, self.pool(event_BLD, parts), parts)
+        first, inside_BL, mask_BL = parts.first, parts.inside_BL, parts.mask_BL
+        if first and mask_BL.shape[1] > self.config.recent_length:  # old and recent stand apart
             keys_BLD, values_BLD = keys_BLD.roll(-first, 1), values_BLD.roll(-first, 1)
-        elif first:
-            bias_BL = bias_BL.roll(first, 1)
+            first, inside_BL, mask_BL = 0, state.in_session, state.history_mask
         return StateEncoding(
             hidden_BM=hidden_BM,
             wide_BH=wide_BH,
             keys_BLD=keys_BLD,
             values_BLD=values_BLD,
-            bias_BL=bias_BL,
+            bias_BL=self._bias(inside_BL, mask_BL, first),
         )
 
-    def _over_users(self, state: SessionState, pooled_BS: Tensor) -> tuple[Tensor, Tensor]:
+    def _over_users(
+        self, state: SessionState, pooled_BS: Tensor, parts: StateParts
+    ) -> tuple[Tensor, Tensor]:
         """The state part of the scoring network's first layer [B, M], and of the logits [B, H]."""
-        user = self.users(user_numbers(state))
-        parts = torch.cat([pooled_BS, user, progress_features(state)], dim=-1)
-        return self.state(parts), self.wide_user(user)
+        user = self.users(torch.cat([state.user_features, parts.tallies_BT], dim=-1))
+        inputs = torch.cat([pooled_BS, user, parts.progress_B5], dim=-1)
+        return self.state(inputs), self.wide_user(user)
 
     @property
     def events_stand_alone(self) -> bool:
@@ -284,26 +291,27 @@ class SessionRanker(nn.Module):
         return not self.transformer.layers
 
     def encode_events(
-        self, state: SessionState, snapshot_BL: Tensor | None = None
+        self, events: Events, snapshot_BL: Tensor | None = None, numbers: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Events in context, keys and values, each [B, L, D]."""
-        item_BLD, keys_BLD = self._history_items(state.history_item_id, snapshot_BL)
-        event_BLD = self.events(item_BLD, event_numbers(state), state.history_mask)
+        """Events in context, keys and values, each [B, L, D]; `numbers` are `event_numbers`."""
+        item_BLD, keys_BLD = self._history_items(events.history_item_id, snapshot_BL)
+        numbers = event_numbers(events) if numbers is None else numbers
+        event_BLD = self.events(item_BLD, numbers, events.history_mask)
         if self.transformer.layers:
             num_old = max(0, event_BLD.shape[1] - self.config.recent_length)
-            recent_BTD = self.transformer(event_BLD[:, num_old:], state.history_mask[:, num_old:])
+            recent_BTD = self.transformer(event_BLD[:, num_old:], events.history_mask[:, num_old:])
             event_BLD = torch.cat([event_BLD[:, :num_old], recent_BTD], dim=1)
         return event_BLD, keys_BLD, self.value(event_BLD)
 
     def _shared_events(
-        self, state: SessionState, snapshot_BL: Tensor | None, event_row_BL: Tensor
+        self, events: Events, snapshot_BL: Tensor | None, event_row_BL: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same without a transformer, each different event encoded once.
 
         An event is another one when it was in the session and when it was before it, and when
         the content of its item is of another day.
         """
-        same_BL = event_row_BL * 2 + state.in_session
+        same_BL = event_row_BL * 2 + events.in_session
         if snapshot_BL is not None:
             same_BL = same_BL * (int(snapshot_BL.max()) + 1) + snapshot_BL
         same_BL = same_BL.masked_fill(event_row_BL < 0, -1)
@@ -311,23 +319,25 @@ class SessionRanker(nn.Module):
         one = torch.zeros_like(_padded(unique))  # a place of each; of padding, the first place
         one.scatter_(0, inverse_BL.flatten(), torch.arange(same_BL.numel(), device=one.device))
         item_nD, keys_nD = self._history_items(
-            state.history_item_id.flatten()[one],
+            events.history_item_id.flatten()[one],
             None if snapshot_BL is None else snapshot_BL.flatten()[one],
         )
-        numbers, mask = event_numbers(state).flatten(0, 1)[one], state.history_mask.flatten()[one]
+        numbers, mask = event_numbers(events).flatten(0, 1)[one], events.history_mask.flatten()[one]
         event_nD = self.events(item_nD, numbers, mask)
         parts = (event_nD, keys_nD, self.value(event_nD))
         event_BLD, keys_BLD, values_BLD = (nn.functional.embedding(inverse_BL, p) for p in parts)
         return event_BLD, keys_BLD, values_BLD
 
-    def _bias(self, state: SessionState) -> Tensor:
-        """The gate's bias [B, L]: learned by recency, one for all old events; -inf for none."""
-        mask_BL = state.history_mask
+    def _bias(self, inside_BL: Tensor, mask_BL: Tensor, first: int = 0) -> Tensor:
+        """The gate's bias [B, L]: learned by recency, one for all old events; -inf for none.
+
+        The events are a ring, in which the oldest one stands at `first`.
+        """
         num_old = max(0, mask_BL.shape[1] - self.config.recent_length)
         by_age_L = torch.cat(
             [self.old_bias.expand(num_old), self.recency[-(mask_BL.shape[1] - num_old) :]]
         )
-        bias_BL = by_age_L + self.session_bias * state.in_session
+        bias_BL = by_age_L.roll(first) + self.session_bias * inside_BL
         return bias_BL.masked_fill(~mask_BL, -torch.inf)
 
     def _unit(self, item_vectors: Tensor) -> Tensor:

@@ -16,29 +16,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recomind.ranker.history import num_tallies, progress_features, tallies, yes_no_tallies
+from recomind.ranker.history import StateParts, num_tallies, yes_no_tallies
 from recomind.ranker.model import SessionRanker
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.ranker.stamp import Stamp
 from recomind.types import SessionState
 
+_MULTIPLE = 16
+
 
 @dataclass(slots=True)
 class _Folded:
-    """Both layers over the user side by side, [.., 2M + H], their inputs apart."""
+    """Both layers over the user side by side, [.., 2M + H], their inputs apart.
+
+    Padded with zeros to a multiple of 16: the product is then a tenth faster.
+    """
 
     static: PiecewiseLinear  # encodes the user features
     of_static: Tensor  # [2M + H, U * (Q + 1)]
     constant: Tensor  # [2M + H]: biases, and tallies of 0 or 1 where they are 0
     numbers: PiecewiseLinear  # encodes the other tallies
     of_rest: Tensor  # [S + others * (Q + 1) + yes/no + progress, 2M + H]
+    width: int  # 2M
 
 
 class RunningUsers:
     """A ranker's layers over pool, user and progress; see `SessionRanker.encoding_of`."""
 
     def __init__(self, ranker: SessionRanker) -> None:
-        self.ranker = ranker
+        self.ranker, self._layers = ranker, list(ranker.state)[1:]
         self.forget()
 
     def forget(self) -> None:
@@ -47,26 +53,25 @@ class RunningUsers:
         self._features_BU: Tensor | None = None
         self._kept_version = 0
 
-    def __call__(self, state: SessionState, pooled_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """The state part of the first layer [B, M], and of the logits [B, H]."""
-        return self.of_tallies(state, pooled_BS, tallies(state))
-
-    def of_tallies(
-        self, state: SessionState, pooled_BS: Tensor, tallies_BT: Tensor
+    def __call__(
+        self, state: SessionState, pooled_BS: Tensor, parts: StateParts
     ) -> tuple[Tensor, Tensor]:
-        """The same, where `tallies` are known."""
+        """The state part of the first layer [B, M], and of the logits [B, H]."""
         self._fold()
         folded, ranker = self._folded, self.ranker
         inputs = [
             pooled_BS,
-            folded.numbers(tallies_BT[:, self._others]),
-            tallies_BT[:, self._yes_no],
-            progress_features(state),
+            folded.numbers(parts.tallies_BT[:, self._others]),
+            parts.tallies_BT[:, self._yes_no],
+            parts.progress_B5,
         ]
         rest = torch.cat(inputs, dim=1)
         both = torch.addmm(self._static(state.user_features), rest, folded.of_rest)
-        first_BM, wide_BH = both.split([both.shape[1] - len(ranker.tasks), len(ranker.tasks)], 1)
-        return ranker.state[1:](first_BM), wide_BH
+        width, num_tasks = folded.width, len(ranker.tasks)
+        first_BM, wide_BH = both[:, :width], both[:, width : width + num_tasks]
+        for layer in self._layers:
+            first_BM = layer(first_BM)
+        return first_BM, wide_BH
 
     def _static(self, features_BU: Tensor) -> Tensor:
         """[B, 2M + H] of the user features and constants, computed where a user is another one."""
@@ -124,6 +129,7 @@ class RunningUsers:
                 ],
                 dim=1,
             ).mT.contiguous(),
+            width=2 * ranker.config.hidden,
         )
 
 
@@ -136,12 +142,13 @@ def _side_by_side(ranker: SessionRanker) -> tuple[Tensor, Tensor, Tensor, Tensor
     num_progress = first.in_features - num_pool - width
     of_pool, of_user, of_progress = first.weight.split([num_pool, width, num_progress], dim=1)
     num_tasks = len(ranker.tasks)
+    padding = -(len(first.bias) + num_tasks) % _MULTIPLE
     pad = nn.functional.pad
     return (
-        pad(of_pool, (0, 0, 0, num_tasks)),
-        torch.cat([of_user, wide.weight]),
-        pad(of_progress, (0, 0, 0, num_tasks)),
-        torch.cat([first.bias, wide.bias]),
+        pad(of_pool, (0, 0, 0, num_tasks + padding)),
+        pad(torch.cat([of_user, wide.weight]), (0, 0, 0, padding)),
+        pad(of_progress, (0, 0, 0, num_tasks + padding)),
+        pad(torch.cat([first.bias, wide.bias]), (0, padding)),
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from recomind.types import Catalogue, Policy, Response, SessionState, Step
 
 LANE_WORLD, LANE_POOL, LANE_ACT, LANE_BEGIN = 0, 1, 2, 3  # independent random lanes of a session
 
+STATE_FIELDS = [field.name for field in dataclasses.fields(SessionState)]
 Hidden = dict[str, Tensor]  # what a user carries and nobody sees, each [B, ...]
 
 
@@ -145,14 +146,10 @@ class BatchedSessions(ABC):
         seeds = torch.where(where, hash_int64(self.streams.seeds, 99), self.streams.seeds)
         index = where.nonzero()[:, 0]
         fresh, hidden = self._begin(SessionStreams(seeds[index]))
-        state = self._state.clone()
-        state[index] = fresh
-        self._state = state
-        merged = {}
-        for name, value in self._hidden.items():
-            merged[name] = value.clone()
-            merged[name][index] = hidden[name]
-        self._hidden, self.streams = merged, SessionStreams(seeds)
+        begun, now = _fields_of(fresh), _fields_of(self._state)
+        self._state = state_from({k: v.index_copy(0, index, begun[k]) for k, v in now.items()})
+        self._hidden = {k: v.index_copy(0, index, hidden[k]) for k, v in self._hidden.items()}
+        self.streams = SessionStreams(seeds)
 
     @property
     def hidden(self) -> Hidden:
@@ -235,8 +232,13 @@ def _push(history: Tensor, latest: Tensor) -> Tensor:
 
 
 def state_tensors(state: SessionState) -> dict[str, Tensor]:
-    """The fields of `state` [B] by name."""
-    return cast(dict[str, Tensor], dict(state.to_tensordict().items()))
+    """Copies of the fields of `state` [B] by name."""
+    return {name: value.clone() for name, value in _fields_of(state).items()}
+
+
+def _fields_of(state: SessionState) -> dict[str, Tensor]:
+    """The state's own tensors by name."""
+    return {name: getattr(state, name) for name in STATE_FIELDS}
 
 
 def state_from(tensors: Mapping[str, Any]) -> SessionState:
@@ -245,10 +247,14 @@ def state_from(tensors: Mapping[str, Any]) -> SessionState:
     Raises:
         SchemaError: they are not the fields of a state, as where an older version wrote them.
     """
-    fields = [field.name for field in dataclasses.fields(SessionState)]
-    if sorted(tensors) != sorted(fields):
-        raise SchemaError("not the fields of a state", got=sorted(tensors), expected=fields)
+    if sorted(tensors) != sorted(STATE_FIELDS):
+        raise SchemaError("not the fields of a state", got=sorted(tensors), expected=STATE_FIELDS)
     return SessionState(**tensors, batch_size=[len(tensors["step"])])
+
+
+def rows_of(state: SessionState, index: Tensor) -> SessionState:
+    """The states [r] at `index` [r], in tensors of their own."""
+    return state_from({k: v.index_select(0, index) for k, v in _fields_of(state).items()})
 
 
 def where_state(mask: Tensor, ours: SessionState, other: SessionState) -> SessionState:
@@ -256,7 +262,7 @@ def where_state(mask: Tensor, ours: SessionState, other: SessionState) -> Sessio
     if bool(mask.all()):
         return ours
     fields = {}
-    for name, value in state_tensors(ours).items():
+    for name, value in _fields_of(ours).items():
         fields[name] = torch.where(_expand(mask, value), value, getattr(other, name))
     return state_from(fields)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from recomind.ranker.advance import EventCache, RunningEncodings
+from recomind.ranker.advance import Beside, RunningEncodings
+from recomind.ranker.history import Events
 from recomind.simulation.summary import event_parts, summary_of
 from recomind.types import Catalogue, Ranker, SessionState
 
@@ -21,8 +22,12 @@ class RunningSessions:
 
     def __init__(self, rankers: Sequence[Ranker], catalogue: Catalogue) -> None:
         self.rankers, self.catalogue = list(rankers), catalogue
-        self._encodings = RunningEncodings(rankers)
-        self._parts = EventCache(self._encode, self._sources)
+
+        def encode(events: Events) -> Tensor:
+            return event_parts(events, catalogue)
+
+        # One cache for both: what became of the sessions is then found out once.
+        self._encodings = RunningEncodings(rankers, Beside(encode=encode, sources=(catalogue,)))
 
     def is_of(self, rankers: Sequence[Ranker], catalogue: Catalogue) -> bool:
         """Whether it was made for these very ones."""
@@ -32,7 +37,6 @@ class RunningSessions:
     def forget(self) -> None:
         """Encode the next state as a whole."""
         self._encodings.forget()
-        self._parts.forget()
 
     def know_items(self, states: SessionState) -> None:
         """Keep the item halves of the events of `states` [S], that sessions begin from."""
@@ -42,13 +46,15 @@ class RunningSessions:
         """One encoding [B] a ranker."""
         return self._encodings.encode_state(state)
 
+    def appended(self, before: SessionState, after: SessionState) -> None:
+        """`after` is `before` with one event more in every session."""
+        self._encodings.appended(before, after)
+
+    def replaced(self, before: SessionState, after: SessionState, rows: Tensor) -> None:
+        """`after` is `before`, but for the sessions `rows` [r], in whose places others began."""
+        self._encodings.replaced(before, after, rows)
+
     def summarise(self, state: SessionState) -> Tensor:
         """The summary [B, M]."""
-        (parts_BLF,) = self._parts.at(state)
-        return summary_of(state, parts_BLF, self._parts.first)
-
-    def _encode(self, state: SessionState) -> tuple[Tensor, ...]:
-        return (event_parts(state, self.catalogue),)
-
-    def _sources(self) -> Iterable[object]:
-        return (self.catalogue,)
+        parts_BLF, first = self._encodings.beside(state)
+        return summary_of(state, parts_BLF, first)

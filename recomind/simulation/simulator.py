@@ -24,6 +24,7 @@ from recomind.simulation.environment import (
     BatchedSessions,
     Hidden,
     append_event,
+    rows_of,
 )
 from recomind.simulation.finite import require_finite_probabilities
 from recomind.simulation.response import SummaryNet, calibrated, joint_feedback, joint_rate
@@ -81,7 +82,7 @@ class FittedSessions(BatchedSessions):
         zero = torch.zeros(len(streams.seeds), dtype=torch.int64)
         draw = streams.uniform(zero, 1, LANE_BEGIN)[:, 0]
         index = (draw.double() * len(self.starts)).long()
-        return self.starts[index].clone(), {}
+        return rows_of(self.starts, index), {}
 
     def _sampled(
         self, state: SessionState, hidden: Hidden, item_id: Tensor
@@ -109,12 +110,16 @@ class FittedSessions(BatchedSessions):
         )
         self._after = append_event(state, item_id, response)
         self._after_of = response
+        self._went_on(state, self._after)
         hazard = self.hazard(self._after)
         require_finite_probabilities(hazard[None, :, None], _LEAVING, state.step)
         response.left = draws[:, num_tasks + 1] < hazard
         response.feedback_rate = joint_rate(probability, self.couplings)
         response.leave_rate = hazard
         return response, hidden
+
+    def _went_on(self, before: SessionState, after: SessionState) -> None:
+        """`after` is `before` with one event more in every session."""
 
     def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
         if response is self._after_of and self._after is not None:
@@ -238,6 +243,16 @@ class LearnedSimulator(FittedSessions):
             return self._running.summarise(state)
         return summarise(state, self.catalogue)
 
+    def _went_on(self, before: SessionState, after: SessionState) -> None:
+        if self._kept is not None:
+            self._kept.appended(before, after)
+
+    def _restart(self, where: Tensor) -> None:
+        before = self._state
+        super()._restart(where)
+        if self._kept is not None:
+            self._kept.replaced(before, self._state, where.nonzero()[:, 0])
+
     def _is_running(self, state: SessionState) -> bool:
         """Whether `state` is the one that the environment is at, or comes to."""
         return state is self._after or state is getattr(self, "_state", None)
@@ -271,7 +286,7 @@ class LearnedSimulator(FittedSessions):
             return mean
         if self.pessimism is Pessimism.deviation:
             return mean - sign * self.deviation_k * members_E.std(0)
-        low, high = members_E.min(0).values, members_E.max(0).values
+        low, high = members_E.amin(0), members_E.amax(0)
         return torch.where(sign > 0, low, torch.where(sign < 0, high, mean))
 
 

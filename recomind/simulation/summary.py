@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recomind.ranker.history import Events, events_of
 from recomind.types import Catalogue, SessionState
 
 _DECAY_STEPS = (2.0, 6.0, 1e9)  # e-folding lengths of the session sums; the last is a plain sum
@@ -26,19 +27,17 @@ def summarise(state: SessionState, catalogue: Catalogue, snapshot: Tensor | None
     was shown must stand here beside what was done with it: a poor video that was watched to its
     end looks like a success in the feedback alone, and it is what makes users leave.
     """
-    return summary_of(state, event_parts(state, catalogue, snapshot))
+    return summary_of(state, event_parts(events_of(state), catalogue, snapshot))
 
 
-def event_parts(
-    state: SessionState, catalogue: Catalogue, snapshot: Tensor | None = None
-) -> Tensor:
+def event_parts(events: Events, catalogue: Catalogue, snapshot: Tensor | None = None) -> Tensor:
     """[B, L, H + 2 + 2F]: what is summed of each event; zeros outside the present session."""
-    minutes_BL1 = (state.history_dwell_s / 60.0).clamp(max=10.0)[..., None]
-    inside_BL1 = state.in_session.float()[..., None]
+    minutes_BL1 = (events.history_dwell_s / 60.0).clamp(max=10.0)[..., None]
+    inside_BL1 = events.in_session.float()[..., None]
     if snapshot is not None:
-        snapshot = snapshot[:, None].expand_as(state.history_item_id)
-    content_BLF = catalogue.features(state.history_item_id, snapshot).dense
-    feedback_BLH = state.history_feedback.float()
+        snapshot = snapshot[:, None].expand_as(events.history_item_id)
+    content_BLF = catalogue.features(events.history_item_id, snapshot).dense
+    feedback_BLH = events.history_feedback.float()
     parts_BLF = torch.cat(
         [
             feedback_BLH, minutes_BL1, torch.ones_like(minutes_BL1),

@@ -47,9 +47,9 @@ def encoded_events(network, monkeypatch):
     for ranker in (network.frozen, network.trunk):
         encode = ranker.encode_events
 
-        def counting(state, snapshot=None, encode=encode):
-            counted.append(state.history_mask.numel())
-            return encode(state, snapshot)
+        def counting(events, snapshot=None, numbers=None, encode=encode):
+            counted.append(events.history_mask.numel())
+            return encode(events, snapshot, numbers)
 
         monkeypatch.setattr(ranker, "encode_events", counting)
     return counted

@@ -11,7 +11,7 @@ import torch
 from recomind.ranker import RankerConfig, SessionRanker
 from recomind.ranker.advance import RunningEncodings
 from recomind.ranker.memo import ItemMemo
-from recomind.simulation.environment import where_state
+from recomind.simulation.environment import append_event, where_state
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS, VideoFeed
 from tests.simulation.tiny import NUM_ITEMS, tiny_catalogue
@@ -72,9 +72,9 @@ def count_encoded(running):
     """The numbers of events that the cache asks for, as they come."""
     counted, encode = [], running._events._encode
 
-    def counting(state):
-        counted.append(state.history_mask.numel())
-        return encode(state)
+    def counting(events, which):
+        counted.append(events.history_mask.numel())
+        return encode(events, which)
 
     running._events._encode = counting
     return counted
@@ -103,7 +103,7 @@ def test_a_transformer_reads_its_window_anew():
     running = RunningEncodings([ranker, make_ranker(1)])
     difference, _ = run(running, 12)
     assert difference < 1e-5
-    assert [one is running.rankers[1] for one in running._own()] == [True]
+    assert running._kept() == [None, running.rankers[1]]
 
 
 @torch.no_grad()
@@ -170,7 +170,7 @@ def test_with_gradients_each_state_is_encoded_anew():
     running, state = RunningEncodings([ranker]), make_world().reset(NUM, make_generator(0))
     logits(ranker, running.encode_state(state)[0], items(0)).sum().backward()
     assert ranker.value.weight.grad is not None
-    assert running._events._rings == ()
+    assert running._events.parts == []
 
 
 @torch.no_grad()
@@ -178,9 +178,9 @@ def test_a_copy_does_not_carry_what_is_kept():
     running = RunningEncodings([make_ranker()])
     state = make_world().reset(NUM, make_generator(0))
     running.encode_state(state)
-    assert len(running._events._rings) == 3
+    assert [len(part.rings) for part in running._events.parts] == [3]
     other = copy.deepcopy(running)
-    assert other._events._rings == ()
+    assert other._events.parts == []
     assert compare(other, state, items(0)) < 1e-5
 
 
@@ -196,6 +196,74 @@ def test_events_kept_are_not_written_into_the_encoding_of_a_ranker():
         running.encode_state(state)
         state = world.step(items(step)).state
     assert all(torch.equal(getattr(anew, name), value) for name, value in before.items())
+
+
+def told(running, world, state, seed):
+    """The next state, of which the cache is told that one event came after `state`."""
+    after = append_event(state, items(seed), world.step(items(seed)).response)
+    running.appended(state, after)
+    return after
+
+
+@torch.no_grad()
+def test_what_is_told_is_not_looked_at_and_right(monkeypatch):
+    running = RunningEncodings([make_ranker(0), make_ranker(1, max_table_items=0)])
+    world, others = make_world(), make_world().reset(NUM, make_generator(7))
+    state = world.reset(NUM, make_generator(0))
+    running.encode_state(state)
+    monkeypatch.setattr(running._events, "_others", None)  # what would look
+    for step in range(2 * LENGTH):
+        state, before = told(running, world, state, step), state
+        assert compare(running, state, items(step)) < 1e-5
+        rows = torch.tensor([step % NUM, (step + 5) % NUM])
+        mask = torch.ones(NUM, dtype=torch.bool).index_fill(0, rows, False)
+        state, before = where_state(mask, state, others), state
+        running.replaced(before, state, rows)
+        assert compare(running, state, items(step)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["another state", "written into", "weights"])
+def test_what_is_told_of_another_state_does_not_count(how):
+    ranker, world = make_ranker(), make_world()
+    running, state = RunningEncodings([ranker]), world.reset(NUM, make_generator(0))
+    running.encode_state(state)
+    match how:
+        case "another state":
+            state = make_world().reset(NUM, make_generator(9))
+        case "written into":
+            state.history_item_id[:, -1] = items(3)
+        case "weights":
+            ranker.value.weight.mul_(2.0)
+    assert compare(running, told(running, world, state, 1), items(1)) < 1e-5
+
+
+@torch.no_grad()
+def test_only_the_ranker_whose_weights_changed_is_encoded_as_a_whole():
+    rankers, world = [make_ranker(0), make_ranker(1)], make_world()
+    running, state = RunningEncodings(rankers), world.reset(NUM, make_generator(0))
+    running.encode_state(state)
+    state = world.step(items(0)).state
+    running.encode_state(state)
+    kept = [part.rings[2] for part in running._events.parts]
+    rankers[1].value.weight.mul_(2.0)
+    assert compare(running, state, items(1)) < 1e-5
+    now = [part.rings[2] for part in running._events.parts]
+    assert now[0] is kept[0]
+    assert now[1] is not kept[1]
+    assert compare(running, world.step(items(1)).state, items(2)) < 1e-5
+
+
+@torch.no_grad()
+def test_what_a_ranker_keeps_of_items_is_not_written_into():
+    ranker, world = make_ranker(max_table_items=0), make_world()
+    running, state = RunningEncodings([ranker]), world.reset(NUM, make_generator(0))
+    running.encode_state(state)
+    assert ranker.memo is not None
+    kept = ranker.memo._of_last
+    before = [part.clone() for part in kept]
+    told(running, world, state, 1)
+    assert all(torch.equal(part, one) for part, one in zip(kept, before, strict=True))
 
 
 # Items without a table.

@@ -12,7 +12,13 @@ import torch
 
 from recomind.data import TableCatalogue
 from recomind.ranker import RankerConfig, SessionRanker, new_ranker
-from recomind.ranker.history import CausalTransformer, DecayPool, num_tallies, tallies
+from recomind.ranker.history import (
+    CausalTransformer,
+    DecayPool,
+    num_tallies,
+    state_parts,
+    tallies,
+)
 from recomind.streams import make_generator
 from recomind.types import SessionState
 from tests.simulation.tiny import (
@@ -230,7 +236,7 @@ def test_with_all_old_events_near_the_whole_gate_is_open(num_nearest):
 @torch.no_grad()
 def test_the_bias_of_the_gate_by_hand():
     ranker, state = long_ranker(), history()
-    bias_BL = ranker._bias(state)
+    bias_BL = ranker._bias(state.in_session, state.history_mask)
     in_session = [0.3 if age <= 4 else 0.0 for age in range(30, 0, -1)]
     recency = [-0.5] * 24 + ranker.recency.tolist()
     assert bias_BL[0].tolist() == pytest.approx(
@@ -343,7 +349,7 @@ def test_decayed_sums_equal_a_loop():
                         weight = (1 - torch.e**-rate) ** 0.5 * torch.e ** (-rate * age)
                         total[b] += weight * events[b, 11 - age]
             expected.append(total)
-    assert torch.allclose(pool(events, state), torch.cat(expected, dim=1), atol=1e-5)
+    assert torch.allclose(pool(events, state_parts(state)), torch.cat(expected, dim=1), atol=1e-5)
 
 
 def test_tallies_equal_a_loop():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recomind.ranker.history import state_parts
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.ranker.users import RunningUsers
 from recomind.streams import make_generator
@@ -23,7 +24,8 @@ def fitted_ranker():
 
 def compare(users, state):
     pooled = torch.randn(len(state.step), 6 * users.ranker.config.dim, generator=make_generator(1))
-    ours, plain = users(state, pooled), users.ranker._over_users(state, pooled)
+    parts = state_parts(state)
+    ours, plain = users(state, pooled, parts), users.ranker._over_users(state, pooled, parts)
     sizes = [float(((a - b).abs() / (1 + b.abs())).max()) for a, b in zip(ours, plain, strict=True)]
     return max(sizes)
 
