@@ -284,10 +284,11 @@ class TooMany(DefaultReading):
 
 class Arrays(DefaultReading):
     def catalogue(self, num_items):
+        dense: Any = np.zeros((1, num_items, 1))
+        categorical: Any = np.zeros((num_items, 1))
         return TableCatalogue(
-            np.zeros((1, num_items, 1)), np.zeros((num_items, 1)), dense_names=["x"],
-            categorical_names=["c"], vocab_sizes=[2],
-        )  # fmt: skip
+            dense, categorical, dense_names=["x"], categorical_names=["c"], vocab_sizes=[2]
+        )
 
 
 class NoReading:
