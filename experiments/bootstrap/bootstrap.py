@@ -28,7 +28,7 @@ from recomind.streams import draw_seeds
 SEEDS = (0, 1, 2, 3, 4)
 ROOT, PRESETS = Path("runs/bootstrap"), Path("runs/presets/fatigue")
 COMMON = ("experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000")
-_SCRATCH = ("policy.bootstrap=false", "policy.support_ratio=0")
+_SCRATCH = ("policy.bootstrap=false", "policy.support_ratio=0", "policy.support_density=0")
 _ACTOR_CRITIC = ("training.algorithm=actor_critic",)
 # What each arm changes in `experiment=demo`; the first is what users get. From scratch there is no
 # ranker to keep to: no support constraint, and no leash.

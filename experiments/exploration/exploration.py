@@ -18,7 +18,11 @@ from experiments.result import over_seeds, write_result
 
 SEEDS = (0, 1, 2, 3, 4)
 ROOT = Path("runs/exploration")
-COMMON = ("experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000")
+# What explores is asked by itself: without the density of the logs, which `one.py` does not ask for.
+COMMON = (
+    "experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000",
+    "policy.support_density=0",
+)  # fmt: skip
 SMOKE = ("experiment=tiny", "world=fatigue")
 # What each kind changes in `experiment=demo`; the first is what users get. A softmax always draws.
 KINDS: dict[str, tuple[str, ...]] = {

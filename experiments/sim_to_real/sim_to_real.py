@@ -25,7 +25,7 @@ ROOT, FULL = Path("runs/sim_to_real"), Path("runs/presets")
 ROUNDS = 3  # of logs, where there is more than the first
 _PLAIN = {
     "simulation.gate": "false", "simulation.pessimism": "none", "policy.support_ratio": "0",
-    "simulation.calibrate_exploring": "false", "rounds": "1",
+    "simulation.calibrate_exploring": "false", "policy.support_density": "0", "rounds": "1",
 }  # fmt: skip
 # What each recipe changes in `experiment=demo`; the last is what users get.
 RECIPES: dict[str, dict[str, str]] = {
