@@ -145,5 +145,7 @@ def _alone(ranker: Ranker) -> SessionRanker | None:
 
 def _sources_of(ranker: SessionRanker) -> Iterable[object]:
     yield from (ranker.events, ranker.value, ranker.gate, ranker.table, ranker.catalogue)
-    if ranker.table is None:
+    if ranker.table is None and ranker.memo is not None:
+        yield from ranker.memo.weights
+    elif ranker.table is None:
         yield ranker.items

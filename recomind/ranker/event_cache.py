@@ -111,12 +111,12 @@ class EventCache:
             self._keep(_fields_of(after), after.step)
 
     def _holds(self, state: SessionState) -> bool:
-        """Whether what is kept, all of it, is of this very state."""
+        """Whether what is kept is of this very state.
+
+        Under other weights it may be written to all the same: `at` then finds the part stale.
+        """
         same = bool(self._fields) and self._is_same(_fields_of(state), state.step)
-        if not same or not self._is_untouched():
-            return False
-        sources = [list(one) for one in self._sources()]
-        return len(self._fresh(sources)) == len(sources)
+        return same and self._is_untouched()
 
     def _fresh(self, sources: list[list[object]]) -> list[int]:
         """The parts whose sources are what they were."""
@@ -197,7 +197,7 @@ class EventCache:
             part = self.parts[n]
             part.first = (part.first + moved) % length
             place = session * length + (column + part.first) % length
-            for ring_BLD, new_n1D in zip(part.rings, new, strict=True):
+            for ring_BLD, new_n1D in zip(part.rings, new, strict=False):
                 if len(rows):
                     ring_BLD.index_fill_(0, rows, 0.0)
                     ring_BLD.view(-1, ring_BLD.shape[2]).index_copy_(0, place, new_n1D[num:, 0])

@@ -31,7 +31,7 @@ class ItemMemo:
     def __init__(
         self, compute: Callable[[Tensor], tuple[Tensor, ...]], weights: Iterable[Tensor]
     ) -> None:
-        self._compute, self._weights = compute, list(weights)
+        self._compute, self.weights = compute, list(weights)
         self._stamp = Stamp()
         self._known_k = torch.zeros(0, dtype=torch.int64)  # ascending
         self._of_known: tuple[Tensor, ...] = ()
@@ -49,25 +49,41 @@ class ItemMemo:
         self._known_k = torch.unique(item_id)
         self._stamp = Stamp()
 
-    def take(self, item_id: Tensor) -> tuple[Tensor, ...]:
-        """The tensors `[..., width]` of `item_id` [...]; not to be written into."""
+    def take(self, item_id: Tensor, num: int | None = None) -> tuple[Tensor, ...]:
+        """The first `num` tensors, all where None, `[..., width]` of `item_id` [...].
+
+        They are not to be written into.
+        """
         item_n = item_id.flatten()
-        if not self._stamp.is_of(self._weights):
+        if not self._stamp.is_of(self.weights):
             self._begin()
         new_n = torch.ones_like(item_n, dtype=torch.bool)
-        num = min(len(item_n), len(self._last_n))
-        torch.ne(item_n[:num], self._last_n[:num], out=new_n[:num])
+        common = min(len(item_n), len(self._last_n))
+        torch.ne(item_n[:common], self._last_n[:common], out=new_n[:common])
         new = new_n.nonzero()[:, 0]
-        if len(new):
-            self._of_last, self._last_n = self._joined(item_n, new), item_n.clone()
-        return tuple(kept[: len(item_n)].view(*item_id.shape, -1) for kept in self._of_last)
+        found = self._known(item_n, num) if len(new) else None
+        if found is None:
+            if len(new):
+                self._of_last, self._last_n = self._joined(item_n, new), item_n.clone()
+            found = tuple(kept[: len(item_n)] for kept in self._of_last[:num])
+        return tuple(kept.view(*item_id.shape, -1) for kept in found)
+
+    def _known(self, item_n: Tensor, num: int | None) -> tuple[Tensor, ...] | None:
+        """The tensors of items [n], where they are all known beforehand."""
+        if not len(self._known_k):
+            return None
+        for few_n in (item_n[:1], item_n):  # where the first is not known, no other is looked for
+            place = torch.searchsorted(self._known_k, few_n).clamp_(max=len(self._known_k) - 1)
+            if not torch.equal(self._known_k[place], few_n):
+                return None
+        return tuple(t.index_select(0, place) for t in self._of_known[:num])
 
     def _begin(self) -> None:
         chunks = self._known_k.split(_CHUNK) if len(self._known_k) else ()
         computed = [self._compute(chunk) for chunk in chunks]
         self._of_known = tuple(torch.cat(parts) for parts in zip(*computed, strict=True))
         self._last_n, self._of_last = self._last_n[:0], ()
-        self._stamp = Stamp(self._weights)
+        self._stamp = Stamp(self.weights)
 
     def _joined(self, item_n: Tensor, new: Tensor) -> tuple[Tensor, ...]:
         """The tensors of `item_n`: found anew at the places `new`, kept at the others."""
@@ -80,18 +96,11 @@ class ItemMemo:
 
     def _found(self, item_m: Tensor) -> tuple[Tensor, ...]:
         """The tensors of items [m]: of those known beforehand where they are all known."""
-        if len(self._known_k) and self._knows(item_m[:1]):
-            place = torch.searchsorted(self._known_k, item_m).clamp_(max=len(self._known_k) - 1)
-            if torch.equal(self._known_k[place], item_m):
-                return tuple(t.index_select(0, place) for t in self._of_known)
+        if (known := self._known(item_m, None)) is not None:
+            return known
         if len(item_m) <= _FEW:
             padded = torch.nn.functional.pad(item_m, (0, -len(item_m) % _PADDING))
             return tuple(t[: len(item_m)] for t in self._compute(padded))
         unique, inverse = torch.unique(item_m, return_inverse=True)
         padded = torch.nn.functional.pad(unique, (0, -len(unique) % _PADDING))
         return tuple(t.index_select(0, inverse) for t in self._compute(padded))
-
-    def _knows(self, item_1: Tensor) -> bool:
-        """Whether one item is known: where it is not, the others need not be looked for."""
-        place = torch.searchsorted(self._known_k, item_1).clamp_(max=len(self._known_k) - 1)
-        return torch.equal(self._known_k[place], item_1)

@@ -210,7 +210,7 @@ class SessionRanker(nn.Module):
                 return vector, nn.functional.embedding(item_id, table.unit)
             return vector, self._unit(vector)
         if (memo := self._remembered(snapshot)) is not None:
-            vector, unit, *_ = memo.take(item_id)
+            vector, unit = memo.take(item_id, 2)
             return vector, unit
         vector_nD, _, inverse = self._different(item_id, snapshot)
         unit_nD = self._unit(vector_nD)

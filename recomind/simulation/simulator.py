@@ -247,6 +247,7 @@ class LearnedSimulator(FittedSessions):
         if self._kept is not None:
             self._kept.appended(before, after)
 
+    @torch.no_grad()
     def _restart(self, where: Tensor) -> None:
         before = self._state
         super()._restart(where)
