@@ -18,7 +18,7 @@ from experiments.result import over_seeds, write_result
 
 SEEDS = (0, 1, 2, 3, 4)
 ROOT = Path("runs/exploration")
-# What explores is asked by itself: without the density of the logs, which `one.py` does not ask for.
+# Explorations alone are compared: `one.py` does not ask for the density of the logs.
 COMMON = (
     "experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000",
     "policy.support_density=0",
