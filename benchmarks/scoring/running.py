@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from timing import alternate, milliseconds, ratio
-from torch import Tensor, nn
+from torch import nn
 
 from experiments.result import figure
 from recomind.candidates import CandidatePool, CandidatesConfig
@@ -22,7 +22,6 @@ from recomind.streams import make_generator
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
 from recomind.training.sampler import SessionSampler
-from recomind.types import SessionState
 from simulators.video_feed.world import TASKS, VideoFeed
 
 LENGTH, NUM_ITEMS, NUM_CANDIDATES = 200, 100_000, 100
@@ -34,10 +33,9 @@ SETTINGS = TrainingConfig(num_sessions=NUM_SESSIONS, support_ratio=0.6)
 class EncodingAnew(SessionSampler):
     """Encodes every state and every candidate at every step."""
 
-    def _q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.network
-        assert isinstance(network, QNetwork)
-        return network.q_values(state, item_id)
+    def _acting(self) -> QNetwork:
+        assert isinstance(self.network, QNetwork)
+        return self.network
 
 
 def make_world() -> BatchedSessions:
