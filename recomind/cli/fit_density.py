@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recomind.cli.context import Run, is_current
-from recomind.policy import check_propensities, fit_density, own_part
+from recomind.policy import fit_density, own_part
 from recomind.policy.density import KIND
 from recomind.ranker import load_rankers, trunk_of
 
@@ -27,7 +27,6 @@ def run_density(run: Run, round_index: int) -> list[Path]:
     if is_current(folder, manifest):
         return [folder]
     dataset, line = run.dataset(round_index), run.line("fit-density", round_index)
-    check_propensities(dataset)
     rankers = load_rankers(ranker)
     own = own_part(rankers[0]) or trunk_of(rankers)
     density, manifest.metrics = fit_density(own, dataset, manifest.seed)

@@ -82,7 +82,7 @@ def export_onnx(scorer: PolicyScorer, path: Path, golden: Golden) -> dict[str, A
             dynamo=True,
             dynamic_shapes=(shapes,),  # of `*inputs`, which is one tuple
             input_names=list(INPUTS),
-            output_names=[*OUTPUTS, DENSITY][: 2 if scorer.network.density is None else 3],
+            output_names=list(OUTPUTS if scorer.network.density is None else (*OUTPUTS, DENSITY)),
             verbose=False,
         )
     assert program is not None

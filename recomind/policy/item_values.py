@@ -31,10 +31,8 @@ class SupportedValues:
         Raises:
             RecomindError: a value is not finite.
         """
-        mask_BK, ratio = (
-            torch.ones_like(item_id, dtype=torch.bool),
-            self.network.config.support_ratio,
-        )
+        mask_BK = torch.ones_like(item_id, dtype=torch.bool)
+        ratio = self.network.config.support_ratio
         found = supported_values(self.network, state, item_id, mask_BK, ratio)
         require_finite_q(found.q_BK, found.utility_BK, mask_BK, state.step)
         return found.q_BK.masked_fill(~found.allowed_BK, -torch.inf)
