@@ -13,6 +13,7 @@ from recomind.candidates.factory import make_exploration, make_pool
 from recomind.candidates.generator import ItemGenerator
 from recomind.candidates.interface import Exploration
 from recomind.candidates.pool import CandidatePool
+from recomind.candidates.slots import best_slot
 from recomind.candidates.softmax import SoftmaxExploration
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SoftmaxExploration",
     "SubsetExploration",
     "UniformExploration",
+    "best_slot",
     "log_propensity_of_rank",
     "make_exploration",
     "make_pool",

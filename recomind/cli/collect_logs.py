@@ -51,7 +51,7 @@ def _logger(
         SubsetExploration(epsilon=e, subset_size=settings.subset_size)
         for e in (settings.explore_more, settings.explore_less)
     )
-    policy = QPolicy(load_policy(run, round_index - 1))
+    policy = QPolicy(load_policy(run, round_index - 1), explores_beyond_logs=True)
     pool = run.pool_factory(round_index - 1, run.policy_index)()
     return MixedExploration(policy, more, less), pool
 

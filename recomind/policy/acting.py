@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from recomind.candidates import Exploration, SubsetExploration
+from recomind.candidates import Exploration, SubsetExploration, best_slot
 from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.network import QNetwork
 from recomind.policy.running import RunningQ
-from recomind.policy.support import supported_values
+from recomind.policy.support import support_mask, supported_values
 from recomind.ranker import tasks_of, utility
 from recomind.ranker.advance import RunningEncodings
 from recomind.simulation.environment import task_weights
@@ -110,18 +110,42 @@ class RankerPolicy(ScoredPolicy):
 
 
 class QPolicy(ScoredPolicy):
-    """Maximises Q inside the support: of the ranker and, where asked for, of the logs."""
+    """Maximises Q inside the support: of the ranker and, where asked for, of the logs.
 
-    def __init__(self, network: QNetwork, exploration: Exploration = GREEDY) -> None:
+    Args:
+        network: Q, utility and, where `support_density` asks for it, the density of the logs.
+        exploration: how it explores.
+        explores_beyond_logs: an exploring decision may take what the logs do not cover; the best
+            of what they cover stays the first choice. Logs of a policy that never leaves the
+            support of its logs are narrower than those, and the ranker that is fitted to them
+            acts on whole pools. Ours.
+    """
+
+    def __init__(
+        self,
+        network: QNetwork,
+        exploration: Exploration = GREEDY,
+        *,
+        explores_beyond_logs: bool = False,
+    ) -> None:
         super().__init__(exploration)
         self.network, self._running = network, RunningQ(network)
+        self.explores_beyond_logs = explores_beyond_logs
 
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Q [B, K], and the candidates inside the support."""
+        """Q [B, K], and the candidates inside the support.
+
+        Exploring beyond the logs: what the ranker supports is allowed, and the best of the whole
+        support is lifted above the rest, so that an exploration's rank 1 is the greedy choice.
+        """
         ratio = self.network.config.support_ratio
         of_pool = supported_values(self._running, state, candidates.item_id, candidates.mask, ratio)
         require_finite_q(of_pool.q_BK, of_pool.utility_BK, candidates.mask, state.step)
-        return of_pool.q_BK, of_pool.allowed_BK
+        if not self.explores_beyond_logs:
+            return of_pool.q_BK, of_pool.allowed_BK
+        best_B = best_slot(of_pool.q_BK, of_pool.allowed_BK, candidates.item_id)
+        wide_BK = support_mask(of_pool.utility_BK, candidates.mask, ratio)
+        return of_pool.q_BK.scatter(1, best_B[:, None], torch.inf), wide_BK
 
 
 class RandomPolicy(ScoredPolicy):

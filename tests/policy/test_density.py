@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import Manifest
-from recomind.candidates import CandidatePool, CandidatesConfig, SoftmaxExploration
+from recomind.candidates import (
+    CandidatePool,
+    CandidatesConfig,
+    SoftmaxExploration,
+    UniformExploration,
+)
 from recomind.data import SessionDataset, write_sessions
 from recomind.errors import ArtifactError, ConfigError
 from recomind.policy import (
@@ -163,6 +168,30 @@ def test_acting_keeps_to_what_the_mask_says():
     assert torch.equal(slot, q.masked_fill(~allowed, -torch.inf).argmax(1))
     free = QPolicy(network(0.0)).act(state, pool, uniforms).slot
     assert not bool(allowed.gather(1, free[:, None]).all())  # the constraint binds here
+
+
+def test_exploring_beyond_the_logs_leaves_the_first_choice_and_has_exact_propensities():
+    world, made, epsilon = tiny_world(), network(0.3), 0.4
+    state = world.reset(400, make_generator(4))
+    pool = tiny_pool().candidates(state, world.streams)
+    uniforms = torch.rand(400, 4, generator=make_generator(5)).clamp(1e-6, 1 - 1e-6)
+    held, beyond = (
+        QPolicy(made, UniformExploration(epsilon), explores_beyond_logs=each)
+        for each in (False, True)
+    )
+    first = QPolicy(made).act(state, pool, uniforms).slot
+    exploits = uniforms[:, 0] >= epsilon
+    choice = beyond.act(state, pool, uniforms)
+    assert torch.equal(choice.slot[exploits], first[exploits])
+    with torch.no_grad():
+        allowed = held.scored(state, pool)[1]
+    inside = allowed.gather(1, choice.slot[:, None])[:, 0]
+    assert bool(inside[exploits].all())
+    assert float(inside[~exploits].float().mean()) < 0.7  # a draw from the pool, not the support
+    assert bool(allowed.gather(1, held.act(state, pool, uniforms).slot[:, None]).all())
+    by_chance = epsilon / pool.mask.sum(1)
+    expected = torch.where(choice.slot == first, 1 - epsilon + by_chance, by_chance)
+    torch.testing.assert_close(choice.log_propensity.exp(), expected)
 
 
 def test_what_an_index_puts_into_every_pool_is_no_denser_for_that():
