@@ -13,7 +13,7 @@ from recomind.artifacts import read_manifest, write_artifact
 from recomind.cli.collect_logs import load_policy, network_factory
 from recomind.cli.context import Run, is_current
 from recomind.cli.progress import StageLine
-from recomind.cli.select_round import judged_rounds, kept_round
+from recomind.cli.select_round import judged_rounds, kept_round, ranker_of_round
 from recomind.cli.train_policy import CURVE
 from recomind.data import SessionDataset
 from recomind.evaluation.html import write_html
@@ -27,6 +27,7 @@ from recomind.simulation import BatchedSessions, load_holdout, load_simulator
 from recomind.streams import SessionStreams, draw_seeds
 from recomind.types import CandidateSource, Policy, Ranker
 
+FIRST_RANKER = "first_ranker"  # the arm of the ranker that was there before the run
 Judged = Sequence[Mapping[str, Any]]  # `selection.json` of each round
 
 
@@ -58,6 +59,7 @@ def _inputs(run: Run, last: int, kept: int, judged: Judged) -> list[Path]:
     kept_names = ["policy", "ranker", "simulator", run.policy_index]
     last_names = ["ranker", "holdout_simulator", "index"]
     paths = [run.path(n, kept) for n in kept_names] + [run.path(n, last) for n in last_names]
+    paths += [run.path(n, 0) for n in ("ranker", "index")] if last else []
     return [*paths, *(run.path("selection", each["round"]) for each in judged)]
 
 
@@ -72,7 +74,11 @@ def _say_kept(rounds: Mapping[str, Any]) -> None:
 def _report(
     run: Run, round_index: int, kept: int, judged: Judged, line: StageLine
 ) -> dict[str, Any]:
-    """The kept policy against the ranker refit on all logs; each chooses from its own pools."""
+    """The kept policy against the ranker refit on all logs; each chooses from its own pools.
+
+    After the first round the ranker that was there before the run is a baseline too: a refit that
+    spoils the ranker would make a lift of it.
+    """
     config = run.config
     rankers = load_rankers(run.path("ranker", round_index))
     pool = run.pool_factory(round_index)()
@@ -85,8 +91,10 @@ def _report(
         "random": (RandomPolicy(), pool),
         "ranker": (RankerPolicy(rankers[:1], run.weights), pool),
         "ranker_ensemble": (RankerPolicy(rankers, run.weights), pool),
-        "policy": (QPolicy(load_policy(run, kept)), pool_kept),
     }
+    if round_index:
+        arms[FIRST_RANKER] = (ranker_of_round(run, 0), run.pool_factory(0)())
+    arms["policy"] = (QPolicy(load_policy(run, kept)), pool_kept)
     environments = _environments(run, round_index, kept)
     seeds = draw_seeds(
         config.evaluation.num_sessions, run.generator(f"evaluate-{config.evaluation.seed}")
@@ -98,7 +106,8 @@ def _report(
             batch = config.evaluation.batch_size
             outcomes[arm] = rollout(environment, acting, source, seeds, batch)
             line(len(entries) * len(arms) + len(outcomes), total, f"({name}, {arm})")
-        entries.append(environment_entry(name, kind, outcomes, config.evaluation))
+        further = [FIRST_RANKER] if round_index else []
+        entries.append(environment_entry(name, kind, outcomes, config.evaluation, further))
     dataset = run.dataset(round_index)
     curves = [
         json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)

@@ -2,7 +2,8 @@
 
 Fresh logs do not always make a better policy. Every round's policy meets the same users of the
 world, on session seeds that the report never uses: the luck that a round is chosen for is not in
-the figures that the report gives for it. The baseline of all rounds is the first ranker. Ours.
+the figures that the report gives for it. The baseline of all rounds is the first ranker; the ranker
+that was refit on the same logs as the round's policy stands beside it. Ours.
 
 runs/demo/round_1/selection/selection.json
 """
@@ -24,8 +25,10 @@ from recomind.evaluation.rollout import rollout
 from recomind.policy import QPolicy, RankerPolicy
 from recomind.ranker import load_rankers
 from recomind.streams import draw_seeds
+from recomind.types import Policy
 
 SELECTION = "selection.json"
+_REFIT = "refit_ranker"  # the round's own, where that is not the first
 
 
 def judge(run: Run, round_index: int) -> None:
@@ -68,8 +71,9 @@ def chooses(run: Run, last: int) -> bool:
 def _manifest(run: Run, round_index: int) -> Manifest:
     inputs = [run.path(n, round_index) for n in ("policy", "ranker", run.policy_index)]
     first = [run.path(n, 0) for n in ("ranker", "index")] if round_index else []
+    own = [run.path("index", round_index)] if run.policy_index != "index" else []
     manifest = run.manifest(
-        "selection", "select-round", round_index, ["world", "candidates"], [*inputs, *first]
+        "selection", "select-round", round_index, ["world", "candidates"], [*inputs, *own, *first]
     )
     manifest.seed = run.seed("select-round")  # of all rounds: they meet the same users
     manifest.config |= {
@@ -83,21 +87,21 @@ def _manifest(run: Run, round_index: int) -> Manifest:
 def _judge(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
     settings, metric = run.config.evaluation, run.config.gate.target_metric
     seeds = draw_seeds(settings.rounds_sessions, run.generator("select-round"))
-    arms = {
+    arms: dict[str, tuple[Policy, tuple[int, str]]] = {
         settings.policy_arm: (
             QPolicy(load_policy(run, round_index)), (round_index, run.policy_index)
         ),
-        settings.baseline_arm: (
-            RankerPolicy(load_rankers(run.path("ranker", 0))[:1], run.weights), (0, "index")
-        ),
+        settings.baseline_arm: (ranker_of_round(run, 0), (0, "index")),
     }  # fmt: skip
+    if round_index:
+        arms[_REFIT] = (ranker_of_round(run, round_index), (round_index, "index"))
     outcomes, world = {}, run.require_world("select-round")
     for arm, (acting, source) in arms.items():
         pool = run.pool_factory(*source)()
         outcomes[arm] = rollout(world, acting, pool, seeds, settings.batch_size)
         line(len(outcomes), len(arms), f"({arm})")
-    entry = environment_entry("world", "world", outcomes, settings)
-    ours, theirs = (entry["arms"][arm].get(metric) for arm in arms)
+    entry = environment_entry("world", "world", outcomes, settings, list(arms)[2:])
+    ours, first, *_ = values = [entry["arms"][arm].get(metric) for arm in arms]
     if ours is None or ours["mean"] is None:
         raise SchemaError(
             "no round can be chosen by a metric that the world does not have",
@@ -113,6 +117,13 @@ def _judge(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
         "value": ours["mean"],
         "standard_error": ours["standard_error"],
         "baseline": "ranker of the first round",
-        "baseline_value": theirs["mean"],
+        "baseline_value": first["mean"],
         "lift": entry["lift"][metric],
+        "refit_value": values[-1]["mean"],
+        "refit_lift": entry["lift_over"].get(_REFIT, entry["lift"])[metric],
     }
+
+
+def ranker_of_round(run: Run, round_index: int) -> RankerPolicy:
+    """The round's first ranker, greedy: what a supervised team would serve after that round."""
+    return RankerPolicy(load_rankers(run.path("ranker", round_index))[:1], run.weights)

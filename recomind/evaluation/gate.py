@@ -69,7 +69,9 @@ def deciding_environments(environments: Sequence[Mapping[str, Any]]) -> list[Map
 def _judge(
     environment: Mapping[str, Any], config: GateConfig, policy_arm: str, baseline_arm: str
 ) -> list[Verdict]:
-    verdicts = [_judge_target(environment, config)]
+    verdicts = [_judge_target(environment["lift"], environment["name"], config)]
+    for arm, lifts in environment.get("lift_over", {}).items():
+        verdicts.append(_judge_target(lifts, environment["name"], config, over=arm))
     for direction, metrics in ((-1, config.must_not_fall), (1, config.must_not_rise)):
         for metric in metrics:
             means = (
@@ -80,15 +82,19 @@ def _judge(
     return verdicts
 
 
-def _judge_target(environment: Mapping[str, Any], config: GateConfig) -> Verdict:
-    metric, name = config.target_metric, environment["name"]
-    lift = environment["lift"].get(metric)
+def _judge_target(
+    lifts: Mapping[str, Any], name: str, config: GateConfig, over: str | None = None
+) -> Verdict:
+    """`over` names the baseline where it is not the usual one."""
+    metric = config.target_metric
+    lift = lifts.get(metric)
     if lift is None:
         return False, f"The target {metric} was not measured in {name}."
     if lift["low"] is None:
         why = lift.get("reason") or "no interval"
         return False, f"The target {metric} has no interval in {name}: {why}."
-    shown = f"The lift of {metric} in {name} is {interval(lift)}"
+    beaten = "" if over is None else f" over {over}"
+    shown = f"The lift of {metric}{beaten} in {name} is {interval(lift)}"
     if lift["low"] > config.min_lift:
         return True, f"{shown}, all of it above {percent(config.min_lift)}."
     return False, f"{shown}, which does not lie above {percent(config.min_lift)}."

@@ -20,7 +20,11 @@ REPORT = "report.json"
 
 
 def environment_entry(
-    name: str, kind: str, outcomes: Mapping[str, SessionOutcomes], config: EvaluationConfig
+    name: str,
+    kind: str,
+    outcomes: Mapping[str, SessionOutcomes],
+    config: EvaluationConfig,
+    further_baselines: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One entry of `environments`.
 
@@ -29,6 +33,7 @@ def environment_entry(
         kind: simulator (the policy trained in it), world, holdout_simulator or logs.
         outcomes: arm -> its rollout, all on the same seeds.
         config: which arm is on trial, which is the baseline, and the confidence.
+        further_baselines: arms that the one on trial is compared with beside the baseline.
 
     Raises:
         SchemaError: an unknown kind, no arms, or arms that are not paired.
@@ -37,16 +42,30 @@ def environment_entry(
         raise SchemaError("kind of an environment", got=kind, expected=list(KINDS))
     if not outcomes:
         raise SchemaError(f"environment {name} has no arms", expected="at least one rollout")
-    policy, baseline = outcomes.get(config.policy_arm), outcomes.get(config.baseline_arm)
-    table = lifts(policy, baseline, config.confidence) if policy and baseline else {}
+    found = {
+        arm: _lifts(outcomes, config, arm) for arm in (config.baseline_arm, *further_baselines)
+    }
+    table = found.pop(config.baseline_arm)
     return {
         "name": name,
         "kind": kind,
         "num_sessions": len(next(iter(outcomes.values())).depth),
         "arms": {arm: summarise(outcome) for arm, outcome in outcomes.items()},
-        "lift": {metric: lift.to_dict() for metric, lift in table.items()},
+        "lift": table,
+        "lift_over": found,
         "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
     }
+
+
+def _lifts(
+    outcomes: Mapping[str, SessionOutcomes], config: EvaluationConfig, baseline_arm: str
+) -> dict[str, Any]:
+    """Metric -> lift of the arm on trial; nothing where one of the two did not run."""
+    policy, baseline = outcomes.get(config.policy_arm), outcomes.get(baseline_arm)
+    if policy is None or baseline is None:
+        return {}
+    table = lifts(policy, baseline, config.confidence)
+    return {metric: lift.to_dict() for metric, lift in table.items()}
 
 
 def build_report(

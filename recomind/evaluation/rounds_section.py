@@ -19,7 +19,12 @@ def rounds_section(rounds: Mapping[str, Any]) -> str:
     rows = [
         (
             f"round {each['round'] + 1}" + (" (kept)" if each["round"] == rounds["kept"] else ""),
-            [f"{figure(each['value'])}", escape(interval(each["lift"]))],
+            [
+                figure(each["value"]),
+                escape(interval(each["lift"])),
+                figure(each["refit_value"]),
+                escape(interval(each["refit_lift"])),
+            ],
             "target" if each["round"] == rounds["kept"] else "",
         )
         for each in judged
@@ -28,6 +33,8 @@ def rounds_section(rounds: Mapping[str, Any]) -> str:
         "<h2>Rounds</h2>"
         f'<p class="note">The round is chosen on {judged[0]["num_sessions"]:,} sessions of the '
         f"{escape(judged[0]['environment'])} that are in no other figure of this page. "
-        f"The lift is over the {escape(judged[0]['baseline'])}.</p>"
-        f'<div class="card">{table([metric, "mean", "lift"], rows)}</div>\n'
+        f"The first lift is over the {escape(judged[0]['baseline'])}, the second over the ranker "
+        "that was refit on the same logs as the round's policy.</p>"
+        f'<div class="card">{table([metric, "mean", "lift", "refit ranker", "lift over it"], rows)}'
+        "</div>\n"
     )

@@ -16,7 +16,7 @@ def lift(value, low=None, high=None):
     return entry if low is not None else entry | {"reason": "the baseline's mean is 0"}
 
 
-def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), name=None):
+def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), name=None, over=None):
     table = {"watch_10s_per_session": lift(*target), "session_depth": lift(*depth)}
     if hide is not None:
         table["hide_per_session"] = lift(*hide)
@@ -24,7 +24,11 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
         arm: {metric: {"mean": mean, "standard_error": None, "n": 9} for metric in table}
         for arm, mean in zip(("policy", "ranker"), means, strict=True)
     }
-    return {"name": name or f"the {kind}", "kind": kind, "lift": table, "arms": arms}
+    further = {arm: {"watch_10s_per_session": lift(*value)} for arm, value in (over or {}).items()}
+    return {
+        "name": name or f"the {kind}", "kind": kind, "lift": table, "lift_over": further,
+        "arms": arms,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,13 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
             "fell in the world from 2",
         ),
         ([environment("world", hide=(None,), means=(None, 0.0))], False, "could not be judged"),
+        (
+            [environment("world", over={"first_ranker": UNSURE})],
+            False,
+            "over first_ranker in the world is +1.0 % [-2.0, +4.0], which does not lie above 0 %",
+        ),
+        ([environment("world", over={"first_ranker": UP})], True, "over first_ranker in the world"),
+        ([environment("world", DOWN, over={"first_ranker": UP})], False, "does not lie above"),
         ([environment("world", DOWN), environment("holdout_simulator")], False, "the world"),
         ([environment("world"), environment("holdout_simulator", DOWN)], True, "the world"),
         ([environment("world"), environment("world", DOWN, name="B")], False, "in B is"),

@@ -102,7 +102,7 @@ def test_the_page_says_which_round_was_kept_and_why(report):
         {
             "round": index, "environment": "world", "metric": "watch_10s_per_session",
             "num_sessions": 1234, "value": value, "baseline": "ranker of the <first> round",
-            "lift": lift,
+            "lift": lift, "refit_value": 4.125, "refit_lift": lift | {"value": 0.07},
         }
         for index, value in enumerate((4.25, 4.75))
     ]  # fmt: skip
@@ -114,6 +114,8 @@ def test_the_page_says_which_round_was_kept_and_why(report):
     assert "4.250" in section
     assert "4.750" in section
     assert "ranker of the &lt;first&gt; round" in section
+    assert "4.125" in section
+    assert "+7.0 %" in section
 
 
 def test_equal_reports_give_equal_pages(report, tmp_path):

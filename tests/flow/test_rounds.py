@@ -73,6 +73,20 @@ def test_the_better_round_is_kept_and_the_report_says_so(two_rounds: Path) -> No
     assert {each["metric"] for each in judged} == {"watch_10s_per_session"}
     # One baseline for all rounds: the same ranker meets the same users.
     assert judged[0]["baseline_value"] == judged[1]["baseline_value"]
+    # Beside it the ranker that was refit on the policy's own logs; at first they are the same.
+    assert (judged[0]["refit_value"], judged[0]["refit_lift"]) == (
+        judged[0]["baseline_value"], judged[0]["lift"]
+    )  # fmt: skip
+    assert judged[1]["refit_value"] != judged[1]["baseline_value"]
+    assert judged[1]["refit_lift"]["value"] == pytest.approx(
+        judged[1]["value"] / judged[1]["refit_value"] - 1
+    )
+    # No release on a refit ranker's weakness: the one that was there before is a baseline too.
+    world = report["environments"][-1]
+    means = {arm: each["watch_10s_per_session"]["mean"] for arm, each in world["arms"].items()}
+    assert means["first_ranker"] != means["ranker"]
+    over = world["lift_over"]["first_ranker"]["watch_10s_per_session"]["value"]
+    assert over == pytest.approx(means["policy"] / means["first_ranker"] - 1)
     assert (two_rounds / "export" / "manifest.json").is_file()
 
 
