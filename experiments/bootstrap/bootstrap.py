@@ -28,13 +28,16 @@ from recomind.streams import draw_seeds
 SEEDS = (0, 1, 2, 3, 4)
 ROOT, PRESETS = Path("runs/bootstrap"), Path("runs/presets/fatigue")
 COMMON = ("experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000")
-_SCRATCH = ("policy.bootstrap=false", "policy.support_ratio=0", "policy.support_density=0")
+_IN_LOGS = ("policy.bootstrap=false", "policy.support_ratio=0")
+_SCRATCH = (*_IN_LOGS, "policy.support_density=0")
 _ACTOR_CRITIC = ("training.algorithm=actor_critic",)
 # What each arm changes in `experiment=demo`; the first is what users get. From scratch there is no
-# ranker to keep to: no support constraint, and no leash.
+# ranker to keep to: no support constraint, and no leash. The logs are there for everybody, so one
+# arm from scratch keeps to their density, as the default recipe does.
 ARMS: dict[str, tuple[str, ...]] = {
     "bootstrap": (),
     "scratch": _SCRATCH,
+    "scratch_in_logs": _IN_LOGS,
     "actor_critic": _ACTOR_CRITIC,
     "actor_critic_scratch": (
         *_ACTOR_CRITIC, *_SCRATCH, "training.actor_critic.leash_weight=0",

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.demo_runs import environment_of, is_run, lift_of, options_of, run_demo, share
 from experiments.result import figure, over_seeds, write_result
+from recomind.evaluation.report import read_report
 
 PRESETS = ("fatigue", "confounded", "steady")
 SEEDS = (0, 1, 2, 3, 4)
@@ -82,6 +83,30 @@ def means(preset: str, recipe: str, arm: str, kind: str) -> dict[str, Any]:
     return figure(sum(values) / len(values), n=len(values), unit="videos", per_seed=values)
 
 
+def of_rounds(preset: str, recipe: str) -> dict[str, dict]:
+    """After each round of a recipe, in the world on the sessions that choose the round.
+
+    `lift`: over the ranker refit on the same logs; `lift_over_first`: over the one that was there
+    before the run; and the policy's mean.
+    """
+    runs = [read_report(folder_of(preset, recipe, s) / "report") for s in seeds_of(preset, recipe)]
+    figures: dict[str, dict] = {}
+    for index in range(ROUNDS):
+        judged = [report["rounds"]["judged"][index] for report in runs]
+        name = f"after_round_{index + 1}.{preset}.{recipe}"
+        of_all = {
+            "lift": [each["refit_lift"]["value"] for each in judged],
+            "lift_over_first": [each["lift"]["value"] for each in judged],
+            "policy": [each["value"] for each in judged],
+        }
+        for what, values in of_all.items():
+            reason = f"{len(values)} of {len(SEEDS)} seeds of {recipe} have run"
+            few = {"value": None, "reason": reason}
+            unit = "videos" if what == "policy" else "ratio"
+            figures[f"{what}.{name}"] = over_seeds(values, unit=unit) if len(values) > 1 else few
+    return figures
+
+
 def kendall_tau(preset: str, section: str) -> dict[str, Any]:
     """Rank agreement of policies between simulator and world, in the full recipe's last round."""
     values = []
@@ -104,6 +129,8 @@ def aggregate() -> dict[str, dict]:
         for recipe in RECIPES:
             figures[f"lift.{preset}.{recipe}"] = pooled(preset, recipe, "world")
             figures[f"sim_lift.{preset}.{recipe}"] = pooled(preset, recipe, "simulator")
+            if int(RECIPES[recipe]["rounds"]) > 1:
+                figures |= of_rounds(preset, recipe)
             for arm in ("policy", "ranker", "ranker_ensemble"):
                 for name, kind in (("mean", "world"), ("sim_mean", "simulator")):
                     figures[f"{name}.{preset}.{recipe}.{arm}"] = means(preset, recipe, arm, kind)
