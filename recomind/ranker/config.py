@@ -68,6 +68,7 @@ class RankerConfig:
     num_bins: int = 12  # of the piecewise linear encoding of a number
     id_buckets: int = 16384  # rows of the id embedding
     hash_ids: bool = True  # hash ids into the rows; without it an id is its row
+    id_scale: float = 0.01  # standard deviation of fresh embedding rows
     id_dropout: float = 0.3  # share of ids hidden in training, so that a new item scores well
     dropout: float = 0.1  # on hidden layers
     next_action_weight: float = 0.0  # of the Next Action Loss beside the tasks' own
@@ -77,6 +78,7 @@ class RankerConfig:
     # An average is never longer than a tenth of the training.
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions
+    epoch_updates: int = 1  # at least, in an epoch: by smaller batches where the log is short
     session_batches: bool = False  # batches of whole sessions, whose events are encoded once
     num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
     checks_per_epoch: int = 2  # judgements by the calibration split, of which the best is kept
@@ -88,7 +90,7 @@ class RankerConfig:
     def __post_init__(self) -> None:
         at_least = dict.fromkeys(
             ("num_members", "history_length", "recent_length", "num_heads", "dim", "hidden",
-             "id_dim", "num_bins", "id_buckets", "batch_size", "num_epochs",
+             "id_dim", "num_bins", "id_buckets", "batch_size", "epoch_updates", "num_epochs",
              "checks_per_epoch", "patience", "max_block_events"), 1,
         ) | dict.fromkeys(("num_nearest", "num_layers", "max_table_items"), 0)  # fmt: skip
         for name, least in at_least.items():
@@ -98,14 +100,15 @@ class RankerConfig:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected="in [0, 1)")
         if (
-            min(self.learning_rate, self.wide_rate) <= 0
+            min(self.learning_rate, self.wide_rate, self.id_scale) <= 0
             or self.weight_decay < 0
             or self.next_action_weight < 0
         ):
             raise ConfigError(
-                "ranker learning rates must be positive, weight decay and next action weight not "
-                "negative",
-                got=(self.learning_rate, self.weight_decay, self.next_action_weight),
+                "ranker learning rates and id_scale must be positive, weight decay and next action "
+                "weight not negative",
+                got=(self.learning_rate, self.wide_rate, self.id_scale, self.weight_decay,
+                     self.next_action_weight),
             )
         if self.dim % self.num_heads:
             raise ConfigError(

@@ -20,7 +20,6 @@ from recomind.types import Catalogue
 # TorchRec asks whether it is traced in a way that torch would rather have it ask; not our affair.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
-_INITIAL_STD = 0.01
 _SALT_ID = 5
 
 
@@ -59,7 +58,7 @@ class ItemEncoder(nn.Module):
         for bag in self.tables.embedding_bags.values():
             assert isinstance(bag, nn.EmbeddingBag)
             bag.sparse = True  # a dense gradient would cost the whole table at every update
-            nn.init.normal_(bag.weight, std=_INITIAL_STD)
+            nn.init.normal_(bag.weight, std=config.id_scale)
         self.numbers = PiecewiseLinear(len(catalogue.dense_names), config.num_bins)
         width = config.id_dim * len(sizes) + self.numbers.width
         self.net = nn.Sequential(

@@ -33,6 +33,7 @@ _SAMPLE_ROWS = 50_000  # that decide the bins of the features
 _AVERAGED_PARTS = 10  # of the training; the running average spans one of them
 _WARM_UP = 0.3  # share of training until the learning rate is at its peak
 _MAX_NORM = 1.0  # of the dense gradient
+_SMALLEST_BATCH = 16  # impressions, however short the log
 _SALT = 89
 
 
@@ -148,8 +149,12 @@ class _Fit:
     optimizers: list[torch.optim.Optimizer] = field(init=False)
     dense: list[nn.Parameter] = field(init=False)
     average: WeightAverage = field(init=False)
+    batch_size: int = field(init=False)  # impressions
 
     def __post_init__(self) -> None:
+        config = self.ranker.config
+        of_epoch = self.source.num_rows("train", holdout=False) // config.epoch_updates
+        self.batch_size = min(config.batch_size, max(_SMALLEST_BATCH, of_epoch))
         self.loss = ImpressionLoss(self.ranker)
         self.optimizers = make_optimizers(self.ranker, self.ranker.config)
         groups = self.optimizers[0].param_groups
@@ -160,7 +165,7 @@ class _Fit:
         """Rate of the running average: over a tenth of the training at most."""
         rate = self.ranker.config.average_rate
         num_rows = self.source.num_rows("train", holdout=False) * self.num_epochs
-        shortest = _AVERAGED_PARTS * self.ranker.config.batch_size / max(1, num_rows)
+        shortest = _AVERAGED_PARTS * self.batch_size / max(1, num_rows)
         return min(1.0, max(rate, shortest)) if rate > 0 else 0.0
 
     def epoch(self, epoch: int, state: Checkpoint) -> Iterator[float]:
@@ -207,7 +212,7 @@ class _Fit:
         done = 0
         if len(rows) == 0:  # or `split` would give one batch of none
             return
-        for batch in rows.split(self.ranker.config.batch_size):
+        for batch in rows.split(self.batch_size):
             self._set_learning_rate()
             loss = self._update(block, batch)
             done += len(batch)

@@ -109,6 +109,37 @@ def test_every_weight_learns():
     assert still == {"next_action.weight", "next_action.bias"}
 
 
+def test_a_short_log_has_as_many_updates_as_asked_for():
+    dataset = tiny_dataset()
+    num_rows = dataset.num_rows("train", holdout=False)
+
+    def updates(**changes):
+        losses = []
+        fit_ranker(
+            new_ranker(dataset, replace(RANKER, batch_size=4096, **changes), 0), dataset,
+            num_epochs=1, seed=0, progress=lambda share, loss: losses.append(loss),
+        )  # fmt: skip
+        return len(losses)
+
+    assert num_rows < 4096
+    assert updates() == 1
+    assert updates(epoch_updates=10) == -(-num_rows // (num_rows // 10)) >= 10
+    # Not below sixteen impressions a batch, however many updates are asked for.
+    assert updates(epoch_updates=10**6) == -(-num_rows // 16)
+
+
+def test_fresh_rows_of_ids_are_as_large_as_asked_for():
+    dataset = tiny_dataset()
+    for scale in (0.01, 1.0):
+        ranker = new_ranker(dataset, replace(RANKER, id_scale=scale), 0)
+        weight = dict(ranker.items.named_parameters())[
+            "tables.embedding_bags.table_feature_0.weight"
+        ]
+        assert float(weight.detach().std()) == pytest.approx(scale, rel=0.1)
+    with pytest.raises(ConfigError, match="id_scale must be positive"):
+        replace(RANKER, id_scale=0.0)
+
+
 def test_the_best_weights_are_kept():
     """Rows that contradict the training rows are predicted worse and worse, but for luck."""
     dataset = planted_dataset()
