@@ -44,7 +44,7 @@ class CollectConfig:
     fresh_sessions: int = 8000  # of every later round, by the policy of the round before
     explore_more: float = 0.3  # exploration rate of half of the sessions of a later round
     explore_less: float = 0.1  # and of the other half
-    subset_size: int = 2  # candidates of an exploring decision: few, or its logs are of the best alone
+    subset_size: int = 2  # candidates of an exploring decision: of many, logs hold the best alone
     max_catalogue_items: int = 5_000_000  # a larger one is not copied into the artifact
 
     def __post_init__(self) -> None:
