@@ -52,6 +52,20 @@ def test_every_world_can_be_built(world: str) -> None:
     assert found.catalogue.num_items == 50
 
 
+@pytest.mark.parametrize(
+    ("overrides", "tau"),
+    [
+        (["experiment=demo"], 0.05),
+        (["world=gym", "world.env_id=CartPole-v1"], 0.05),
+        (["experiment=kuairand"], 0.0),  # its propensities are unknown
+    ],
+)
+def test_the_density_of_the_logs_is_asked_for_where_propensities_are_known(
+    overrides: list[str], tau: float
+) -> None:
+    assert resolve(composed("run", *overrides)).policy.support_density == tau
+
+
 def test_training_follows_the_policys_support_constraint() -> None:
     config = resolve(composed("run", "world=steady", "policy.support_ratio=0.3"))
     assert config.training.support_ratio == 0.3

@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from recomind.artifacts import Manifest, read_manifest
+from recomind.cli import collect_logs
 from recomind.data import load_catalogue, write_sessions
 from recomind.export import load_scorer
+from recomind.policy import QPolicy
 from tests.flow.commands import MICRO, NOT_RELEASED
 from tests.flow.in_process import Command
 
@@ -73,3 +75,19 @@ def test_a_log_without_propensities_is_refused_before_anything(
     assert line.startswith("error: policy.support_density needs logs with propensities; got: 0 of")
     assert "to mend: set policy.support_density=0" in line
     assert not (folder / "round_0" / "density").exists()
+
+
+def test_what_collects_a_later_round_explores_beyond_the_logs(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[QPolicy] = []
+
+    class Recorded(QPolicy):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            made.append(self)
+
+    monkeypatch.setattr(collect_logs, "QPolicy", Recorded)
+    outcome = command("collect-logs", *MICRO, at(folder), "rounds=2", "round=1")
+    assert outcome.status == 0, outcome.err
+    assert [policy.explores_beyond_logs for policy in made] == [True]
