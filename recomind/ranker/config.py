@@ -107,8 +107,13 @@ class RankerConfig:
             raise ConfigError(
                 "ranker learning rates and id_scale must be positive, weight decay and next action "
                 "weight not negative",
-                got=(self.learning_rate, self.wide_rate, self.id_scale, self.weight_decay,
-                     self.next_action_weight),
+                got=(
+                    self.learning_rate,
+                    self.wide_rate,
+                    self.id_scale,
+                    self.weight_decay,
+                    self.next_action_weight,
+                ),
             )
         if self.dim % self.num_heads:
             raise ConfigError(
