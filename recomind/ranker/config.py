@@ -99,21 +99,17 @@ class RankerConfig:
         for name in ("id_dropout", "dropout", "average_rate"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected="in [0, 1)")
+        if self.id_scale <= 0:
+            raise ConfigError("ranker.id_scale must be positive", got=self.id_scale)
         if (
-            min(self.learning_rate, self.wide_rate, self.id_scale) <= 0
+            min(self.learning_rate, self.wide_rate) <= 0
             or self.weight_decay < 0
             or self.next_action_weight < 0
         ):
             raise ConfigError(
-                "ranker learning rates and id_scale must be positive, weight decay and next action "
-                "weight not negative",
-                got=(
-                    self.learning_rate,
-                    self.wide_rate,
-                    self.id_scale,
-                    self.weight_decay,
-                    self.next_action_weight,
-                ),
+                "ranker learning rates must be positive, weight decay and next action weight not "
+                "negative",
+                got=(self.learning_rate, self.weight_decay, self.next_action_weight),
             )
         if self.dim % self.num_heads:
             raise ConfigError(

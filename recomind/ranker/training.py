@@ -149,17 +149,20 @@ class _Fit:
     optimizers: list[torch.optim.Optimizer] = field(init=False)
     dense: list[nn.Parameter] = field(init=False)
     average: WeightAverage = field(init=False)
-    batch_size: int = field(init=False)  # impressions
 
     def __post_init__(self) -> None:
-        config = self.ranker.config
-        of_epoch = self.source.num_rows("train", holdout=False) // config.epoch_updates
-        self.batch_size = min(config.batch_size, max(_SMALLEST_BATCH, of_epoch))
         self.loss = ImpressionLoss(self.ranker)
         self.optimizers = make_optimizers(self.ranker, self.ranker.config)
         groups = self.optimizers[0].param_groups
         self.dense = [parameter for group in groups for parameter in group["params"]]
         self.average = WeightAverage(self.dense, self._average_rate())
+
+    @property
+    def batch_size(self) -> int:
+        """Impressions of an update."""
+        config = self.ranker.config
+        of_epoch = self.source.num_rows("train", holdout=False) // config.epoch_updates
+        return min(config.batch_size, max(_SMALLEST_BATCH, of_epoch))
 
     def _average_rate(self) -> float:
         """Rate of the running average: over a tenth of the training at most."""
