@@ -66,11 +66,16 @@ def seeds_of(preset: str, recipe: str) -> list[int]:
 
 def pooled(preset: str, recipe: str, kind: str) -> dict[str, Any]:
     """Lift of policy over ranker, pooled over the seeds that have run; null for fewer than two."""
-    seeds = seeds_of(preset, recipe)
-    if len(seeds) < 2:
-        return {"value": None, "reason": f"{len(seeds)} of {len(SEEDS)} seeds of {recipe} have run"}
-    lifts = [lift_of(folder_of(preset, recipe, seed), kind, METRIC) for seed in seeds]
-    return over_seeds([lift.value for lift in lifts])
+    folders = [folder_of(preset, recipe, seed) for seed in seeds_of(preset, recipe)]
+    return of_seeds(recipe, [lift_of(folder, kind, METRIC).value for folder in folders])
+
+
+def of_seeds(recipe: str, values: list[float | None], **more: Any) -> dict[str, Any]:
+    """A figure over the seeds that have run; null for fewer than two."""
+    if len(values) < 2:
+        reason = f"{len(values)} of {len(SEEDS)} seeds of {recipe} have run"
+        return {"value": None, "reason": reason}
+    return over_seeds(values, **more)
 
 
 def means(preset: str, recipe: str, arm: str, kind: str) -> dict[str, Any]:
@@ -94,16 +99,12 @@ def of_rounds(preset: str, recipe: str) -> dict[str, dict]:
     for index in range(ROUNDS):
         judged = [report["rounds"]["judged"][index] for report in runs]
         name = f"after_round_{index + 1}.{preset}.{recipe}"
-        of_all = {
-            "lift": [each["refit_lift"]["value"] for each in judged],
-            "lift_over_first": [each["lift"]["value"] for each in judged],
-            "policy": [each["value"] for each in judged],
-        }
-        for what, values in of_all.items():
-            reason = f"{len(values)} of {len(SEEDS)} seeds of {recipe} have run"
-            few = {"value": None, "reason": reason}
-            unit = "videos" if what == "policy" else "ratio"
-            figures[f"{what}.{name}"] = over_seeds(values, unit=unit) if len(values) > 1 else few
+        over_refit = [each["refit_lift"]["value"] for each in judged]
+        over_first = [each["lift"]["value"] for each in judged]
+        videos = [each["value"] for each in judged]
+        figures[f"lift.{name}"] = of_seeds(recipe, over_refit)
+        figures[f"lift_over_first.{name}"] = of_seeds(recipe, over_first)
+        figures[f"policy.{name}"] = of_seeds(recipe, videos, unit="videos")
     return figures
 
 

@@ -92,6 +92,7 @@ def _report(
         "ranker": (RankerPolicy(rankers[:1], run.weights), pool),
         "ranker_ensemble": (RankerPolicy(rankers, run.weights), pool),
     }
+    further = [FIRST_RANKER] if round_index else []
     if round_index:
         arms[FIRST_RANKER] = (ranker_of_round(run, 0), run.pool_factory(0)())
     arms["policy"] = (QPolicy(load_policy(run, kept)), pool_kept)
@@ -106,7 +107,6 @@ def _report(
             batch = config.evaluation.batch_size
             outcomes[arm] = rollout(environment, acting, source, seeds, batch)
             line(len(entries) * len(arms) + len(outcomes), total, f"({name}, {arm})")
-        further = [FIRST_RANKER] if round_index else []
         entries.append(environment_entry(name, kind, outcomes, config.evaluation, further))
     dataset = run.dataset(round_index)
     curves = [

@@ -93,20 +93,22 @@ def _judge(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
         ),
         settings.baseline_arm: (ranker_of_round(run, 0), (0, "index")),
     }  # fmt: skip
+    refit_arm = _REFIT if round_index else settings.baseline_arm
     if round_index:
-        arms[_REFIT] = (ranker_of_round(run, round_index), (round_index, "index"))
+        arms[refit_arm] = (ranker_of_round(run, round_index), (round_index, "index"))
     outcomes, world = {}, run.require_world("select-round")
     for arm, (acting, source) in arms.items():
         pool = run.pool_factory(*source)()
         outcomes[arm] = rollout(world, acting, pool, seeds, settings.batch_size)
         line(len(outcomes), len(arms), f"({arm})")
-    entry = environment_entry("world", "world", outcomes, settings, list(arms)[2:])
-    ours, first, *_ = values = [entry["arms"][arm].get(metric) for arm in arms]
+    entry = environment_entry("world", "world", outcomes, settings, [refit_arm])
+    means, over_refit = entry["arms"], entry["lift_over"].get(refit_arm, entry["lift"])
+    ours = means[settings.policy_arm].get(metric)
     if ours is None or ours["mean"] is None:
         raise SchemaError(
             "no round can be chosen by a metric that the world does not have",
             got=f"gate.target_metric={metric}",
-            expected=sorted(entry["arms"][settings.policy_arm]),
+            expected=sorted(means[settings.policy_arm]),
             mend="choose another one, or keep=last",
         )
     return {
@@ -117,10 +119,10 @@ def _judge(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
         "value": ours["mean"],
         "standard_error": ours["standard_error"],
         "baseline": "ranker of the first round",
-        "baseline_value": first["mean"],
+        "baseline_value": means[settings.baseline_arm][metric]["mean"],
         "lift": entry["lift"][metric],
-        "refit_value": values[-1]["mean"],
-        "refit_lift": entry["lift_over"].get(_REFIT, entry["lift"])[metric],
+        "refit_value": means[refit_arm][metric]["mean"],
+        "refit_lift": over_refit[metric],
     }
 
 
