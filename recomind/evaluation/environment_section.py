@@ -58,6 +58,11 @@ def _lifts(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         ForestRow(label=metric, lift=entry["lift"][metric], strong=metric == target)
         for metric in ordered_metrics(entry["lift"])
     ]
+    rows += [
+        ForestRow(label=f"target over {arm}", lift=lifts[target], strong=True)
+        for arm, lifts in entry.get("lift_over", {}).items()
+        if target in lifts
+    ]
     confidence = report.get("confidence", 0.95)
     title = (
         f"Lift of {report.get('policy_arm', 'policy')} over "

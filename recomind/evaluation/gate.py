@@ -87,13 +87,13 @@ def _judge_target(
 ) -> Verdict:
     """`over` names the baseline where it is not the usual one."""
     metric = config.target_metric
+    beaten = "" if over is None else f" over {over}"
     lift = lifts.get(metric)
     if lift is None:
-        return False, f"The target {metric} was not measured in {name}."
+        return False, f"The target {metric}{beaten} was not measured in {name}."
     if lift["low"] is None:
         why = lift.get("reason") or "no interval"
-        return False, f"The target {metric} has no interval in {name}: {why}."
-    beaten = "" if over is None else f" over {over}"
+        return False, f"The target {metric}{beaten} has no interval in {name}: {why}."
     shown = f"The lift of {metric}{beaten} in {name} is {interval(lift)}"
     if lift["low"] > config.min_lift:
         return True, f"{shown}, all of it above {percent(config.min_lift)}."

@@ -2,7 +2,8 @@
 
 A schema is a plain value: a type, `{key: schema}` for an object that must have these keys (others
 are let through, so that a reader of today reads a report of tomorrow), `[schema]` for a list,
-`MapOf(schema)` for an object with free keys, `Nullable(schema)`, `OneOf(words)`.
+`MapOf(schema)` for an object with free keys, `NotRequired(schema)` for a key that may be left out,
+`Nullable(schema)`, `OneOf(words)`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ KINDS = ("simulator", "world", "holdout_simulator", "logs")
 @dataclass(frozen=True)
 class MapOf:
     """An object with any keys, whose values follow `value`."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class NotRequired:
+    """`value`, or no such key."""
 
     value: Any
 
@@ -48,6 +56,7 @@ _ENVIRONMENT = {
     "num_sessions": int,
     "arms": MapOf(MapOf(_MEASURE)),
     "lift": MapOf(_LIFT),
+    "lift_over": NotRequired(MapOf(MapOf(_LIFT))),  # by baseline, where there are further ones
     "survival": MapOf([float]),
 }
 _LEARNING = {
@@ -119,10 +128,11 @@ def _object_problems(value: Any, schema: dict[str, Any], where: str) -> Iterator
         yield where, f"is {type(value).__name__}, not an object"
         return
     for key, inner in schema.items():
-        if key not in value:
+        required = not isinstance(inner, NotRequired)
+        if key in value:
+            yield from _problems(value[key], inner if required else inner.value, f"{where}.{key}")
+        elif required:
             yield where, f"has no {key!r}"
-        else:
-            yield from _problems(value[key], inner, f"{where}.{key}")
 
 
 def _list_problems(value: Any, inner: Any, where: str) -> Iterator[tuple[str, str]]:

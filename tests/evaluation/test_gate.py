@@ -60,6 +60,11 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
             False,
             "over first_ranker in the world is +1.0 % [-2.0, +4.0], which does not lie above 0 %",
         ),
+        (
+            [environment("world", over={"first_ranker": (None,)})],
+            False,
+            "over first_ranker has no interval in the world",
+        ),
         ([environment("world", over={"first_ranker": UP})], True, "over first_ranker in the world"),
         ([environment("world", DOWN, over={"first_ranker": UP})], False, "does not lie above"),
         ([environment("world", DOWN), environment("holdout_simulator")], False, "the world"),
@@ -97,6 +102,13 @@ def test_a_target_that_was_not_measured():
     config = GateConfig(target_metric="like_per_session")
     assert decide([environment("world")], config)["reasons"] == [
         "The target like_per_session was not measured in the world."
+    ]
+
+
+def test_a_further_baseline_over_which_the_target_was_not_measured():
+    world = environment("world") | {"lift_over": {"first_ranker": {}}}
+    assert decide([world], GateConfig())["reasons"] == [
+        "The target watch_10s_per_session over first_ranker was not measured in the world."
     ]
 
 

@@ -95,6 +95,15 @@ def test_names_cannot_inject_markup(report):
     assert "<script" not in render_html(report)
 
 
+def test_the_page_shows_what_is_gained_over_a_further_baseline(report):
+    world = next(e for e in report["environments"] if e["kind"] == "world")
+    over = world["lift"]["watch_10s_per_session"] | {"value": 0.321}
+    world["lift_over"] = {"first_<ranker>": {"watch_10s_per_session": over, "coverage": over}}
+    page = render_html(report)
+    assert page.count("target over first_&lt;ranker&gt;") == 1
+    assert page.count("+32.1 %") == 1
+
+
 def test_the_page_says_which_round_was_kept_and_why(report):
     assert "<h2>Rounds</h2>" not in render_html(report)
     lift = {"value": 0.05, "low": 0.01, "high": 0.09, "n": 30, "method": "paired"}

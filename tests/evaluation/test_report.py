@@ -69,6 +69,12 @@ def put(path, value):
         (("environments", 0, "survival", "policy", 1), float("nan"), "not a finite number"),
         (("environments", 1, "lift", "coverage", "low"), float("inf"), "not a finite number"),
         (("environments", 1, "lift", "coverage", "n"), KeyError, "coverage has no 'n'"),
+        (("environments", 1, "lift_over"), {"first_ranker": 1}, "first_ranker is int, not an obj"),
+        (
+            ("environments", 1, "lift_over"),
+            {"old": {"coverage": {}}},
+            "old.coverage has no 'value'",
+        ),
         (("learning_curve", 0, "world_return"), KeyError, "no 'world_return'"),
         (("step0_parity", "max_rank_difference"), 0.5, "is float, not int"),
         (("ranker", "hide", "auc"), float("nan"), "report.ranker.hide.auc is nan"),
