@@ -17,13 +17,20 @@ export POLARS_MAX_THREADS ?= 2
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: demo test check format install clean
+.PHONY: demo test test-quick test-slow check format install clean
 
 demo: $(STAMP)
 	$(BIN)/recomind run experiment=demo
 
+# Two halves side by side: most of the slow tests' time is processes of their own, that start or wait.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs 2 --output-sync=line test-quick test-slow
+
+test-quick: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --durations 15
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

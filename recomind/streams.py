@@ -25,21 +25,21 @@ def _wrap(value: int) -> int:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical right shift; torch's own shift on int64 is arithmetic."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def hash_int64(x: Tensor, salt: int = 0) -> Tensor:
     """Splitmix64 of `x` [...] int64; `salt` selects an independent function."""
-    z = x + _wrap(_GOLDEN * (salt + 1))
-    z = (z ^ _shift_right(z, 30)) * _MIX_1
-    z = (z ^ _shift_right(z, 27)) * _MIX_2
-    return z ^ _shift_right(z, 31)
+    z = x + _wrap(_GOLDEN * (salt + 1))  # ours alone, so the rest may be done in place
+    z.bitwise_xor_(_shift_right(z, 30)).mul_(_MIX_1)
+    z.bitwise_xor_(_shift_right(z, 27)).mul_(_MIX_2)
+    return z.bitwise_xor_(_shift_right(z, 31))
 
 
 def hash_uniform(x: Tensor, salt: int = 0) -> Tensor:
     """Uniform float32 in (0, 1) for each entry of `x` [...] int64; never 0 or 1."""
     bits = _shift_right(hash_int64(x, salt), 41)  # 23 bits: k + 1/2 is exact in float32
-    return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 23))
+    return bits.to(torch.float32).add_(0.5).mul_(1.0 / (1 << 23))
 
 
 def hash_normal(x: Tensor, salt: int = 0) -> Tensor:

@@ -53,6 +53,12 @@ def _log_choose(n: Tensor, k: Tensor) -> Tensor:
     return torch.where(inside, value, -torch.inf)
 
 
+def _log_falling(n: Tensor, k: Tensor) -> Tensor:
+    """Log of n! / (n - k)!, float64, for 0 <= k <= n + 1; -inf where k = n + 1."""
+    n = n.double()
+    return torch.lgamma(n + 1.0) - torch.lgamma(n - k + 1.0)
+
+
 def log_propensity_of_rank(
     rank: Tensor, num_allowed: Tensor, subset_size: int, epsilon: float
 ) -> Tensor:
@@ -84,11 +90,12 @@ def rank_in_subset(uniform_B: Tensor, num_allowed_B: Tensor, subset_size: int) -
     `uniform_B` [B] is float64 in (0, 1).
     """
     size = num_allowed_B.clamp(max=subset_size)
-    log_all, log_u = _log_choose(num_allowed_B, size), uniform_B.double().log()
+    # C(n, m) < u C(K, m): m! is on both sides, and C(n, m) is n! / (n - m)! but for it.
+    bound = uniform_B.double().log() + _log_falling(num_allowed_B, size)
     low, high = torch.ones_like(num_allowed_B), num_allowed_B - size + 1
     for _ in range(max(1, int(num_allowed_B.max())).bit_length() if len(num_allowed_B) else 0):
         middle = (low + high) // 2
-        reached = _log_choose(num_allowed_B - middle, size) - log_all < log_u
+        reached = _log_falling(num_allowed_B - middle, size) < bound
         next_low = torch.where(reached, low, (middle + 1).minimum(high))
         low, high = next_low, torch.where(reached, middle, high)
     return low
@@ -119,9 +126,10 @@ class SubsetExploration(Exploration):
         check_pool(scores_BK, allowed_BK, item_id_BK)
         check_uniforms(uniforms_B4, len(scores_BK))
         num_allowed_B = allowed_BK.sum(1)
-        fine = fine_uniforms(uniforms_B4[:, 1:3])[:, 0]
-        rank_B = rank_in_subset(fine, num_allowed_B, self.subset_size)
-        rank_B = torch.where(uniforms_B4[:, 0] < self.epsilon, rank_B, 1)
+        rank_B = torch.ones_like(num_allowed_B)
+        explores = (uniforms_B4[:, 0] < self.epsilon).nonzero()[:, 0]
+        fine = fine_uniforms(uniforms_B4[explores, 1:3])[:, 0]
+        rank_B[explores] = rank_in_subset(fine, num_allowed_B[explores], self.subset_size)
         slot_B = slot_of_rank(rank_B, scores_BK, allowed_BK, item_id_BK)
         return slot_B, log_propensity_of_rank(rank_B, num_allowed_B, self.subset_size, self.epsilon)
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from recomind.ranker.calibration import Calibration
 from recomind.ranker.config import RankerConfig
+from recomind.ranker.gate import gated_sum, gated_sum_of_nearest
 from recomind.ranker.history import (
     NUM_PROGRESS,
     CausalTransformer,
@@ -385,33 +386,20 @@ class SessionRanker(nn.Module):
         return joint_BKM.baddbmm_(vector_BKD, cross_BD[:, :, None] * of_cross.mT).relu_()
 
     def _seen(self, encoding: StateEncoding, unit_BKD: Tensor) -> Tensor:
-        """What the candidates see of the history [B, K, D]: a sum of values under gates."""
-        num_old = max(0, encoding.keys_BLD.shape[1] - self.config.recent_length)
-        recent_BKD = self._gated(encoding, unit_BKD, slice(num_old, None))
+        """What the candidates see of the history [B, K, D]: of old events, the nearest alone."""
+        keys_BLD, values_BLD, bias_BL = encoding.keys_BLD, encoding.values_BLD, encoding.bias_BL
+        num_old = max(0, keys_BLD.shape[1] - self.config.recent_length)
+        sharpness = self.log_sharpness.exp()
+        recent, old = slice(num_old, None), slice(num_old)
+        recent_BKD = gated_sum(
+            unit_BKD, keys_BLD[:, recent], values_BLD[:, recent], bias_BL[:, recent], sharpness
+        )
         if num_old == 0:
             return recent_BKD
-        return recent_BKD + self._gated_nearest(encoding, unit_BKD, num_old)
-
-    def _gated(self, encoding: StateEncoding, unit_BKD: Tensor, events: slice) -> Tensor:
-        keys_BDL, sharpness = encoding.keys_BLD[:, events].mT, self.log_sharpness.exp()
-        if unit_BKD.shape[1] < keys_BDL.shape[2]:  # the sharpness goes to the fewer
-            unit_BKD = unit_BKD * sharpness
-        else:
-            keys_BDL = keys_BDL * sharpness
-        bias_BKL = encoding.bias_BL[:, None, events].expand(-1, unit_BKD.shape[1], -1)
-        gate_BKL = torch.baddbmm(bias_BKL, unit_BKD, keys_BDL).sigmoid_()
-        return gate_BKL @ encoding.values_BLD[:, events]
-
-    def _gated_nearest(self, encoding: StateEncoding, unit_BKD: Tensor, num_old: int) -> Tensor:
-        """The same over the old events, of which each candidate sees those nearest to it."""
-        keys_BDO = encoding.keys_BLD[:, :num_old].mT * self.log_sharpness.exp()
-        bias_BKO = encoding.bias_BL[:, None, :num_old].expand(-1, unit_BKD.shape[1], -1)
-        logits_BKO = torch.baddbmm(bias_BKO, unit_BKD, keys_BDO)
-        nearest = logits_BKO.topk(min(self.config.num_nearest, num_old), dim=2)
-        values_BKOD = encoding.values_BLD[:, None, :num_old].expand(-1, unit_BKD.shape[1], -1, -1)
-        index = nearest.indices[..., None].expand(-1, -1, -1, values_BKOD.shape[3])
-        gate_BKn1 = nearest.values.sigmoid()[..., None]
-        return (values_BKOD.gather(2, index) * gate_BKn1).sum(dim=2)
+        return recent_BKD + gated_sum_of_nearest(
+            unit_BKD, keys_BLD[:, old], values_BLD[:, old], bias_BL[:, old], sharpness,
+            num_nearest=self.config.num_nearest,
+        )  # fmt: skip
 
 
 def _padded(unique: Tensor) -> Tensor:

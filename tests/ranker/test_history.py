@@ -12,6 +12,7 @@ import torch
 
 from recomind.data import TableCatalogue
 from recomind.ranker import RankerConfig, SessionRanker, new_ranker
+from recomind.ranker.gate import gated_sum
 from recomind.ranker.history import (
     CausalTransformer,
     DecayPool,
@@ -223,13 +224,19 @@ def test_of_old_events_the_nearest_count(num_nearest):
     assert not torch.allclose(other._seen(encoding, unit), expected, atol=1e-4)
 
 
+def gated(ranker, encoding, unit, first=0):
+    """What the events from `first` on are to the candidates."""
+    parts = (encoding.keys_BLD, encoding.values_BLD, encoding.bias_BL)
+    return gated_sum(unit, *(part[:, first:] for part in parts), ranker.log_sharpness.exp())
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("num_nearest", [24, 1_000])
 def test_with_all_old_events_near_the_whole_gate_is_open(num_nearest):
     ranker, state = long_ranker(num_nearest=num_nearest), history()
     encoding = ranker.encode_state(state)
     unit = ranker.encode_items(torch.arange(10).view(2, 5)).unit
-    whole = ranker._gated(encoding, unit, slice(None))
+    whole = gated(ranker, encoding, unit)
     assert torch.allclose(ranker._seen(encoding, unit), whole, atol=1e-5)
 
 
@@ -261,7 +268,7 @@ def test_a_long_history():
     kept = torch.zeros_like(like_BKO, dtype=torch.bool)
     kept.scatter_(2, like_BKO.argsort(dim=2, descending=True)[..., :4], True)
     old = (like_BKO.sigmoid() * kept) @ encoding.values_BLD[:, :-64]
-    recent = ranker._gated(encoding, unit, slice(length - 64, None))
+    recent = gated(ranker, encoding, unit, first=length - 64)
     assert torch.allclose(ranker._seen(encoding, unit), old + recent, atol=1e-4)
     assert int(kept.sum()) == 2 * 3 * 4
 
