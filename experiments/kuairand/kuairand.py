@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,20 @@ from recomind.evaluation.report import read_report
 
 FOLDER, SEED = Path("runs/kuairand"), 0
 METRICS = ("watch_10s_per_session", "session_depth", "session_depth_10plus")
+
+
+def fidelity_figures(found: dict[str, Any]) -> dict[str, dict]:
+    """How far a simulator is from the logs of later days (docs/fidelity.md)."""
+    sessions = found["sessions"]
+    return {
+        "survival_gap": figure(found["leaving"]["max_difference"], unit="ratio"),
+        "length_ks": figure(sessions["length"]["ks"], unit="ratio"),
+        "dwell_ks": figure(sessions["dwell"]["ks"], unit="ratio"),
+        "two_sample_auc": figure(sessions["two_sample"]["auc"], unit="ratio"),
+    } | {
+        f"response_auc.{task}": figure(entry["mean"]["auc"], unit="ratio")
+        for task, entry in found["responses"].items()
+    }
 
 
 def main() -> None:
@@ -37,6 +52,9 @@ def main() -> None:
             figures[f"lift.{entry['kind']}.{metric}"] = figure(
                 lift["value"], low=lift["low"], high=lift["high"], n=lift["n"], unit="ratio"
             )
+    fidelity = json.loads((FOLDER / "round_0" / "fidelity" / "fidelity.json").read_text())
+    for kind, found in fidelity["simulators"].items():
+        figures |= {f"{name}.{kind}": entry for name, entry in fidelity_figures(found).items()}
     figures["released"] = figure(float(report["gate"]["released"]), unit="runs")
     write_result(Path(__file__).parent, "experiments/kuairand/run", figures, seeds=[SEED])
 

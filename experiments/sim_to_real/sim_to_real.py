@@ -108,13 +108,25 @@ def of_rounds(preset: str, recipe: str) -> dict[str, dict]:
     return figures
 
 
+def fidelity(preset: str) -> list[list[dict[str, Any]]]:
+    """Reports on the training simulators of the full recipe: of every seed, one a round."""
+    folders = [folder_of(preset, "full", seed) for seed in seeds_of(preset, "full")]
+    files = [sorted(folder.glob("round_*/fidelity/fidelity.json")) for folder in folders]
+    return [[json.loads(f.read_text())["simulators"]["simulator"] for f in run] for run in files]
+
+
+def survival_gap(preset: str) -> dict[str, Any]:
+    """Largest difference of predicted and observed survival on later days, of all rounds."""
+    gaps = [max(each["leaving"]["max_difference"] for each in run) for run in fidelity(preset)]
+    if not gaps:
+        return {"value": None, "reason": "no seed of full has run"}
+    return figure(max(gaps), n=len(gaps), unit="ratio", per_seed=gaps)
+
+
 def kendall_tau(preset: str, section: str) -> dict[str, Any]:
     """Rank agreement of policies between simulator and world, in the full recipe's last round."""
-    values = []
-    for seed in seeds_of(preset, "full"):
-        files = sorted(folder_of(preset, "full", seed).glob("round_*/fidelity/fidelity.json"))
-        simulator = json.loads(files[-1].read_text())["simulators"]["simulator"]
-        values.append(simulator.get(section, {}).get("kendall_tau"))
+    last = [simulators[-1] for simulators in fidelity(preset)]
+    values = [simulator.get(section, {}).get("kendall_tau") for simulator in last]
     known = [value for value in values if isinstance(value, float)]
     if len(known) < 2:
         return {"value": None, "reason": f"{len(known)} reports have a rank agreement"}
@@ -127,6 +139,7 @@ def aggregate() -> dict[str, dict]:
     for preset in PRESETS:
         figures[f"kendall_tau.{preset}"] = kendall_tau(preset, "rank_agreement_acting")
         figures[f"kendall_tau_chance.{preset}"] = kendall_tau(preset, "rank_agreement")
+        figures[f"survival_gap.{preset}"] = survival_gap(preset)
         for recipe in RECIPES:
             figures[f"lift.{preset}.{recipe}"] = pooled(preset, recipe, "world")
             figures[f"sim_lift.{preset}.{recipe}"] = pooled(preset, recipe, "simulator")
