@@ -48,3 +48,11 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(got, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}"
+
+
+def require(
+    holds: bool, what: str, got: object = None, expected: object = None, *, mend: str = ""
+) -> None:
+    """Raise a SchemaError unless `holds`."""
+    if not holds:
+        raise SchemaError(what, got=got, expected=expected, mend=mend)

@@ -73,6 +73,11 @@ def draw_seeds(num: int, generator: torch.Generator) -> Tensor:
     return torch.randint(-(2**62), 2**62, (num,), generator=generator, dtype=torch.int64)
 
 
+def draw_rows(rows: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """At most `num` of `rows` [R, ...], drawn without repetition, in random order."""
+    return rows[torch.randperm(len(rows), generator=generator)[:num]]
+
+
 def make_generator(seed: int) -> torch.Generator:
     """A CPU generator for `seed`, well mixed so that seeds 0, 1, 2 are unrelated."""
     mixed = int(hash_int64(torch.tensor(seed, dtype=torch.int64)).item())

@@ -11,7 +11,7 @@ from recomind.data import SessionDataset
 from recomind.errors import ConfigError
 from recomind.policy import SupportedValues
 from recomind.retrieval import Retrieval, distil_queries, load_retrieval, value_recall
-from recomind.streams import make_generator
+from recomind.streams import draw_rows, make_generator
 
 
 def run(run: Run, round_index: int) -> None:
@@ -72,5 +72,4 @@ def _recalls(
 
 def _drawn(dataset: SessionDataset, split: str, num: int, generator: torch.Generator) -> Tensor:
     """At most `num` rows of users in training, drawn without repetition."""
-    rows = dataset.rows(split, holdout=False)
-    return rows[torch.randperm(len(rows), generator=generator)[:num]]
+    return draw_rows(dataset.rows(split, holdout=False), num, generator)

@@ -26,7 +26,7 @@ from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker
 from recomind.simulation import SimulatorConfig
 from recomind.simulation.response import Fit, fit_network
-from recomind.streams import make_generator
+from recomind.streams import draw_rows, make_generator
 
 _MAX_ROWS = 40_000
 _DRAWS = 4  # J
@@ -85,7 +85,9 @@ def fit_density(
     """
     check_propensities(dataset)
     generator = make_generator(seed)
-    rows = [_drawn(known_rows(dataset, s), generator) for s in ("train", "calibration")]
+    rows = [
+        draw_rows(known_rows(dataset, s), _MAX_ROWS, generator) for s in ("train", "calibration")
+    ]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         density = LoggedDensity.of(ranker)
@@ -102,10 +104,6 @@ def _settings(num_rows: int) -> SimulatorConfig:
     updates = -(-num_rows // _BATCH_ROWS)
     num_epochs = max(_NUM_EPOCHS, -(-_LEAST_UPDATES // updates))
     return SimulatorConfig(num_epochs=num_epochs, batch_size=_BATCH_ROWS, learning_rate=5e-3)
-
-
-def _drawn(rows: Tensor, generator: torch.Generator) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)[:_MAX_ROWS]]
 
 
 @torch.no_grad()

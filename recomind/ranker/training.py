@@ -23,7 +23,7 @@ from recomind.ranker.config import RankerConfig
 from recomind.ranker.loss import ImpressionLoss
 from recomind.ranker.model import SessionRanker, user_numbers
 from recomind.ranker.prediction import log_loss, predict_blocks
-from recomind.streams import hash_int64, make_generator
+from recomind.streams import draw_rows, hash_int64, make_generator
 from recomind.types import Ranker
 
 Progress = Callable[[float, float], None]  # share done, loss
@@ -75,7 +75,7 @@ def _sample(source: SessionSource, seed: int) -> tuple[Tensor, Tensor]:
     generator, users, items, num = make_generator(seed), [], [], 0
     for block in source.blocks(generator):
         rows = training_rows(block)
-        rows = rows[torch.randperm(len(rows), generator=generator)[: _SAMPLE_ROWS - num]]
+        rows = draw_rows(rows, _SAMPLE_ROWS - num, generator)
         users.append(user_numbers(block.state(rows)))
         items.append(block.catalogue.features(block.item_id(rows), block.snapshot(rows)).dense)
         num += len(rows)
@@ -224,7 +224,7 @@ class _Fit:
     def _ordered(self, block: SessionDataset, rows: Tensor, generator: torch.Generator) -> Tensor:
         if self.ranker.config.session_batches:
             return by_session(block, rows, generator)
-        return rows[torch.randperm(len(rows), generator=generator)]
+        return draw_rows(rows, len(rows), generator)
 
     def _update(self, block: SessionDataset, rows: Tensor) -> float:
         self.ranker.train()

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recomind.artifacts import Manifest
@@ -23,7 +22,7 @@ from recomind.retrieval.recall import choose_nprobe, exact_search, recall
 from recomind.retrieval.retrieval import KIND, Retrieval, index_items, load_retrieval
 from recomind.retrieval.targets import positive_rows
 from recomind.retrieval.training import OnBatch, fit_towers
-from recomind.streams import make_generator
+from recomind.streams import draw_rows, make_generator
 
 
 def train_retrieval(
@@ -94,5 +93,4 @@ def _sample_rows(dataset: SessionDataset, config: RetrievalConfig) -> Tensor:
     late = dataset.rows("calibration", holdout=False)
     has_late = len(late) and bool((dataset.labels(late)[:, 0] > 0).any())
     rows = positive_rows(dataset, "calibration" if has_late else "train")
-    order = torch.randperm(len(rows), generator=make_generator(config.seed + 1))
-    return rows[order[: config.num_recall_queries]]
+    return draw_rows(rows, config.num_recall_queries, make_generator(config.seed + 1))

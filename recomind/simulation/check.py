@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from recomind.errors import RecomindError, SchemaError
+from recomind.errors import RecomindError, SchemaError, require
 from recomind.simulation.environment import BatchedSessions, state_tensors
 from recomind.simulation.memory import (
     NUM_SESSIONS,
@@ -27,7 +27,7 @@ from recomind.simulation.memory import (
     equal,
     random_items,
 )
-from recomind.simulation.shapes import check_history, check_state, check_step, require
+from recomind.simulation.shapes import check_history, check_state, check_step
 from recomind.streams import SessionStreams, make_generator
 from recomind.types import SessionState, Step
 

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from recomind.candidates import CandidatePool, CandidatesConfig
-from recomind.errors import RecomindError
+from recomind.errors import RecomindError, require
 from recomind.ranker.check import Finding, Level
 from recomind.ranker.check.findings import finding
 from recomind.simulation.check import Event, broken_promises, run_sessions
 from recomind.simulation.environment import LANE_ACT, BatchedSessions, World
-from recomind.simulation.shapes import require
 from recomind.streams import make_generator
 
 _LARGE = 20.0  # of a feature that is said to be standardised

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recomind.errors import require
 from recomind.simulation.environment import LANE_ACT, BatchedSessions, state_tensors
-from recomind.simulation.shapes import require
 from recomind.streams import SessionStreams, make_generator
 from recomind.types import Step
 

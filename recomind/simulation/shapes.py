@@ -5,17 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recomind.errors import SchemaError
+from recomind.errors import SchemaError, require
 from recomind.simulation.environment import BatchedSessions, state_tensors
 from recomind.types import SessionState, Step
-
-
-def require(
-    holds: bool, what: str, got: object = None, expected: object = None, *, mend: str = ""
-) -> None:
-    """Raise a SchemaError unless `holds`."""
-    if not holds:
-        raise SchemaError(what, got=got, expected=expected, mend=mend)
 
 
 def _require_tensor(value: object, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

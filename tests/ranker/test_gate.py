@@ -10,15 +10,14 @@ from recomind.ranker import gate
 from recomind.ranker.gate import gated_sum
 
 SHARPNESS = torch.tensor(2.5)
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def parts_of(num_states: int, num_candidates: int, length: int) -> tuple[Tensor, ...]:
+def parts_of(num_states: int, num_candidates: int, length: int) -> Parts:
     """Units, keys, values and bias; states lack some events, the last one all of them."""
     generator = torch.Generator().manual_seed(3)
-    unit_BKD, keys_BLD, values_BLD = (
-        torch.randn(num_states, num, 6, generator=generator)
-        for num in (num_candidates, length, length)
-    )
+    unit_BKD = torch.randn(num_states, num_candidates, 6, generator=generator)
+    keys_BLD, values_BLD = torch.randn(2, num_states, length, 6, generator=generator)
     bias_BL = torch.randn(num_states, length, generator=generator)
     absent_BL = torch.arange(length) < torch.arange(num_states)[:, None]
     absent_BL[-1] = True

@@ -226,8 +226,9 @@ def test_of_old_events_the_nearest_count(num_nearest):
 
 def gated(ranker, encoding, unit, first=0):
     """What the events from `first` on are to the candidates."""
-    parts = (encoding.keys_BLD, encoding.values_BLD, encoding.bias_BL)
-    return gated_sum(unit, *(part[:, first:] for part in parts), ranker.log_sharpness.exp())
+    keys, values = encoding.keys_BLD[:, first:], encoding.values_BLD[:, first:]
+    bias, sharpness = encoding.bias_BL[:, first:], ranker.log_sharpness.exp()
+    return gated_sum(unit, keys, values, bias, sharpness)
 
 
 @torch.no_grad()

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recomind.errors import RecomindError, SchemaError
-from recomind.ranker.check.findings import require
+from recomind.errors import RecomindError, SchemaError, require
 from recomind.types import Ranker, SessionState
 
 TOLERANCE = 1e-5  # a network's sums depend a little on the size of the batch

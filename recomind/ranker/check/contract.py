@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recomind.errors import SchemaError
+from recomind.errors import SchemaError, require
 from recomind.ranker.check.asking import answer, ask, encode, require_same, train_mode_hint
-from recomind.ranker.check.findings import Finding, Level, finding, require
+from recomind.ranker.check.findings import Finding, Level, finding
 from recomind.ranker.check.probes import (
     Probe,
     at_step_0,

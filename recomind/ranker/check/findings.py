@@ -37,11 +37,3 @@ def finding(
 ) -> Finding:
     """A finding from the parts of its line."""
     return Finding(level, SchemaError(what, got=got, expected=expected, mend=mend))
-
-
-def require(
-    holds: bool, what: str, got: object = None, expected: object = None, *, mend: str = ""
-) -> None:
-    """Raise a SchemaError unless `holds`."""
-    if not holds:
-        raise SchemaError(what, got=got, expected=expected, mend=mend)

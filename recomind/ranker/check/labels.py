@@ -17,6 +17,7 @@ from recomind.errors import SchemaError
 from recomind.ranker.calibration import calibration_curve
 from recomind.ranker.check.asking import answer, encode
 from recomind.ranker.check.findings import Finding, Level, finding
+from recomind.streams import draw_rows
 from recomind.types import Ranker
 
 MAX_ROWS = 20_000  # a check is for every day; a benchmark takes them all
@@ -39,7 +40,7 @@ def check_labels(
     if len(rows) == 0:
         yield finding(Level.note, "no later days in the log, so probabilities were not checked")
         return
-    rows = rows[torch.randperm(len(rows), generator=generator)[:MAX_ROWS]].sort().values
+    rows = draw_rows(rows, MAX_ROWS, generator).sort().values
     logits_RH = _predict(ranker, dataset, rows)
     labels_RH = dataset.labels(rows)[:, [dataset.tasks.index(task) for task in ranker.tasks]]
     for column, task in enumerate(ranker.tasks):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recomind.data import SessionDataset
 from recomind.errors import SchemaError
+from recomind.streams import draw_rows
 from recomind.types import Catalogue, Ranker, SessionState
 
 NUM_STATES, NUM_CANDIDATES = 24, 12
@@ -147,7 +148,7 @@ def _rows(dataset: SessionDataset, generator: torch.Generator) -> Tensor:
 
 
 def _some(rows: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)[:num]]
+    return draw_rows(rows, num, generator)
 
 
 def _candidates(catalogue: Catalogue, seen: Tensor, num: int, generator: torch.Generator) -> Tensor:
