@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from products import Product, products_of
-from running import cache_figures
 from setting import make_candidates, make_ranker, make_states
 from timing import alternate, milliseconds, ratio
 from torch import Tensor
@@ -170,7 +169,6 @@ def main() -> None:
             print(json.dumps(against_products()))
             return
         figures = against_products() | against_products_keeping_memory() | against_repeating()
-        figures |= cache_figures(SEED, TOLERANCE)
     for name, entry in figures.items():
         print(f"{name:52s} {entry['value']:.4g} {entry['unit']}", flush=True)
     write_result(HERE, "benchmarks/scoring/run", figures, seeds=[SEED])

@@ -13,6 +13,7 @@ import ray
 import torch
 
 from benchmarks.training.arms import Arm, Ours, Plain, Stock
+from benchmarks.training.histories import cache_figures
 from benchmarks.training.setting import (
     CHEAP,
     REAL,
@@ -100,7 +101,7 @@ def main() -> None:
         address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
         logging_level=logging.ERROR,
     )  # fmt: skip
-    figures = {"num_parameters": figure(num_parameters(network()), unit="1")}
+    figures = {"num_parameters": figure(num_parameters(network()), unit="1")} | cache_figures(SEED)
     for prefix in PROBLEMS:
         figures |= unmeasured(prefix)
     with quiet_rllib():
