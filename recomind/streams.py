@@ -10,6 +10,7 @@ generators", OOPSLA 2014). `int64` arithmetic wraps in torch, which is what the 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,23 +24,46 @@ def _wrap(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch's own shift on int64 is arithmetic."""
-    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
-
-
 def hash_int64(x: Tensor, salt: int = 0) -> Tensor:
     """Splitmix64 of `x` [...] int64; `salt` selects an independent function."""
-    z = x + _wrap(_GOLDEN * (salt + 1))  # ours alone, so the rest may be done in place
-    z.bitwise_xor_(_shift_right(z, 30)).mul_(_MIX_1)
-    z.bitwise_xor_(_shift_right(z, 27)).mul_(_MIX_2)
-    return z.bitwise_xor_(_shift_right(z, 31))
+    if x.device.type != "cpu":
+        return _hash_on_device(x, salt)
+    return torch.from_numpy(_hash_in_numpy(x, salt).view(np.int64)).view(x.shape)
 
 
 def hash_uniform(x: Tensor, salt: int = 0) -> Tensor:
     """Uniform float32 in (0, 1) for each entry of `x` [...] int64; never 0 or 1."""
-    bits = _shift_right(hash_int64(x, salt), 41)  # 23 bits: k + 1/2 is exact in float32
-    return bits.to(torch.float32).add_(0.5).mul_(1.0 / (1 << 23))
+    # 23 bits: k + 1/2 is exact in float32.
+    if x.device.type != "cpu":
+        bits = _shift_right(_hash_on_device(x, salt), 41)
+        return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 23))
+    unit = (_hash_in_numpy(x, salt) >> np.uint64(41)).astype(np.float32)
+    unit += np.float32(0.5)
+    unit *= np.float32(1.0 / (1 << 23))
+    return torch.from_numpy(unit).view(x.shape)
+
+
+def _hash_on_device(x: Tensor, salt: int) -> Tensor:
+    z = x + _wrap(_GOLDEN * (salt + 1))
+    z = (z ^ _shift_right(z, 30)) * _MIX_1
+    z = (z ^ _shift_right(z, 27)) * _MIX_2
+    return z ^ _shift_right(z, 31)
+
+
+def _hash_in_numpy(x: Tensor, salt: int) -> np.ndarray:
+    """Flat uint64; on a processor half of the time of torch, and a step draws 40 times."""
+    z = x.numpy().reshape(-1).view(np.uint64) + np.uint64(_GOLDEN * (salt + 1) % 2**64)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(_MIX_1 % 2**64)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(_MIX_2 % 2**64)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own shift on int64 is arithmetic."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def hash_normal(x: Tensor, salt: int = 0) -> Tensor:
