@@ -24,7 +24,8 @@ demo: $(STAMP)
 
 # Two halves side by side: most of the slow tests' time is processes of their own, that start or wait.
 test: $(STAMP)
-	$(MAKE) --jobs 2 --output-sync=line test-quick test-slow
+	@echo "Two halves of the tests side by side; each prints when it ends, within some 15 minutes."
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-quick test-slow
 
 test-quick: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
