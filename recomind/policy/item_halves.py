@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recomind.ranker import SessionRanker
-from recomind.ranker.model import ItemEncoding
+from recomind.ranker.encodings import ItemEncoding
 from recomind.ranker.stamp import Stamp
 
 _CHUNK = 4_096  # items whose halves stay in a processor's cache while they are computed

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recomind.policy.config import PolicyConfig, Precision
 from recomind.ranker import SessionRanker, StateEncoding
-from recomind.ranker.model import ItemEncoding
+from recomind.ranker.encodings import ItemEncoding
 from recomind.ranker.stamp import Stamp
 
 _DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}

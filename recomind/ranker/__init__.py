@@ -2,7 +2,8 @@
 
 from recomind.ranker.calibration import Calibration, calibration_curve
 from recomind.ranker.config import RankerConfig
-from recomind.ranker.model import SessionRanker, StateEncoding, utility
+from recomind.ranker.encodings import StateEncoding
+from recomind.ranker.model import SessionRanker, utility
 from recomind.ranker.prediction import log_loss, predict, predict_blocks
 from recomind.ranker.quality import grouped_auc, quality, quality_report, report_groups
 from recomind.ranker.recipe import load_weights

@@ -20,7 +20,7 @@ are additive in each number (Wide & Deep, Cheng et al., 2016). The rest is ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import chain
 from typing import Any
 
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from recomind.ranker.calibration import Calibration
 from recomind.ranker.config import RankerConfig
+from recomind.ranker.encodings import ItemEncoding, StateEncoding
 from recomind.ranker.gate import gated_sum, gated_sum_of_nearest
 from recomind.ranker.history import (
     NUM_PROGRESS,
@@ -53,37 +54,6 @@ _SIZE_STEP = 1024
 # (state [B], pooled events [B, S], parts of the state) -> the state part of the scoring network's
 # first layer [B, M], and of the logits [B, H].
 UserParts = Callable[[SessionState, Tensor, StateParts], tuple[Tensor, Tensor]]
-
-
-@dataclass(slots=True)
-class StateEncoding:
-    """What scoring needs of `B` states."""
-
-    hidden_BM: Tensor  # state part of the scoring network's first layer
-    wide_BH: Tensor  # state part of the logits
-    keys_BLD: Tensor
-    values_BLD: Tensor
-    bias_BL: Tensor  # recency bias of the gate; -inf where there is no event
-
-    def repeat(self, num: int) -> StateEncoding:
-        """Each state `num` times, in place of encoding it `num` times."""
-        parts = (getattr(self, field.name) for field in fields(self))
-        return StateEncoding(*(part.repeat_interleave(num, dim=0) for part in parts))
-
-
-@dataclass(slots=True)
-class ItemEncoding:
-    """What scoring needs of items `[...]`: the item half, free of the state."""
-
-    vector: Tensor  # [..., D]
-    unit: Tensor  # [..., D], its place on the unit sphere of the gate
-    part: Tensor  # [..., M], its part of the first layer
-    wide: Tensor  # [..., H], its part of the logits
-
-    def take(self, item_id: Tensor) -> ItemEncoding:
-        """The encodings of `item_id`, where this one is a table of all items."""
-        parts = (getattr(self, field.name) for field in fields(self))
-        return ItemEncoding(*(nn.functional.embedding(item_id, part) for part in parts))
 
 
 class SessionRanker(nn.Module):

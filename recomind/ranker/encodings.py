@@ -1,0 +1,41 @@
+"""What scoring needs of states and of items, each made once.
+
+Symbols: `B` states, `L` history events, `H` tasks, `D` width, `M` hidden width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from torch import Tensor, nn
+
+
+@dataclass(slots=True)
+class StateEncoding:
+    """What scoring needs of `B` states."""
+
+    hidden_BM: Tensor  # state part of the scoring network's first layer
+    wide_BH: Tensor  # state part of the logits
+    keys_BLD: Tensor
+    values_BLD: Tensor
+    bias_BL: Tensor  # recency bias of the gate; -inf where there is no event
+
+    def repeat(self, num: int) -> StateEncoding:
+        """Each state `num` times, in place of encoding it `num` times."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return StateEncoding(*(part.repeat_interleave(num, dim=0) for part in parts))
+
+
+@dataclass(slots=True)
+class ItemEncoding:
+    """What scoring needs of items `[...]`: the item half, free of the state."""
+
+    vector: Tensor  # [..., D]
+    unit: Tensor  # [..., D], its place on the unit sphere of the gate
+    part: Tensor  # [..., M], its part of the first layer
+    wide: Tensor  # [..., H], its part of the logits
+
+    def take(self, item_id: Tensor) -> ItemEncoding:
+        """The encodings of `item_id`, where this one is a table of all items."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return ItemEncoding(*(nn.functional.embedding(item_id, part) for part in parts))
