@@ -35,6 +35,8 @@ RECIPES: dict[str, dict[str, str]] = {
     "support": _PLAIN | {"policy.support_ratio": "0.6"},
     "density": _PLAIN | {"policy.support_density": "0.05"},
     "pessimism": _PLAIN | {"simulation.pessimism": "minimum"},
+    "deviation": _PLAIN | {"simulation.pessimism": "deviation"},
+    "stop": _PLAIN | {"simulation.uncertainty_stop": "0.1"},
     "exploring": _PLAIN | {"simulation.calibrate_exploring": "true"},
     "rounds": _PLAIN | {"rounds": str(ROUNDS)},
     "full": {"rounds": str(ROUNDS)},
