@@ -21,7 +21,7 @@ from recomind.evaluation.report import read_report
 
 PRESETS = ("fatigue", "confounded", "steady")
 SEEDS = (0, 1, 2, 3, 4)
-METRIC = "watch_10s_per_session"
+METRIC, DEPTH = "watch_10s_per_session", "session_depth_10plus"
 ROOT, FULL = Path("runs/sim_to_real"), Path("runs/presets")
 ROUNDS = 3  # of logs, where there is more than the first
 _PLAIN = {
@@ -39,9 +39,12 @@ RECIPES: dict[str, dict[str, str]] = {
     "stop": _PLAIN | {"simulation.uncertainty_stop": "0.1"},
     "exploring": _PLAIN | {"simulation.calibrate_exploring": "true"},
     "rounds": _PLAIN | {"rounds": str(ROUNDS)},
+    "one_round": {"rounds": "1"},
     "full": {"rounds": str(ROUNDS)},
 }
 SHARED = ("sessions", "ranker", "index")  # of the first round, the same in every recipe
+# That round itself is the recipe `one_round`: all of it is there.
+ALL_OF_ROUND = (*SHARED, "density", "simulator", "holdout_simulator", "fidelity", "policy")
 
 
 def folder_of(preset: str, recipe: str, seed: int) -> Path:
@@ -56,7 +59,8 @@ def run_one(preset: str, recipe: str, seed: int) -> None:
     folder = folder_of(preset, recipe, seed)
     if is_run(folder):
         return
-    share(SHARED, folder_of(preset, "full", seed) / "round_0", folder / "round_0")
+    shared = ALL_OF_ROUND if recipe == "one_round" else SHARED
+    share(shared, folder_of(preset, "full", seed) / "round_0", folder / "round_0")
     changes = [f"{name}={value}" for name, value in RECIPES[recipe].items()]
     run_demo(folder, preset, seed, changes)
 
@@ -66,10 +70,10 @@ def seeds_of(preset: str, recipe: str) -> list[int]:
     return [seed for seed in SEEDS if is_run(folder_of(preset, recipe, seed))]
 
 
-def pooled(preset: str, recipe: str, kind: str) -> dict[str, Any]:
+def pooled(preset: str, recipe: str, kind: str, metric: str = METRIC) -> dict[str, Any]:
     """Lift of policy over ranker, pooled over the seeds that have run; null for fewer than two."""
     folders = [folder_of(preset, recipe, seed) for seed in seeds_of(preset, recipe)]
-    return of_seeds(recipe, [lift_of(folder, kind, METRIC).value for folder in folders])
+    return of_seeds(recipe, [lift_of(folder, kind, metric).value for folder in folders])
 
 
 def of_seeds(recipe: str, values: list[float | None], **more: Any) -> dict[str, Any]:
@@ -144,6 +148,8 @@ def aggregate() -> dict[str, dict]:
         figures[f"survival_gap.{preset}"] = survival_gap(preset)
         for recipe in RECIPES:
             figures[f"lift.{preset}.{recipe}"] = pooled(preset, recipe, "world")
+            depth = pooled(preset, recipe, "world", DEPTH)
+            figures[f"lift_depth_10plus.{preset}.{recipe}"] = depth
             figures[f"sim_lift.{preset}.{recipe}"] = pooled(preset, recipe, "simulator")
             if int(RECIPES[recipe]["rounds"]) > 1:
                 figures |= of_rounds(preset, recipe)
