@@ -17,21 +17,24 @@ export POLARS_MAX_THREADS ?= 2
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: demo test test-quick test-slow check format install clean
+.PHONY: demo test test-quick test-slow test-pages check format install clean
 
 demo: $(STAMP)
 	$(BIN)/recomind run experiment=demo
 
-# Two halves side by side: most of the slow tests' time is processes of their own, that start or wait.
+# Two at a time, the longest first: most of the slow tests' time is processes that start or wait.
 test: $(STAMP)
-	@echo "Two halves of the tests side by side; each prints when it ends, within some 15 minutes."
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-quick test-slow
+	@echo "Three parts of the tests, two at a time; each prints when it ends, within some 15 minutes."
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-slow test-quick test-pages
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m "slow and not page" --durations 15
 
 test-quick: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --durations 15
+test-pages: $(STAMP)
+	$(BIN)/python -m pytest -m page --durations 15
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

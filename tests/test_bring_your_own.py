@@ -74,6 +74,7 @@ def carry_out(page: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.page
 @pytest.mark.slow
 def test_the_page_leads_from_a_model_to_a_policy(tmp_path: Path) -> None:
     said = carry_out(PAGE.read_text(), tmp_path)

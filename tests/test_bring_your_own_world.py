@@ -12,6 +12,7 @@ from tests.test_bring_your_own import blocks, carry_out
 PAGE = Path(__file__).parents[1] / "docs" / "bring-your-own-world.md"
 
 
+@pytest.mark.page
 @pytest.mark.slow
 def test_the_page_leads_from_an_environment_to_a_policy(tmp_path: Path) -> None:
     said = carry_out(PAGE.read_text(), tmp_path)

@@ -12,6 +12,7 @@ from tests.test_bring_your_own import carry_out
 PAGE = Path(__file__).parents[1] / "docs" / "tune.md"
 
 
+@pytest.mark.page
 @pytest.mark.slow
 def test_the_page_tunes_with_asha_and_pbt(tmp_path: Path) -> None:
     page = PAGE.read_text().replace("/tmp/recomind", str(tmp_path / "tuning"))

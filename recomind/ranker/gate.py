@@ -31,22 +31,13 @@ def gated_sum(
         unit_BKD = unit_BKD * sharpness
     else:
         keys_BLD = keys_BLD * sharpness
-    num_rows = _rows_of_a_block(unit_BKD, keys_BLD)
-    if num_rows >= len(unit_BKD):
-        return _summed(unit_BKD, keys_BLD, values_BLD, bias_BL)
-    blocks = zip(
-        unit_BKD.split(num_rows),
-        keys_BLD.split(num_rows),
-        values_BLD.split(num_rows),
-        bias_BL.split(num_rows),
-        strict=True,
-    )
-    return torch.cat([_summed(*block) for block in blocks])
-
-
-def _rows_of_a_block(unit_BKD: Tensor, keys_BLD: Tensor) -> int:
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or unit_BKD.is_cuda
-    return len(unit_BKD) if whole else max(1, _BLOCK // (unit_BKD.shape[1] * keys_BLD.shape[1]))
+    parts = (unit_BKD, keys_BLD, values_BLD, bias_BL)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or unit_BKD.is_cuda:
+        return _summed(*parts)  # a graph that is exported must not know how many states there are
+    num_rows = max(1, _BLOCK // (unit_BKD.shape[1] * keys_BLD.shape[1]))
+    blocks = zip(*(part.split(num_rows) for part in parts), strict=True)
+    seen = [_summed(*block) for block in blocks]
+    return seen[0] if len(seen) == 1 else torch.cat(seen)
 
 
 def _summed(unit_BKD: Tensor, keys_BLD: Tensor, values_BLD: Tensor, bias_BL: Tensor) -> Tensor:
