@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 
@@ -16,12 +16,9 @@ from recomind.artifacts import is_complete
 from recomind.cli.context import Run
 from recomind.config import conf_dir, register, resolve
 from recomind.evaluation.report import read_report
-from recomind.evaluation.statistics import Lift
 
-
-def is_run(folder: Path) -> bool:
-    """Whether the run of `folder` has ended with a report."""
-    return (folder / "report" / "report.json").is_file()
+METRICS = ("watch_10s_per_session", "session_depth", "session_depth_10plus")
+METRIC = METRICS[0]
 
 
 def run_demo(folder: Path, preset: str, seed: int, changes: Sequence[str] = ()) -> None:
@@ -54,6 +51,12 @@ def share(names: Sequence[str], source: Path, target: Path) -> None:
             (target / f".{name}").rename(target / name)
 
 
+def prepare(folder: Path, seed: int, stages: Sequence[str], common: Sequence[str]) -> None:
+    """What several runs of a seed begin with, made once; finished stages are skipped."""
+    for stage in stages:
+        call("recomind.cli", [stage, *common, f"seed={seed}", f"hydra.run.dir={folder}"], folder)
+
+
 def run_of(folder: Path, changes: Sequence[str]) -> Run:
     """What `recomind train-policy` sees in `folder` with the changes, in this process."""
     register()
@@ -72,13 +75,41 @@ def options_of(description: str | None, seeds: Sequence[int]) -> ArgumentParser:
     return parser
 
 
-def environment_of(folder: Path, kind: str) -> dict[str, Any]:
-    """What the run's report says of an environment."""
+def figures_of(folder: Path) -> dict[str, float | None]:
+    """What a finished run's report says, by name, as its record keeps it.
+
+    `lift.<metric>` is of policy over ranker in the world, with its interval over sessions;
+    `lift_over_ensemble.<metric>` over the greedy ensemble, a ratio of means; `mean.<arm>` videos a
+    session; `sim_lift...` and `sim_mean...` the same in the simulator that it was trained in;
+    `<name>.after_round_<n>` of the sessions that choose the round; and of the last round's training
+    simulator the rank agreement with the world, of all rounds' the distance in survival.
+    """
     report = read_report(folder / "report")
-    return next(e for e in report["environments"] if e["kind"] == kind)
+    found: dict[str, float | None] = {"released": int(report["gate"]["released"])}
+    for kind, prefix in (("world", ""), ("simulator", "sim_")):
+        entry = next(e for e in report["environments"] if e["kind"] == kind)
+        arms = entry["arms"]
+        for metric in METRICS:
+            lift = entry["lift"][metric]
+            found[f"{prefix}lift.{metric}"] = lift["value"]
+            found[f"{prefix}lift.{metric}.low"] = lift["low"]
+            found[f"{prefix}lift.{metric}.high"] = lift["high"]
+        found |= {f"{prefix}mean.{arm}": arms[arm][METRIC]["mean"] for arm in arms}
+    arms = next(e for e in report["environments"] if e["kind"] == "world")["arms"]
+    for metric in METRICS:
+        policy, ensemble = (arms[arm][metric]["mean"] for arm in ("policy", "ranker_ensemble"))
+        found[f"lift_over_ensemble.{metric}"] = policy / ensemble - 1.0
+    for index, judged in enumerate(report["rounds"]["judged"], 1):
+        found[f"policy.after_round_{index}"] = judged["value"]
+        found[f"lift.after_round_{index}"] = judged["refit_lift"]["value"]
+        found[f"lift_over_first.after_round_{index}"] = judged["lift"]["value"]
+    return found | _fidelity_of(folder)
 
 
-def lift_of(folder: Path, kind: str, metric: str) -> Lift:
-    """The paired lift of policy over ranker in an environment."""
-    lift = environment_of(folder, kind)["lift"][metric]
-    return Lift(**{k: v for k, v in lift.items() if k in Lift.__slots__})
+def _fidelity_of(folder: Path) -> dict[str, float | None]:
+    files = sorted(folder.glob("round_*/fidelity/fidelity.json"))
+    rounds = [json.loads(file.read_text())["simulators"]["simulator"] for file in files]
+    gaps = [simulator["leaving"]["max_difference"] for simulator in rounds]
+    sections = (("kendall_tau", "rank_agreement_acting"), ("kendall_tau_chance", "rank_agreement"))
+    taus = {name: rounds[-1].get(section, {}).get("kendall_tau") for name, section in sections}
+    return taus | {"survival_gap": max(gaps)}

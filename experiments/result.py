@@ -40,7 +40,7 @@ def write_result(folder: Path, command: str, figures: dict[str, Any], *, seeds: 
             "format_version": 1,
             "command": command,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "commit": _commit(),
+            "commit": commit(),
             "machine": _machine(),
             "versions": package_versions(),
             "seeds": seeds,
@@ -49,7 +49,8 @@ def write_result(folder: Path, command: str, figures: dict[str, Any], *, seeds: 
     )
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out here."""
     found = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )

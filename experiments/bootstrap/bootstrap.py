@@ -1,24 +1,24 @@
 """The same training with and without the ranker it starts from, by two algorithms.
 
-A run is kept in `runs/bootstrap/<arm>/seed_<n>` and skipped where its policy is whole, so a stop
-costs one run. Logs, ranker, index and simulator of a seed are the same in every arm: they are made
-once in `runs/bootstrap/shared/seed_<n>`, or copied from the runs of `experiments/presets`, which
-begin alike. Seeds, arms and metric are fixed here.
+What a run gave is kept in `runs.jsonl`, and a run that stands there is not made again; a stop costs
+one run. Logs, ranker, index and simulator of a seed are the same in every arm: they are made once
+in `runs/bootstrap/shared/seed_<n>`. Seeds, arms and metric are fixed here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.demo_runs import call, options_of, run_of, share
-from experiments.result import figure, over_seeds, write_result
-from recomind.artifacts import is_complete, write_json
+from experiments.demo_runs import call, options_of, prepare, run_of, share
+from experiments.records import Records, pooled, without
+from experiments.result import figure, write_result
+from recomind.artifacts import write_json
 from recomind.cli.train_policy import CURVE, SECONDS
 from recomind.evaluation.rollout import rollout
 from recomind.policy import RankerPolicy
@@ -26,7 +26,8 @@ from recomind.ranker import load_rankers
 from recomind.streams import draw_seeds
 
 SEEDS = (0, 1, 2, 3, 4)
-ROOT, PRESETS = Path("runs/bootstrap"), Path("runs/presets/fatigue")
+ROOT = Path("runs/bootstrap")
+RECORDS = Records(Path(__file__).parent, ("arm", "seed"))
 COMMON = ("experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000")
 _IN_LOGS = ("policy.bootstrap=false", "policy.support_ratio=0")
 _SCRATCH = (*_IN_LOGS, "policy.support_density=0")
@@ -54,28 +55,12 @@ def folder_of(arm: str, seed: int) -> Path:
     return ROOT / arm / f"seed_{seed}"
 
 
-def stage(name: str, folder: Path, seed: int, changes: tuple[str, ...], common: tuple) -> None:
-    """One stage; a finished one is skipped by itself."""
-    settings = [*common, f"seed={seed}", f"hydra.run.dir={folder}", *changes]
-    call("recomind.cli", [name, *settings], folder)
-
-
-def prepare(seed: int, common: tuple[str, ...]) -> None:
-    """Logs, ranker, index and simulator of a seed."""
-    folder = folder_of("shared", seed)
-    share(SHARED, PRESETS / f"seed_{seed}" / "round_0", folder / "round_0")
-    for name in STAGES:
-        stage(name, folder, seed, (), common)
-    print(f"shared, seed {seed}: done", flush=True)
-
-
 def train(arm: str, seed: int, common: tuple[str, ...]) -> None:
     """One arm's policy."""
     folder = folder_of(arm, seed)
-    if is_complete(_policy(arm, seed)):
-        return
     share(SHARED, folder_of("shared", seed) / "round_0", folder / "round_0")
-    stage("train-policy", folder, seed, ARMS[arm], common)
+    settings = [*common, f"seed={seed}", f"hydra.run.dir={folder}", *ARMS[arm]]
+    call("recomind.cli", ["train-policy", *settings], folder)
     print(f"{arm}, seed {seed}: done", flush=True)
 
 
@@ -99,102 +84,107 @@ def curve(arm: str, seed: int) -> list[dict[str, Any]]:
     return [point | {"seconds": seconds[point["env_steps"]]} for point in points]
 
 
-def over_ranker(arm: str, seed: int) -> list[float]:
-    """Return of every checkpoint in the world over the ranker's on the same sessions, less 1."""
+def run_one(arm: str, seed: int) -> dict[str, Any]:
+    """A run, and what it gave."""
+    train(arm, seed, COMMON)
+    return figures_of(arm, seed)
+
+
+def figures_of(arm: str, seed: int) -> dict[str, Any]:
+    """Every checkpoint in the world over the ranker on the same sessions, less 1; as recorded."""
     shared = folder_of("shared", seed) / RANKER
     ranker = json.loads(shared.read_text())["world_return"]
-    return [point["world_return"] / ranker - 1.0 for point in curve(arm, seed)]
-
-
-def arm_figures(arm: str, seeds: list[int]) -> dict[str, dict]:
-    """What an arm ends with, its worst checkpoint, and its curve."""
-    lifts = [over_ranker(arm, seed) for seed in seeds]
-    curves = [curve(arm, seed) for seed in seeds]
     points = [
         {
-            "env_steps": sum(point["env_steps"] for point in at) / len(at),
-            "seconds": sum(point["seconds"] for point in at) / len(at),
-            "lift": sum(lift) / len(lift),
+            "env_steps": point["env_steps"],
+            "seconds": point["seconds"],
+            "lift": point["world_return"] / ranker - 1.0,
         }
-        for at, lift in zip(zip(*curves, strict=False), zip(*lifts, strict=False), strict=True)
+        for point in curve(arm, seed)
     ]
-    worst = [min(lift) for lift in lifts]
+    lifts = [point["lift"] for point in points]
     return {
-        f"final_lift.{arm}": over_seeds([lift[-1] for lift in lifts]),
-        f"worst_dip.{arm}": figure(min(worst), n=len(worst), per_seed=worst),
-        f"seconds.{arm}": over_seeds([points[-1]["seconds"] for points in curves], unit="s"),
-        f"curve.{arm}": figure(points[-1]["lift"], n=len(seeds), points=points),
-    }
+        "step0_gap": lifts[0], "worst_dip": min(lifts), "final_lift": lifts[-1],
+        "seconds": points[-1]["seconds"], "points": points,
+    }  # fmt: skip
 
 
-def whole_seeds(seeds: Sequence[int]) -> list[int]:
-    """The seeds of which every arm has run."""
-    return [seed for seed in seeds if all(is_complete(_policy(arm, seed)) for arm in ARMS)]
-
-
-def absent(seeds: list[int]) -> dict[str, dict]:
-    """What stands in the place of every figure until two seeds have run."""
-    reason = {"value": None, "reason": f"{len(seeds)} of {len(SEEDS)} seeds have run"}
-    names = [f"{name}.{arm}" for name in ("final_lift", "worst_dip") for arm in ARMS]
-    return dict.fromkeys([*names, "step0_gap", "worst_dip"], reason)
-
-
-def _policy(arm: str, seed: int) -> Path:
-    return folder_of(arm, seed) / "round_0" / "policy"
-
-
-def aggregate(seeds: list[int]) -> dict[str, dict]:
-    """Every arm, the losing ones too."""
-    if len(seeds) < 2:
-        return absent(seeds)
-    figures: dict[str, dict] = {}
-    for arm in ARMS:
-        figures |= arm_figures(arm, seeds)
-    for arm in ("bootstrap", "actor_critic"):
-        gaps = [over_ranker(arm, seed)[0] for seed in seeds]
-        name = "step0_gap" if arm == "bootstrap" else f"step0_gap.{arm}"
-        figures[name] = figure(max(gaps, key=abs), n=len(gaps), per_seed=gaps)
-    figures["worst_dip"] = figures["worst_dip.bootstrap"] | {
-        "held": figures["worst_dip.bootstrap"]["value"] >= -DIP
-    }
+def arm_figures(arm: str, runs: dict[int, dict[str, Any]]) -> dict[str, dict]:
+    """What an arm ends with, its worst checkpoint, and its curve."""
+    figures = {f"final_lift.{arm}": pooled(runs, "final_lift", arm, SEEDS)}
+    figures[f"worst_dip.{arm}"] = of_worst(runs, "worst_dip", min)
+    figures[f"seconds.{arm}"] = pooled(runs, "seconds", arm, SEEDS, unit="s")
+    curves = [figures["points"] for figures in runs.values() if "points" in figures]
+    if curves:
+        points = [
+            {name: sum(point[name] for point in at) / len(at) for name in at[0]}
+            for at in zip(*curves, strict=False)
+        ]
+        figures[f"curve.{arm}"] = figure(points[-1]["lift"], n=len(curves), points=points)
     return figures
+
+
+def of_worst(runs: dict[int, dict[str, Any]], name: str, worst: Callable) -> dict[str, Any]:
+    """The worst of the seeds that have run."""
+    values = [figures[name] for figures in runs.values()]
+    if not values:
+        return without("no seed has run")
+    return figure(worst(values), n=len(values), per_seed=values)
+
+
+def aggregate() -> dict[str, dict]:
+    """Every arm, the losing ones too."""
+    figures: dict[str, dict] = {}
+    runs = {arm: RECORDS.of_seeds(SEEDS, arm) for arm in ARMS}
+    for arm in ARMS:
+        figures |= arm_figures(arm, runs[arm])
+    for arm, name in (("bootstrap", "step0_gap"), ("actor_critic", "step0_gap.actor_critic")):
+        figures[name] = of_worst(runs[arm], "step0_gap", lambda gaps: max(gaps, key=abs))
+    dip = figures["worst_dip.bootstrap"]
+    held = {"held": dip["value"] >= -DIP} if dip["value"] is not None else {}
+    return figures | {"worst_dip": dip | held}
 
 
 def table(figures: dict[str, dict]) -> str:
     """Final lifts and worst checkpoints, for the terminal."""
-    if figures["step0_gap"]["value"] is None:
-        return figures["step0_gap"]["reason"]
     lines = [f"{'':24s}{'final':>10s}{'worst':>10s}{'seconds':>10s}"]
     for arm in ARMS:
-        final, worst, seconds = (
-            figures[f"{n}.{arm}"]["value"] for n in ("final_lift", "worst_dip", "seconds")
-        )
-        lines.append(f"{arm:24s}{final:>+10.3f}{worst:>+10.3f}{seconds:>10.0f}")
-    return "\n".join([*lines, f"step 0 against the ranker: {figures['step0_gap']['value']:+.1e}"])
+        of_arm = [figures[f"{name}.{arm}"] for name in ("final_lift", "worst_dip", "seconds")]
+        cells = [
+            f"{f['value']:>+10.3f}" if f["value"] is not None else f"{'-':>10s}" for f in of_arm
+        ]
+        lines.append(f"{arm:24s}{''.join(cells)}")
+    return "\n".join(lines)
+
+
+def prepare_all(seeds: Sequence[int], common: tuple[str, ...], jobs: int) -> None:
+    """What the runs of a seed begin with."""
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda s: prepare(folder_of("shared", s), s, STAGES, common), seeds))
+    for seed in seeds:  # in this process, one by one: Hydra's state is the process's
+        judge_ranker(seed, common)
 
 
 def main() -> None:
     """Run what is absent, then pool."""
-    global ROOT, PRESETS
+    global ROOT
     parser = options_of(__doc__, SEEDS)
     parser.add_argument("--smoke", action="store_true", help="one tiny seed, no result.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    seeds: list[int] = arguments.seeds
-    common: tuple[str, ...] = COMMON
     if arguments.smoke:
-        seeds, common = [0], ("experiment=tiny", "world=fatigue")
-        ROOT, PRESETS = Path("runs/bootstrap_smoke"), Path("runs/none")
-    with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        if arguments.jobs:
-            list(pool.map(lambda seed: prepare(seed, common), seeds))
-            for seed in seeds:  # in this process, one by one: Hydra's state is the process's
-                judge_ranker(seed, common)
-            todo = [(arm, seed) for seed in seeds for arm in ARMS]
-            list(pool.map(lambda run: train(run[0], run[1], common), todo))
-    if arguments.smoke:
+        ROOT = Path("runs/bootstrap_smoke")
+        smoke = ("experiment=tiny", "world=fatigue")
+        prepare_all([0], smoke, arguments.jobs)
+        for arm in ARMS:
+            train(arm, 0, smoke)
         return
-    figures = aggregate(whole_seeds(SEEDS))
+    runs = [(arm, seed) for seed in arguments.seeds for arm in ARMS]
+    todo = RECORDS.absent(runs)
+    if arguments.jobs:
+        prepare_all(sorted({seed for _, seed in todo}), COMMON, arguments.jobs)
+        RECORDS.make(todo, lambda run: run_one(*run), arguments.jobs)
+    figures = aggregate()
     write_result(Path(__file__).parent, "experiments/bootstrap/run", figures, seeds=list(SEEDS))
     print(table(figures))
 

@@ -1,23 +1,25 @@
 """Four ways to explore, at equal steps in the world, from the same ranker.
 
-A run is kept in `runs/exploration/<kind>/seed_<n>/measured.json` and skipped where that is there,
-so a stop costs one run. Logs, ranker and index of a seed are the same for every kind: they are made
-once in `runs/exploration/shared/seed_<n>`. Seeds, kinds and their settings are fixed here.
+What a run gave is kept in `runs.jsonl`, and a run that stands there is not made again; a stop costs
+one run. Logs, ranker and index of a seed are the same for every kind: they are made once in
+`runs/exploration/shared/seed_<n>`. Seeds, kinds and their settings are fixed here.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from experiments.demo_runs import call, options_of
+from experiments.demo_runs import call, options_of, prepare
 from experiments.exploration.one import MEASURED
-from experiments.result import over_seeds, write_result
+from experiments.records import Records, pooled
+from experiments.result import write_result
 
 SEEDS = (0, 1, 2, 3, 4)
 ROOT = Path("runs/exploration")
+RECORDS = Records(Path(__file__).parent, ("kind", "seed"))
 # Explorations alone are compared: `one.py` does not ask for the density of the logs.
 COMMON = (
     "experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000",
@@ -48,39 +50,26 @@ def folder_of(kind: str, seed: int) -> Path:
     return ROOT / kind / f"seed_{seed}"
 
 
-def prepare(seed: int, common: tuple[str, ...]) -> None:
-    """Logs, ranker and index of a seed; finished stages are skipped by themselves."""
-    folder = folder_of("shared", seed)
-    for stage in STAGES:
-        call("recomind.cli", [stage, *common, f"seed={seed}", f"hydra.run.dir={folder}"], folder)
-    print(f"shared, seed {seed}: done", flush=True)
-
-
-def measure(kind: str, seed: int, common: tuple[str, ...]) -> None:
-    """One run, unless it is there."""
+def measure(kind: str, seed: int, common: tuple[str, ...]) -> dict[str, float]:
+    """One run."""
     folder = folder_of(kind, seed)
-    if (folder / MEASURED).is_file():
-        return
     settings = [*common, f"seed={seed}", *KINDS[kind]]
     shared = str(folder_of("shared", seed))
     call("experiments.exploration.one", [shared, str(folder), *settings], folder)
     print(f"{kind}, seed {seed}: done", flush=True)
-
-
-def pooled(kind: str, name: str, unit: str) -> dict[str, Any]:
-    """Mean over the seeds that have run with a Student interval; null for fewer than two."""
-    files = [folder_of(kind, seed) / MEASURED for seed in SEEDS]
-    values = [json.loads(file.read_text())[name] for file in files if file.is_file()]
-    if len(values) < 2:
-        reason = f"{len(values)} of {len(SEEDS)} seeds of {kind} have run"
-        return {"value": None, "reason": reason}
-    return over_seeds(values, unit=unit)
+    return json.loads((folder / MEASURED).read_text())
 
 
 def aggregate() -> dict[str, dict]:
     """Every kind, the losing ones too."""
-    figures = {f"{n}.{kind}": pooled(kind, n, unit) for kind in KINDS for n, unit in UNITS.items()}
-    return figures | {"true_return_ranker": pooled("subset", "true_return_ranker", "reward")}
+    runs = {kind: RECORDS.of_seeds(SEEDS, kind) for kind in KINDS}
+    figures = {
+        f"{name}.{kind}": pooled(runs[kind], name, kind, SEEDS, unit=unit)
+        for kind in KINDS
+        for name, unit in UNITS.items()
+    }
+    ranker = pooled(runs["subset"], "true_return_ranker", "subset", SEEDS, unit="reward")
+    return figures | {"true_return_ranker": ranker}
 
 
 def table() -> str:
@@ -88,11 +77,16 @@ def table() -> str:
     names = [name for name in UNITS if not name.startswith("num_")]
     lines = [f"{'':18s}" + "".join(f"{name[-13:]:>15s}" for name in names)]
     for kind in KINDS:
-        for file in sorted((ROOT / kind).glob(f"seed_*/{MEASURED}")):
-            measured = json.loads(file.read_text())
+        for seed, measured in RECORDS.of_seeds(SEEDS, kind).items():
             cells = "".join(f"{measured[name]:15.4f}" for name in names)
-            lines.append(f"{kind + ' ' + file.parent.name:18s}{cells}")
+            lines.append(f"{f'{kind} {seed}':18s}{cells}")
     return "\n".join(lines)
+
+
+def prepare_all(seeds: Sequence[int], common: tuple[str, ...], jobs: int) -> None:
+    """What the runs of a seed begin with."""
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda s: prepare(folder_of("shared", s), s, STAGES, common), seeds))
 
 
 def main() -> None:
@@ -101,18 +95,19 @@ def main() -> None:
     parser = options_of(__doc__, SEEDS)
     parser.add_argument("--smoke", action="store_true", help="one tiny seed, no result.json")
     arguments = parser.parse_args()
-    seeds: list[int] = arguments.seeds
-    common: tuple[str, ...] = COMMON
     if arguments.smoke:
-        seeds, common, ROOT = [0], SMOKE, Path("runs/exploration_smoke")
+        ROOT = Path("runs/exploration_smoke")
+        prepare_all([0], SMOKE, arguments.jobs)
+        for kind in KINDS:
+            measure(kind, 0, SMOKE)
+        return
+    runs = [(kind, seed) for seed in arguments.seeds for kind in KINDS]
+    todo = RECORDS.absent(runs)
     if arguments.jobs:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(lambda seed: prepare(seed, common), seeds))
-            todo = [(kind, seed) for seed in seeds for kind in KINDS]
-            list(pool.map(lambda run: measure(run[0], run[1], common), todo))
-    if not arguments.smoke:
-        command = "experiments/exploration/run"
-        write_result(Path(__file__).parent, command, aggregate(), seeds=list(SEEDS))
+        prepare_all(sorted({seed for _, seed in todo}), COMMON, arguments.jobs)
+        RECORDS.make(todo, lambda run: measure(run[0], run[1], COMMON), arguments.jobs)
+    command = "experiments/exploration/run"
+    write_result(Path(__file__).parent, command, aggregate(), seeds=list(SEEDS))
     print(table())
 
 

@@ -1,0 +1,96 @@
+"""What each run of an experiment gave: `runs.jsonl` beside the experiment, a line a run.
+
+The runs themselves lie in `runs/`, which no repository keeps; what they gave is kept, each with
+its commit. So an experiment goes on where another machine stopped, and a run is repeated by taking
+its line away.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.result import commit, figure, over_seeds
+
+FILE = "runs.jsonl"
+Run = tuple[Any, ...]  # names of presets, recipes or arms, then the seed
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one experiment; `names` say which run one is of, the seed among them."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every record, in the order of the file."""
+        path = self.folder / FILE
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [_parsed(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+    def find(self, *run: str | int) -> dict[str, Any] | None:
+        """What a run gave, or None; where it was recorded twice, the later."""
+        found = [r for r in self.all() if tuple(r[name] for name in self.names) == run]
+        return found[-1]["figures"] if found else None
+
+    def keep(self, run: Run, figures: Mapping[str, Any]) -> None:
+        """Add a run's figures, in one write; NaN is refused."""
+        record = dict(zip(self.names, run, strict=True)) | {
+            "commit": commit(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "figures": dict(figures),
+        }
+        with (self.folder / FILE).open("a") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def absent(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that have not been made."""
+        return [run for run in runs if self.find(*run) is None]
+
+    def make(self, runs: Sequence[Run], one: Callable[[Run], Mapping[str, Any]], jobs: int) -> None:
+        """Make runs, some at the same time, each kept as it ends; `one` gives a run's figures."""
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            list(pool.map(lambda run: self.keep(run, one(run)), runs))
+
+    def of_seeds(self, seeds: Sequence[int], *run: str | int) -> dict[int, dict[str, Any]]:
+        """Figures of the seeds that have run; the seed is the last of the names."""
+        found = {seed: self.find(*run, seed) for seed in seeds}
+        return {seed: figures for seed, figures in found.items() if figures is not None}
+
+
+def pooled(
+    runs: Mapping[int, Mapping[str, Any]], name: str, what: str, seeds: Sequence[int], **more: Any
+) -> dict[str, Any]:
+    """A figure over the seeds that have run, with a Student interval; null for fewer than two."""
+    values = [figures[name] for figures in runs.values() if name in figures]
+    if len(values) < 2:
+        return without(f"{len(values)} of {len(seeds)} seeds of {what} have run")
+    return over_seeds(values, **more)
+
+
+def mean(
+    runs: Mapping[int, Mapping[str, Any]], name: str, what: str, **more: Any
+) -> dict[str, Any]:
+    """The mean of what has run, without an interval."""
+    values = [figures[name] for figures in runs.values() if name in figures]
+    if not values:
+        return without(f"no seed of {what} has run")
+    return figure(sum(values) / len(values), n=len(values), per_seed=values, **more)
+
+
+def without(reason: str) -> dict[str, Any]:
+    """What stands in the place of a figure without runs."""
+    return {"value": None, "reason": reason}
+
+
+def _parsed(line: str, where: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SystemExit(f"{where} is no record of a run: {error}; take the line away") from error
