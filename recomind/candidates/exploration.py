@@ -53,12 +53,6 @@ def _log_choose(n: Tensor, k: Tensor) -> Tensor:
     return torch.where(inside, value, -torch.inf)
 
 
-def _log_falling(n: Tensor, k: Tensor) -> Tensor:
-    """Log of n! / (n - k)!, float64, for 0 <= k <= n + 1; -inf where k = n + 1."""
-    n = n.double()
-    return torch.lgamma(n + 1.0) - torch.lgamma(n - k + 1.0)
-
-
 def log_propensity_of_rank(
     rank: Tensor, num_allowed: Tensor, subset_size: int, epsilon: float
 ) -> Tensor:
@@ -86,19 +80,20 @@ def log_propensity_of_rank(
 def rank_in_subset(uniform_B: Tensor, num_allowed_B: Tensor, subset_size: int) -> Tensor:
     """Rank [B] int64 of the best of a random subset, by inverting P(rank > r).
 
-    The smallest `r` with `P(rank > r) < uniform`, found by bisection: log2(K) rounds on [B].
-    `uniform_B` [B] is float64 in (0, 1).
+    The smallest `r` with `P(rank > r) < uniform`, looked up in a table of `n! / (n - m)!`, n <= K:
+    `C(n, m) < u C(K, m)` but for `m!`, which is on both sides. `uniform_B` [B] is float64, in
+    (0, 1).
     """
-    size = num_allowed_B.clamp(max=subset_size)
-    # C(n, m) < u C(K, m): m! is on both sides, and C(n, m) is n! / (n - m)! but for it.
-    bound = uniform_B.double().log() + _log_falling(num_allowed_B, size)
-    low, high = torch.ones_like(num_allowed_B), num_allowed_B - size + 1
-    for _ in range(max(1, int(num_allowed_B.max())).bit_length() if len(num_allowed_B) else 0):
-        middle = (low + high) // 2
-        reached = _log_falling(num_allowed_B - middle, size) < bound
-        next_low = torch.where(reached, low, (middle + 1).minimum(high))
-        low, high = next_low, torch.where(reached, middle, high)
-    return low
+    if len(num_allowed_B) == 0:
+        return num_allowed_B
+    n_N = torch.arange(
+        int(num_allowed_B.max()) + 1, dtype=torch.float64, device=num_allowed_B.device
+    )
+    falling_N = torch.lgamma(n_N + 1.0) - torch.lgamma(n_N - subset_size + 1.0)  # -inf: n < m
+    bound_B = uniform_B.double().log() + falling_N[num_allowed_B]
+    below_B = torch.searchsorted(falling_N, bound_B)  # how many n are below the bound: m at least
+    whole_B = num_allowed_B <= subset_size  # the best of all is in it
+    return torch.where(whole_B, 1, num_allowed_B - below_B + 1).clamp_(min=1)
 
 
 class SubsetExploration(Exploration):

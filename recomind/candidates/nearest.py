@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recomind.candidates.draws import recent_items
 from recomind.candidates.withheld import Withheld
+from recomind.data.item_ids import among_rows
 from recomind.types import SessionState
 
 _DEEPER = 16  # times as many items are asked for at most: a search has its price
@@ -64,7 +65,7 @@ class NearestOpen:
         """The best [B, n] of `num` found, and whether withheld items [B] took others' place."""
         found_BM = self._retrieval.nearest(state, num).to(state.step.device)
         recent_BR = recent_items(state, self._exclude_recent)
-        passed_BM = (found_BM[:, :, None] == recent_BR[:, None, :]).any(2).to(torch.uint8)
+        passed_BM = among_rows(found_BM, recent_BR).to(torch.uint8)
         if self._withheld.nothing:
             short_B = torch.zeros(len(found_BM), dtype=torch.bool, device=found_BM.device)
         else:

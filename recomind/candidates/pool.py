@@ -25,7 +25,7 @@ from recomind.candidates.generator import ItemGenerator
 from recomind.candidates.nearest import NearestItems
 from recomind.candidates.sources import Sources
 from recomind.candidates.withheld import Withdrawals, Withheld
-from recomind.data.item_ids import first_occurrence
+from recomind.data.item_ids import among_rows, first_occurrence
 from recomind.errors import SchemaError
 from recomind.streams import SessionStreams, make_generator
 from recomind.types import Candidates, SessionState
@@ -110,7 +110,7 @@ class CandidatePool:
         unit_Bn = streams.uniform(state.step, 2 * self._sources.num_draws, self.lane)
         item_id_BK, log_miss_BK = self._sources(state, fine_uniforms(unit_Bn))
         recent_BR = recent_items(state, self.config.exclude_recent)
-        seen_BK = (item_id_BK[:, :, None] == recent_BR[:, None, :]).any(2)
+        seen_BK = among_rows(item_id_BK, recent_BR)
         real_BK = ~self._withheld(item_id_BK) & first_occurrence(item_id_BK)
         self._check_left(real_BK)
         mask_BK = real_BK & ~seen_BK

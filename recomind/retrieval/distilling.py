@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recomind.data.item_ids import among_rows
 from recomind.errors import SchemaError
 from recomind.retrieval.config import DistilConfig, IndexKind, RetrievalConfig
 from recomind.retrieval.index import build_index
@@ -160,7 +161,7 @@ def value_recall(
         best = value_BN.topk(min(num, len(item_id)), dim=1)
         true_BK = item_id[best.indices].masked_fill(best.values.isinf(), -2)
         near_BK = retrieval.nearest(state[at], min(num, len(item_id)))
-        hits += int((true_BK[:, :, None] == near_BK[:, None, :]).any(2).sum())
+        hits += int(among_rows(true_BK, near_BK).sum())
         found += int((true_BK >= 0).sum())
     return hits / max(1, found)
 

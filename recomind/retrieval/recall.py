@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recomind.data.item_ids import among_rows
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import ItemIndex, ItemVectors, item_chunks
 
@@ -30,7 +31,7 @@ def exact_search(query_BD: Tensor, vectors_of: ItemVectors, num_items: int, num:
 
 def recall(found_BK: Tensor, true_BK: Tensor) -> float:
     """Share of the true nearest items that were found, over all queries."""
-    return float((true_BK[:, :, None] == found_BK[:, None, :]).any(2).float().mean())
+    return float(among_rows(true_BK, found_BK).float().mean())
 
 
 def choose_nprobe(

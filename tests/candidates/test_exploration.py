@@ -111,6 +111,15 @@ def test_inverse_agrees_with_a_walk_over_the_distribution() -> None:
         assert got.tolist() == [walked]
 
 
+def test_ranks_of_a_batch_are_those_of_its_rows() -> None:
+    num, uniform = torch.arange(1, 41), torch.rand(40, dtype=torch.float64)
+    got = rank_in_subset(uniform, num, 20)
+    alone = [rank_in_subset(uniform[[row]], num[[row]], 20) for row in range(40)]
+    assert torch.equal(got, torch.cat(alone))
+    assert (got[:20] == 1).all(), "the best of all is in a subset of all"
+    assert not (got[20:] == 1).all()
+
+
 def test_whole_pool_as_subset_is_greedy_and_certain() -> None:
     scores, allowed = torch.randn(500, 7), torch.rand(500, 7) < 0.6
     allowed[:, 3] = True

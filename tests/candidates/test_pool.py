@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.candidates.draws import fine_uniforms, uniform_items
-from recomind.data.item_ids import first_occurrence
+from recomind.data.item_ids import among_rows, first_occurrence
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.simulation.environment import LANE_POOL as ENVIRONMENT_LANE
 from recomind.streams import SessionStreams, make_generator
@@ -48,6 +48,15 @@ def test_first_occurrence_against_a_loop() -> None:
     ids = torch.randint(-1, 6, (200, 9), generator=make_generator(3))
     for row, got in zip(ids.tolist(), first_occurrence(ids).tolist(), strict=True):
         assert got == [item not in row[:k] for k, item in enumerate(row)]
+
+
+@pytest.mark.parametrize("num_other", [0, 1, 4])
+def test_among_rows_against_a_loop(num_other: int) -> None:
+    generator = make_generator(4)
+    ids = torch.randint(-1, 9, (200, 7), generator=generator)
+    others = torch.randint(-1, 9, (200, num_other), generator=generator)
+    for row, other, got in zip(ids, others, among_rows(ids, others), strict=True):
+        assert got.tolist() == [item in other.tolist() for item in row.tolist()]
 
 
 def test_recently_seen_are_left_out_and_replaced_by_the_next_nearest() -> None:
