@@ -1,10 +1,4 @@
-"""Figures quoted in the documents are those of the runs; links lead somewhere.
-
-A quoted figure is followed by a comment that names it, `@low`, `@high` or `@n` for its interval
-and number of runs:
-
-    +15.81 %<!-- experiments/presets/result.json#lift.fatigue.watch_10s_per_session -->
-"""
+"""Figures quoted in the documents are those of the runs; links lead somewhere."""
 
 from __future__ import annotations
 
@@ -18,52 +12,21 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from experiments.quotes import FENCED, documents, renewed, wrong_figures
+
 ROOT = Path(__file__).parents[1]
-MENTION = re.compile(r"<!--\s*(?P<path>\S+\.json)#(?P<name>[^\s@]+)(?:@(?P<part>\w+))?\s*-->")
-NUMBER = re.compile(r"(?P<number>[+\-\u2212]?\d[\d,]*(?:\.\d+)?)\s?(?P<percent>%)?[*`]*$")
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#+\s+(?P<title>.+?)\s*$", re.MULTILINE)
-FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"`[^`\n]*`")
 COMMAND = re.compile(
     r"^ +(?:\S*/)?recomind (?P<stage>[a-z-]+)(?P<overrides>( [\w./]+=\S+)+)$", re.MULTILINE
 )
 
 
-def documents(root: Path) -> list[Path]:
-    """Every page that a reader may open."""
-    folders = ("docs", "experiments", "benchmarks", "simulators")
-    nested = [path for name in folders for path in (root / name).rglob("*.md")]
-    return sorted([*root.glob("*.md"), *nested])
-
-
 def recorded_folders(root: Path) -> list[Path]:
     """The folders that answer one question each, with their runs."""
     found = [*(root / "experiments").glob("*/"), *(root / "benchmarks").glob("*/")]
     return sorted(path for path in found if not path.name.startswith((".", "_")))
-
-
-def wrong_figures(text: str, root: Path) -> list[str]:
-    """What is wrong with the figures that `text` quotes."""
-    mentions = MENTION.finditer(FENCED.sub("", text))
-    return [fault for mention in mentions if (fault := figure_fault(mention, root))]
-
-
-def figure_fault(mention: re.Match[str], root: Path) -> str:
-    quote = NUMBER.search(mention.string[: mention.start()])
-    if quote is None:
-        return f"no number stands before {mention[0]}"
-    path = root / mention["path"]
-    figures = json.loads(path.read_text())["figures"] if path.is_file() else {}
-    value = figures.get(mention["name"], {}).get(mention["part"] or "value")
-    if value is None:
-        return f"no such figure: {mention[0]}"
-    digits = quote["number"].replace(",", "").replace("\u2212", "-")
-    decimals = len(digits.partition(".")[2])
-    exact = value * 100 if quote["percent"] else value
-    if abs(float(digits) - exact) > 0.5 * 10**-decimals * (1 + 1e-6):
-        return f"{quote[0].strip()} is quoted, {exact} was measured: {mention[0]}"
-    return ""
 
 
 def broken_links(page: Path) -> list[str]:
@@ -225,6 +188,21 @@ def test_the_checker_of_figures(project: Path, quote: str, fault: str | None) ->
     faults = wrong_figures(f"The lift is {quote}.", project)
     assert len(faults) == (fault is not None)
     assert fault is None or fault in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("quote", "new"),
+    [
+        ("+99.99 %", "+15.81 %"),
+        ("-3 %", "+16 %"),
+        ("**+20.0 %**", "**+15.8 %**"),
+        ("0.2", "0.2"),
+        ("0.211", "0.158"),
+    ],
+)
+def test_quotes_are_written_anew_as_they_stood(project: Path, quote: str, new: str) -> None:
+    text = f"1 and {{}}<!-- {SOURCE}#lift -->, {{}}<!-- {SOURCE}#elsewhere --> of 2."
+    assert renewed(text.format(quote, "7"), project) == text.format(new, "7")
 
 
 @pytest.mark.parametrize(
