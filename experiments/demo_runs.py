@@ -86,16 +86,15 @@ def figures_of(folder: Path) -> dict[str, float | None]:
     """
     report = read_report(folder / "report")
     found: dict[str, float | None] = {"released": int(report["gate"]["released"])}
+    environments = {entry["kind"]: entry for entry in report["environments"]}
     for kind, prefix in (("world", ""), ("simulator", "sim_")):
-        entry = next(e for e in report["environments"] if e["kind"] == kind)
-        arms = entry["arms"]
+        arms, lifts = environments[kind]["arms"], environments[kind]["lift"]
         for metric in METRICS:
-            lift = entry["lift"][metric]
-            found[f"{prefix}lift.{metric}"] = lift["value"]
-            found[f"{prefix}lift.{metric}.low"] = lift["low"]
-            found[f"{prefix}lift.{metric}.high"] = lift["high"]
+            found[f"{prefix}lift.{metric}"] = lifts[metric]["value"]
+            found[f"{prefix}lift.{metric}.low"] = lifts[metric]["low"]
+            found[f"{prefix}lift.{metric}.high"] = lifts[metric]["high"]
         found |= {f"{prefix}mean.{arm}": arms[arm][METRIC]["mean"] for arm in arms}
-    arms = next(e for e in report["environments"] if e["kind"] == "world")["arms"]
+    arms = environments["world"]["arms"]
     for metric in METRICS:
         policy, ensemble = (arms[arm][metric]["mean"] for arm in ("policy", "ranker_ensemble"))
         found[f"lift_over_ensemble.{metric}"] = policy / ensemble - 1.0

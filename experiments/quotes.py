@@ -47,10 +47,19 @@ def _fault(mention: re.Match[str], root: Path) -> str:
     value = figure(mention, root)
     if value is None:
         return f"no such figure: {mention[0]}"
-    digits, exact = _digits(quote), value * 100 if quote["percent"] else value
-    if abs(float(digits) - exact) > 0.5 * 10 ** -_decimals(digits) * (1 + 1e-6):
-        return f"{quote[0].strip()} is quoted, {exact} was measured: {mention[0]}"
-    return ""
+    if _is_right(quote, value):
+        return ""
+    return f"{quote[0].strip()} is quoted, {_exact(quote, value)} was measured: {mention[0]}"
+
+
+def _is_right(quote: re.Match[str], value: float) -> bool:
+    digits = _digits(quote)
+    bound = 0.5 * 10 ** -_decimals(digits) * (1 + 1e-6)
+    return abs(float(digits) - _exact(quote, value)) <= bound
+
+
+def _exact(quote: re.Match[str], value: float) -> float:
+    return value * 100 if quote["percent"] else value
 
 
 def renewed(text: str, root: Path) -> str:
@@ -59,7 +68,7 @@ def renewed(text: str, root: Path) -> str:
     for mention in MENTION.finditer(text):
         before = text[begin : mention.start()]
         quote, value = NUMBER.search(before), figure(mention, root)
-        if quote is not None and value is not None and _fault(mention, root):
+        if quote is not None and value is not None and not _is_right(quote, value):
             number = _formatted(quote, value)
             before = before[: quote.start("number")] + number + before[quote.end("number") :]
         parts += [before, mention[0]]
@@ -71,8 +80,7 @@ def _formatted(quote: re.Match[str], value: float) -> str:
     """As the number that stands there: digits, commas, and a sign where it has one."""
     old = quote["number"]
     sign, comma = "+" if old[0] in "+-\u2212" else "", "," if "," in old else ""
-    exact = value * 100 if quote["percent"] else value
-    return f"{exact:{sign}{comma}.{_decimals(_digits(quote))}f}"
+    return f"{_exact(quote, value):{sign}{comma}.{_decimals(_digits(quote))}f}"
 
 
 def _digits(quote: re.Match[str]) -> str:

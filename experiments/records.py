@@ -36,8 +36,10 @@ class Records:
 
     def find(self, *run: str | int) -> dict[str, Any] | None:
         """What a run gave, or None; where it was recorded twice, the later."""
-        found = [r for r in self.all() if tuple(r[name] for name in self.names) == run]
-        return found[-1]["figures"] if found else None
+        return self._figures().get(run)
+
+    def _figures(self) -> dict[Run, dict[str, Any]]:
+        return {tuple(r[name] for name in self.names): r["figures"] for r in self.all()}
 
     def keep(self, run: Run, figures: Mapping[str, Any]) -> None:
         """Add a run's figures, in one write; NaN is refused."""
@@ -51,17 +53,23 @@ class Records:
 
     def absent(self, runs: Iterable[Run]) -> list[Run]:
         """Those that have not been made."""
-        return [run for run in runs if self.find(*run) is None]
+        made = self._figures()
+        return [run for run in runs if run not in made]
 
     def make(self, runs: Sequence[Run], one: Callable[[Run], Mapping[str, Any]], jobs: int) -> None:
         """Make runs, some at the same time, each kept as it ends; `one` gives a run's figures."""
-        with ThreadPoolExecutor(max(1, jobs)) as pool:
-            list(pool.map(lambda run: self.keep(run, one(run)), runs))
+        side_by_side(lambda run: self.keep(run, one(run)), runs, jobs)
 
     def of_seeds(self, seeds: Sequence[int], *run: str | int) -> dict[int, dict[str, Any]]:
         """Figures of the seeds that have run; the seed is the last of the names."""
-        found = {seed: self.find(*run, seed) for seed in seeds}
-        return {seed: figures for seed, figures in found.items() if figures is not None}
+        made = self._figures()
+        return {seed: made[*run, seed] for seed in seeds if (*run, seed) in made}
+
+
+def side_by_side(one: Callable[[Any], object], runs: Iterable[Any], jobs: int) -> None:
+    """`one` of each, `jobs` at the same time."""
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        list(pool.map(one, runs))
 
 
 def pooled(
@@ -74,14 +82,25 @@ def pooled(
     return over_seeds(values, **more)
 
 
+def over_all(
+    runs: Mapping[int, Mapping[str, Any]],
+    name: str,
+    what: str,
+    how: Callable[[list[float]], float],
+    **more: Any,
+) -> dict[str, Any]:
+    """A number of all seeds that have run, such as the worst, without an interval."""
+    values = [figures[name] for figures in runs.values() if name in figures]
+    if not values:
+        return without(f"no seed of {what} has run")
+    return figure(how(values), n=len(values), per_seed=values, **more)
+
+
 def mean(
     runs: Mapping[int, Mapping[str, Any]], name: str, what: str, **more: Any
 ) -> dict[str, Any]:
     """The mean of what has run, without an interval."""
-    values = [figures[name] for figures in runs.values() if name in figures]
-    if not values:
-        return without(f"no seed of {what} has run")
-    return figure(sum(values) / len(values), n=len(values), per_seed=values, **more)
+    return over_all(runs, name, what, lambda values: sum(values) / len(values), **more)
 
 
 def without(reason: str) -> dict[str, Any]:

@@ -8,15 +8,14 @@ in `runs/bootstrap/shared/seed_<n>`. Seeds, arms and metric are fixed here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.demo_runs import call, options_of, prepare, run_of, share
-from experiments.records import Records, pooled, without
+from experiments.records import Records, over_all, pooled, side_by_side
 from experiments.result import figure, write_result
 from recomind.artifacts import write_json
 from recomind.cli.train_policy import CURVE, SECONDS
@@ -112,7 +111,7 @@ def figures_of(arm: str, seed: int) -> dict[str, Any]:
 def arm_figures(arm: str, runs: dict[int, dict[str, Any]]) -> dict[str, dict]:
     """What an arm ends with, its worst checkpoint, and its curve."""
     figures = {f"final_lift.{arm}": pooled(runs, "final_lift", arm, SEEDS)}
-    figures[f"worst_dip.{arm}"] = of_worst(runs, "worst_dip", min)
+    figures[f"worst_dip.{arm}"] = over_all(runs, "worst_dip", arm, min)
     figures[f"seconds.{arm}"] = pooled(runs, "seconds", arm, SEEDS, unit="s")
     curves = [figures["points"] for figures in runs.values() if "points" in figures]
     if curves:
@@ -124,14 +123,6 @@ def arm_figures(arm: str, runs: dict[int, dict[str, Any]]) -> dict[str, dict]:
     return figures
 
 
-def of_worst(runs: dict[int, dict[str, Any]], name: str, worst: Callable) -> dict[str, Any]:
-    """The worst of the seeds that have run."""
-    values = [figures[name] for figures in runs.values()]
-    if not values:
-        return without("no seed has run")
-    return figure(worst(values), n=len(values), per_seed=values)
-
-
 def aggregate() -> dict[str, dict]:
     """Every arm, the losing ones too."""
     figures: dict[str, dict] = {}
@@ -139,7 +130,7 @@ def aggregate() -> dict[str, dict]:
     for arm in ARMS:
         figures |= arm_figures(arm, runs[arm])
     for arm, name in (("bootstrap", "step0_gap"), ("actor_critic", "step0_gap.actor_critic")):
-        figures[name] = of_worst(runs[arm], "step0_gap", lambda gaps: max(gaps, key=abs))
+        figures[name] = over_all(runs[arm], "step0_gap", arm, lambda gaps: max(gaps, key=abs))
     dip = figures["worst_dip.bootstrap"]
     held = {"held": dip["value"] >= -DIP} if dip["value"] is not None else {}
     return figures | {"worst_dip": dip | held}
@@ -154,13 +145,15 @@ def table(figures: dict[str, dict]) -> str:
             f"{f['value']:>+10.3f}" if f["value"] is not None else f"{'-':>10s}" for f in of_arm
         ]
         lines.append(f"{arm:24s}{''.join(cells)}")
+    gap = figures["step0_gap"]["value"]
+    if gap is not None:
+        lines.append(f"step 0 against the ranker: {gap:+.1e}")
     return "\n".join(lines)
 
 
 def prepare_all(seeds: Sequence[int], common: tuple[str, ...], jobs: int) -> None:
     """What the runs of a seed begin with."""
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda s: prepare(folder_of("shared", s), s, STAGES, common), seeds))
+    side_by_side(lambda s: prepare(folder_of("shared", s), s, STAGES, common), seeds, jobs)
     for seed in seeds:  # in this process, one by one: Hydra's state is the process's
         judge_ranker(seed, common)
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.demo_runs import call, options_of, prepare
 from experiments.exploration.one import MEASURED
-from experiments.records import Records, pooled
+from experiments.records import Records, pooled, side_by_side
 from experiments.result import write_result
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -85,8 +84,7 @@ def table() -> str:
 
 def prepare_all(seeds: Sequence[int], common: tuple[str, ...], jobs: int) -> None:
     """What the runs of a seed begin with."""
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda s: prepare(folder_of("shared", s), s, STAGES, common), seeds))
+    side_by_side(lambda s: prepare(folder_of("shared", s), s, STAGES, common), seeds, jobs)
 
 
 def main() -> None:

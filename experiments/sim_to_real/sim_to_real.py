@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from experiments.demo_runs import METRIC, figures_of, options_of, prepare, run_demo, share
 from experiments.presets import presets
-from experiments.records import Records, mean, pooled, without
-from experiments.result import figure, write_result
+from experiments.records import Records, mean, over_all, pooled, side_by_side
+from experiments.result import write_result
 
 PRESETS = ("fatigue", "confounded", "steady")
 SEEDS = (0, 1, 2, 3, 4)
@@ -89,14 +88,6 @@ def of_rounds(preset: str, recipe: str) -> dict[str, dict]:
     return figures
 
 
-def survival_gap(preset: str) -> dict[str, Any]:
-    """Largest difference of predicted and observed survival on later days, of all full runs."""
-    gaps = [figures["survival_gap"] for figures in runs_of(preset, "full").values()]
-    if not gaps:
-        return without("no seed of full has run")
-    return figure(max(gaps), n=len(gaps), unit="ratio", per_seed=gaps)
-
-
 def aggregate() -> dict[str, dict]:
     """Every recipe in every preset, the losing ones too."""
     figures: dict[str, dict] = {}
@@ -104,7 +95,7 @@ def aggregate() -> dict[str, dict]:
         full = runs_of(preset, "full")
         for name in ("kendall_tau", "kendall_tau_chance"):  # of the last round
             figures[f"{name}.{preset}"] = pooled(full, name, "full", SEEDS, unit="tau-b")
-        figures[f"survival_gap.{preset}"] = survival_gap(preset)
+        figures[f"survival_gap.{preset}"] = over_all(full, "survival_gap", "full", max)
         for recipe in RECIPES:
             runs, run = runs_of(preset, recipe), f"{preset}.{recipe}"
             for name, of in (
@@ -140,8 +131,7 @@ def run_all(recipes: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
         presets.run_all(PRESETS, seeds, jobs)
     others = [recipe for recipe in recipes if recipe != "full"]
     todo = RECORDS.absent((p, r, s) for s, r, p in itertools.product(seeds, others, PRESETS))
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda run: prepare_one(*run), sorted({(p, s) for p, _, s in todo})))
+    side_by_side(lambda run: prepare_one(*run), sorted({(p, s) for p, _, s in todo}), jobs)
     RECORDS.make(todo, lambda run: run_one(*run), jobs)
 
 
