@@ -65,6 +65,7 @@ def network_factory(run: Run, round_index: int) -> NetworkFactory:
         config=run.config.policy,
         seed=run.seed("network", round_index),
         density_folder=run.path("density", round_index) if by_density else None,
+        simulator_folder=run.path("simulator", round_index),
     )
 
 

@@ -10,6 +10,7 @@ A row is an index into the events, which stand timeline after timeline, oldest f
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -89,6 +90,12 @@ class SessionDataset:
             user_feature_names=facts["user_feature_names"],
             history_length=history_length,
         )
+
+    def with_catalogue(self, catalogue: StoredCatalogue) -> SessionDataset:
+        """The same events, of items that are known otherwise; nothing is copied."""
+        other = copy.copy(self)
+        other.catalogue = catalogue
+        return other
 
     def __len__(self) -> int:
         """Number of events, history-only ones included."""

@@ -205,12 +205,13 @@ def export_policy(
 
 def rebuild_recipe(network: QNetwork, staging: Path) -> dict[str, Any]:
     """What `load_scorer` needs beside weights and catalogue; external models go to `staging`."""
-    weights = network.weights_H.tolist()
+    weights, effects = network.weights_H.tolist(), network.effects_NE
     return {
         "ranker": ranker_recipe(network.frozen, staging),
         "trunk": ranker_recipe(network.trunk, staging),
         "policy_config": config_to_json(network.config),
         "reward_weights": dict(zip(network.tasks, weights, strict=True)),
+        "effects_shape": None if effects is None else list(effects.shape),
     }
 
 
@@ -242,5 +243,6 @@ def _untrained_network(
         trunk = build_ranker(extra["trunk"], catalogue, folder)
         own = own_part(ranker)
         density = LoggedDensity.of(own) if config.support_density > 0 and own else None
-        trunk = cast(SessionRanker, trunk)
-        return QNetwork(ranker, extra["reward_weights"], config, trunk, density)
+        trunk, shape = cast(SessionRanker, trunk), extra.get("effects_shape")
+        effects = None if shape is None else torch.zeros(shape[0] - 1, shape[1])
+        return QNetwork(ranker, extra["reward_weights"], config, trunk, density, effects)

@@ -1,11 +1,13 @@
 """Q = utility of the frozen ranker + a residual that starts as zero.
 
-    Q(s, a) = sum_h w_h p_h(s, a) + residual(s, a)
+    Q(s, a) = sum_h w_h p_h(s, a) + residual(s, a) + gain(s) . effects(a)
 
 The frozen part is any ranker, also one without gradients. The residual's trunk starts as a copy of
 a ranker of our own, its last layer at zero, so that at step 0 the order of any candidates is the
 frozen ranker's, exactly. Item vectors stay the ranker's: the policy's cost and memory do not grow
-with the catalogue. Ours.
+with the catalogue. They were learned to tell what a user likes next; what an item does to the rest
+of a session they need not know, so it is given beside them where the simulator knows it
+(`recomind.simulation.effects`), under a gain that starts at zero too. Ours.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class QNetwork(nn.Module):
         trunk: what the residual's trunk is a copy of; `ranker`, or what completes it, where None.
         density: of the logs on `ranker`, or on what completes it; used, and needed, where
             `support_density` is above 0. It is frozen and part of the network's state.
+        effects_NE: standardised effects of items on what follows them, part of the network's state;
+            items that come later have none. None where none are known.
 
     Raises:
         ConfigError: neither `ranker` nor `trunk` is a ranker of ours; or a density is needed and
@@ -54,6 +58,7 @@ class QNetwork(nn.Module):
     """
 
     weights_H: Tensor
+    effects_NE: Tensor | None  # and a row of zeros for items that came later
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class QNetwork(nn.Module):
         config: PolicyConfig,
         trunk: SessionRanker | None = None,
         density: LoggedDensity | None = None,
+        effects_NE: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.config, self.tasks = config, ranker.tasks
@@ -93,6 +99,12 @@ class QNetwork(nn.Module):
         nn.init.zeros_(self.residual.bias)
         self.register_buffer("weights_H", task_weights(ranker.tasks, reward_weights))
         self.density = _frozen_density(density, config, ranker)
+        self.register_buffer("effects_NE", None)
+        if effects_NE is not None:
+            self.effects_NE = nn.functional.pad(effects_NE, (0, 0, 0, 1))
+            self.gain = nn.Linear(source.config.hidden, effects_NE.shape[1])
+            nn.init.zeros_(self.gain.weight)
+            nn.init.zeros_(self.gain.bias)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -143,13 +155,20 @@ class QNetwork(nn.Module):
             logits_BKH = self.frozen.score(encoding.frozen, item_id, snapshot)
             utility_BK = utility(logits_BKH, self.weights_H)
         features = self.trunk.features(encoding.trunk, self.trunk.item_vectors(item_id, snapshot))
-        return self.q_of(features, utility_BK), utility_BK
+        return self.q_of(features, utility_BK, encoding.trunk, item_id), utility_BK
 
-    def q_of(self, features_BKM: Tensor, utility_BK: Tensor) -> Tensor:
-        """Q [B, K] of the trunk's last hidden layer."""
-        residual_BK = self.residual(features_BKM)[..., 0] * self.config.residual_scale
+    def q_of(
+        self, features_BKM: Tensor, utility_BK: Tensor, trunk: StateEncoding, item_id: Tensor
+    ) -> Tensor:
+        """Q [B, K] of the trunk's last hidden layer and of `item_id` [B, K]."""
+        residual_BK = self.residual(features_BKM)[..., 0]
+        if self.effects_NE is not None:
+            gain_BE = self.gain(trunk.hidden_BM.relu())
+            known = item_id.clamp(max=len(self.effects_NE) - 1)
+            effects_BKE = nn.functional.embedding(known, self.effects_NE)
+            residual_BK = residual_BK + (effects_BKE @ gain_BE[:, :, None])[..., 0]
         base_BK = utility_BK if self.config.bootstrap else torch.zeros_like(utility_BK)
-        return base_BK + residual_BK
+        return base_BK + residual_BK * self.config.residual_scale
 
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""

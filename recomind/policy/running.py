@@ -115,7 +115,7 @@ class RunningQ:
         utility_BK = utility(logits_BKH, network.weights_H)
         items = self._items.take(item_id, known if self._same_vectors() else None)
         joint = (of_trunk or network.trunk.joint)(encoding.trunk, items)
-        return network.q_of(joint, utility_BK), utility_BK
+        return network.q_of(joint, utility_BK, encoding.trunk, item_id), utility_BK
 
     def _same_vectors(self) -> bool:
         """Whether frozen ranker and trunk take item vectors from one table."""

@@ -27,6 +27,9 @@ class SimulatorConfig:
     # Responses are calibrated on decisions of later days that are known to be chance, where there
     # are enough of them: what a logger chose by what it knew looks better than it is for others.
     calibrate_exploring: bool = True
+    # Items also get the effects on leaving and on later responses that the logs show, item by item
+    # (`effects`): for items whose content does not tell what tires users or drives them away.
+    item_effects: bool = False
     # A session is cut where the members' expected rewards of the shown item lie further apart
     # than this (largest - smallest, in units of reward); 0 never cuts.
     uncertainty_stop: float = 0.0

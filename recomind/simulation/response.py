@@ -24,6 +24,7 @@ from recomind.data import SessionDataset
 from recomind.ranker import Calibration, predict
 from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
+from recomind.simulation.effects import out_of_fold, with_effects
 from recomind.simulation.exploring import unconfounded_rows
 from recomind.simulation.recency import recency_weights
 from recomind.simulation.summary import summarise, summary_size
@@ -135,13 +136,17 @@ def summary_width(dataset: SessionDataset) -> int:
 @torch.no_grad()
 def summaries(dataset: SessionDataset, rows: Tensor, *, after: bool) -> Tensor:
     """Summaries [R, M] of the states before, or after, the events `rows` [R]."""
-    take = dataset.next_state if after else dataset.state
-    return torch.cat(
-        [
-            summarise(take(chunk), dataset.catalogue, dataset.snapshot(chunk))
-            for chunk in rows.split(8192)
-        ]
-    )
+
+    def of(part: SessionDataset, chosen: Tensor) -> Tensor:
+        take = part.next_state if after else part.state
+        return torch.cat(
+            [
+                summarise(take(chunk), part.catalogue, part.snapshot(chunk))
+                for chunk in chosen.split(8192)
+            ]
+        )
+
+    return out_of_fold(dataset, rows, of)
 
 
 def fit_gate(
@@ -231,6 +236,25 @@ def calibrate_leave(net: SummaryNet, later: Fit) -> None:
     with torch.no_grad():
         last.weight.mul_(slope)
         last.bias.mul_(slope).add_(offset)
+
+
+@torch.no_grad()
+def with_learned_effects(
+    ranker: Ranker, dataset: SessionDataset, rows: Tensor, later: Tensor,
+    config: SimulatorConfig, seed: int,
+) -> tuple[SessionDataset, dict[str, float]]:  # fmt: skip
+    """The same events with the effects of items on what ranker, gate and hazard expect of `rows`.
+
+    See `recomind.simulation.effects`.
+    """
+    with torch.enable_grad():
+        gate = fit_gate(ranker, dataset, rows, later, config, seed) if config.gate else None
+        hazard = fit_leave(dataset, rows, later, config, seed)
+    response_RH = predict(ranker, dataset, rows)[0].sigmoid()
+    if gate is not None:
+        response_RH = response_RH * gate(summaries(dataset, rows, after=False)).sigmoid()
+    leave_R = hazard(summaries(dataset, rows, after=True)).sigmoid()[:, 0]
+    return with_effects(dataset, rows, response_RH, leave_R)
 
 
 class Coupling(IntEnum):

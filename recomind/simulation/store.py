@@ -22,6 +22,7 @@ from recomind.errors import SchemaError
 from recomind.ranker import Calibration, load_rankers, load_weights, quality, trunk_of
 from recomind.simulation.config import Pessimism, SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
+from recomind.simulation.effects import EffectsCatalogue, with_saved_effects
 from recomind.simulation.environment import state_from, state_tensors
 from recomind.simulation.response import (
     SummaryNet,
@@ -30,10 +31,11 @@ from recomind.simulation.response import (
     fit_leave,
     summaries,
     task_couplings,
+    with_learned_effects,
 )
 from recomind.simulation.simulator import LearnedSimulator, TreeSimulator, require_members
 from recomind.simulation.summary import summary_size
-from recomind.simulation.trees import TreeModels, fit_trees
+from recomind.simulation.trees import TreeModels, fit_trees, with_tree_effects
 from recomind.streams import make_generator
 from recomind.types import Catalogue, Ranker, SessionState
 
@@ -65,6 +67,9 @@ def fit_simulator(
             mend="bring more days, or lower data.holdout_share",
         )
     later = dataset.rows("calibration", holdout=False)
+    if config.item_effects:
+        dataset, of_items = with_learned_effects(rankers[0], dataset, rows, later, config, seed)
+        manifest.metrics |= of_items
     gates = [
         fit_gate(r, dataset, rows, later, config, seed + i)
         for i, r in enumerate(rankers if config.gate else [])
@@ -86,6 +91,8 @@ def fit_simulator(
         _save_states(staging / _STARTS, starts)
         dwell = fit_dwell(dataset, rows, later, config, seed)
         save_tensors(staging / _DWELL, dwell.state_dict())
+        if isinstance(dataset.catalogue, EffectsCatalogue):
+            dataset.catalogue.save_effects(staging)
         for name, nets in (("gate", gates), ("hazard", hazards), ("response", calibrations)):
             for index, net in enumerate(nets):
                 save_tensors(staging / f"{name}_{index}.safetensors", net.state_dict())
@@ -99,7 +106,7 @@ def load_simulator(
     """The training simulator on top of its ranker ensemble."""
     folder, extra = Path(folder), read_manifest(folder, KIND).extra
     config, rankers = SimulatorConfig(**_decoded(extra["config"])), load_rankers(ranker_folder)
-    catalogue = trunk_of(rankers).catalogue
+    catalogue = with_saved_effects(folder, trunk_of(rankers).catalogue)
     num_inputs = summary_size(
         len(extra["tasks"]), extra["num_user_features"], len(catalogue.dense_names)
     )
@@ -152,6 +159,9 @@ def fit_holdout(
             mend="raise data.holdout_share, or bring more days",
         )
     cut = int(len(rows) * 0.75)
+    if config.item_effects:
+        dataset, of_items = with_tree_effects(dataset, rows[:cut], rows[cut:], seed)
+        manifest.metrics |= of_items
     models = fit_trees(dataset, rows[:cut], rows[cut:], seed)
     starts = dataset.session_starts("calibration", "test", holdout=True)
     metrics = _tree_quality(models, dataset, rows[cut:])
@@ -174,6 +184,7 @@ def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimul
     """The hold-out simulator."""
     folder, extra = Path(folder), read_manifest(folder, HOLDOUT_KIND).extra
     config, catalogue = SimulatorConfig(**_decoded(extra["config"])), load_catalogue(folder)
+    catalogue = with_saved_effects(folder, catalogue)
     return TreeSimulator(
         TreeModels.load(folder, tuple(extra["tasks"]), extra["constants"]),
         catalogue=catalogue,

@@ -11,12 +11,12 @@ from torch import Tensor
 from recomind.ranker.history import Events, events_of
 from recomind.types import Catalogue, SessionState
 
-_DECAY_STEPS = (2.0, 6.0, 1e9)  # e-folding lengths of the session sums; the last is a plain sum
+DECAY_STEPS = (2.0, 6.0, 1e9)  # e-folding lengths of the session sums; the last is a plain sum
 
 
 def summary_size(num_tasks: int, num_user_features: int, num_dense: int) -> int:
     """`M` for `summarise`."""
-    return len(_DECAY_STEPS) * (num_tasks + 2 + 2 * num_dense) + 3 + num_user_features
+    return len(DECAY_STEPS) * (num_tasks + 2 + 2 * num_dense) + 3 + num_user_features
 
 
 def summarise(state: SessionState, catalogue: Catalogue, snapshot: Tensor | None = None) -> Tensor:
@@ -54,7 +54,7 @@ def summary_of(state: SessionState, parts_BLF: Tensor, first: int = 0) -> Tensor
     They are a ring, in which the oldest event stands at `first`.
     """
     age_L = torch.arange(parts_BLF.shape[1] - 1, -1, -1, dtype=torch.float32)
-    weight_RL = torch.stack([torch.exp(-age_L / steps) for steps in _DECAY_STEPS])
+    weight_RL = torch.stack([torch.exp(-age_L / steps) for steps in DECAY_STEPS])
     if first:
         weight_RL = weight_RL.roll(first, 1)
     sums = (weight_RL @ parts_BLF).flatten(1)

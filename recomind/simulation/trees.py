@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recomind.data import SessionDataset
 from recomind.errors import ArtifactError
+from recomind.simulation.effects import out_of_fold, with_effects
 from recomind.simulation.response import summaries
 from recomind.simulation.summary import summarise
 from recomind.types import Catalogue, ItemFeatures, SessionState
@@ -82,17 +83,19 @@ class TreeModels:
     def responses(self, state: SessionState, item_id: Tensor, catalogue: Catalogue) -> Tensor:
         """[B, H] probabilities."""
         features = tree_features(state, item_id, catalogue)
-        return torch.stack([self._predict(task, features) for task in self.tasks], dim=1)
+        columns = [torch.from_numpy(self.predict(task, features)) for task in self.tasks]
+        return torch.stack(columns, dim=1)
 
     def hazard(self, state: SessionState, catalogue: Catalogue) -> Tensor:
         """[B] probability of leaving, from the state after an event."""
-        return self._predict("leave", summarise(state, catalogue).numpy())
+        return torch.from_numpy(self.predict("leave", summarise(state, catalogue).numpy()))
 
-    def _predict(self, name: str, features: np.ndarray) -> Tensor:
+    def predict(self, name: str, features: np.ndarray) -> np.ndarray:
+        """[B] float32: of one model, of a task or "leave"."""
         if name not in self.boosters:
-            return torch.full((len(features),), self.constants[name])
+            return np.full(len(features), self.constants[name], dtype=np.float32)
         values = self.boosters[name].predict(features, num_threads=1)
-        return torch.from_numpy(np.asarray(values, dtype=np.float32))
+        return np.asarray(values, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """LightGBM's own text format, one file a model."""
@@ -128,14 +131,26 @@ def fit_trees(dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int) -
     return models
 
 
+def with_tree_effects(
+    dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
+) -> tuple[SessionDataset, dict[str, float]]:
+    """The same events with the effects of items (`with_effects`) on what trees expect of `rows`."""
+    models = fit_trees(dataset, rows, later, seed)
+    features = _response_features(dataset, rows)
+    columns = [torch.from_numpy(models.predict(task, features)) for task in dataset.tasks]
+    leave = models.predict("leave", _summary_rows(dataset, rows))
+    return with_effects(dataset, rows, torch.stack(columns, dim=1), torch.from_numpy(leave))
+
+
 def _response_features(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
-    parts = [
-        tree_features(
-            dataset.state(chunk), dataset.item_id(chunk), dataset.catalogue, dataset.snapshot(chunk)
-        )
-        for chunk in rows.split(8192)
-    ]
-    return np.concatenate(parts)
+    def of(part: SessionDataset, chosen: Tensor) -> Tensor:
+        parts = [
+            tree_features(part.state(r), part.item_id(r), part.catalogue, part.snapshot(r))
+            for r in chosen.split(8192)
+        ]
+        return torch.from_numpy(np.concatenate(parts))
+
+    return out_of_fold(dataset, rows, of).numpy()
 
 
 def _summary_rows(dataset: SessionDataset, rows: Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from recomind.policy import PolicyConfig, QNetwork, RankerPolicy, load_density
 from recomind.ranker import load_rankers, trunk_of
 from recomind.retrieval import load_retrieval
 from recomind.simulation import LearnedSimulator, load_simulator
+from recomind.simulation.effects import standardised_effects
 
 _CHUNK = 1_048_576  # items looked at together
 _FRESH_SHARE = 100  # one item in so many counts as fresh
@@ -69,6 +70,7 @@ class NetworkFactory:
     config: PolicyConfig
     seed: int
     density_folder: Path | None = None  # of the logs; where `config.support_density` is above 0
+    simulator_folder: Path | None = None  # whose effects of items, if any, the network sees
 
     def __call__(self) -> QNetwork:
         """The network, the same one each time."""
@@ -76,8 +78,9 @@ class NetworkFactory:
             torch.manual_seed(self.seed)
             rankers, folder = load_rankers(self.ranker_folder), self.density_folder
             density = None if folder is None else load_density(folder)
-            trunk = trunk_of(rankers)
-            return QNetwork(rankers[0], self.reward_weights, self.config, trunk, density)
+            trunk, of_items = trunk_of(rankers), self.simulator_folder
+            effects = None if of_items is None else standardised_effects(of_items)
+            return QNetwork(rankers[0], self.reward_weights, self.config, trunk, density, effects)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -27,7 +27,7 @@ def catalogue(num_items: int = NUM_ITEMS) -> TableCatalogue:
     )
 
 
-def network(policy: PolicyConfig | None = None, **changes) -> QNetwork:
+def network(policy: PolicyConfig | None = None, *, effects: bool = False, **changes) -> QNetwork:
     config = RankerConfig(dim=8, hidden=12, history_length=LENGTH, id_buckets=16, **changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
@@ -38,13 +38,16 @@ def network(policy: PolicyConfig | None = None, **changes) -> QNetwork:
             ranker.calibration.slope.fill_(10.0)
         policy = policy or PolicyConfig()
         network = QNetwork(
-            ranker, {"watch_10s": 1.0, "like": 0.5}, policy, density=_density(ranker, policy)
-        )
+            ranker, {"watch_10s": 1.0, "like": 0.5}, policy, density=_density(ranker, policy),
+            effects_NE=torch.randn(NUM_ITEMS, 2) if effects else None,
+        )  # fmt: skip
         with torch.no_grad():
             for parameter in network.trunk.parameters():
                 if parameter.requires_grad:
                     parameter += 0.1 * torch.randn_like(parameter)
             network.residual.weight += torch.randn_like(network.residual.weight)
+            if effects:
+                network.gain.weight += torch.randn_like(network.gain.weight)
     return network
 
 

@@ -135,6 +135,24 @@ class Seconds(Bored):
         return observation, 60.0 * reward + self.np_random.uniform(1.0, 9.0), *rest
 
 
+class Bait(gym.Env):
+    """Eighty items: what is liked is a matter of chance, and one in four drives users away."""
+
+    def __init__(self):
+        self.action_space = gym.spaces.Discrete(80)
+        self.observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        bait = int(action) % 4 == 0
+        reward = float(self.np_random.random() < (0.6 if bait else 0.5))
+        left = bool(self.np_random.random() < (0.6 if bait else 0.05))
+        return np.zeros(1, np.float32), reward, left, False, {}
+
+
 class Picture(Bored):
     def __init__(self):
         super().__init__()
@@ -146,7 +164,7 @@ class Picture(Bored):
 
 for name in (
     *("Bored", "Slate", "Continuous", "Endless", "Broken", "Restless", "Picture", "OldStep"),
-    *("OldReset", "Wordy", "Exits", "OneArray", "Seconds"),
+    *("OldReset", "Wordy", "Exits", "OneArray", "Seconds", "Bait"),
 ):
     if f"{name}-v0" not in gym.registry:
         gym.register(id=f"{name}-v0", entry_point=globals()[name])
