@@ -229,12 +229,11 @@ def _scores(dataset: SessionDataset, outcome: _Outcome) -> tuple[Tensor, Tensor]
         inside_RL = state.in_session
         residual_R, variance_R = outcome.label_R[at] - expected_R, expected_R * (1 - expected_R)
         for d, steps in enumerate(DECAY_STEPS):
-            weight_RL = torch.exp(-age_L / steps) * inside_RL
-            for which, value_R, factor_RL in (
-                (0, residual_R, weight_RL), (1, variance_R, weight_RL**2)
-            ):  # fmt: skip
-                values_RL = factor_RL * value_R[:, None]
-                sums[which, d].index_add_(0, place_RL[inside_RL], values_RL[inside_RL])
+            weight_L = torch.exp(-age_L / steps)
+            score_RL = residual_R[:, None] * weight_L
+            information_RL = variance_R[:, None] * weight_L**2
+            for total, part_RL in zip(sums[:, d], (score_RL, information_RL), strict=True):
+                total.index_add_(0, place_RL[inside_RL], part_RL[inside_RL])
     score_DKN, information_DKN = sums.view(2, len(DECAY_STEPS), NUM_FOLDS, num)
     return score_DKN, information_DKN
 

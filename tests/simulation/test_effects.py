@@ -45,7 +45,7 @@ def logs(num_sessions, on_leaving=0.0, on_likes=0.0, user_spread=0.0, few_items=
     """Sessions of random items known by id alone; the last ten of a hundred have effects.
 
     Returns:
-        The dataset, and for each row what a model without effects would say of like and leaving.
+        The dataset, and which items have effects [N].
     """
     generator = make_generator(seed)
     special = torch.arange(NUM_ITEMS) >= 0.9 * NUM_ITEMS
@@ -69,7 +69,8 @@ def logs(num_sessions, on_leaving=0.0, on_likes=0.0, user_spread=0.0, few_items=
     )
     split = pl.when(pl.col("session_id") < 0.7 * num_sessions).then(pl.lit("train"))
     frame = frame.with_columns(
-        history_id="session_id", user_id="session_id", time_ms=pl.col("position") * 1000,
+        history_id=pl.col("session_id") // 2, user_id=pl.col("session_id") // 2,  # two a user
+        time_ms=1000 * (pl.col("session_id") * 2 * LENGTH + pl.col("position")),
         dwell_s=1.0, left_known=True, propensity=1.0 / NUM_ITEMS, snapshot=0, round_index=0,
         holdout=pl.col("session_id") % 3 == 0, u_constant=0.0,
         split=split.when(pl.col("session_id") < 0.85 * num_sessions)
