@@ -142,8 +142,9 @@ def _items(env: BatchedSessions) -> Iterator[Finding]:
     if bool((dense_NF == dense_NF[:1]).all()):
         yield finding(
             Level.warning, "the numbers of all items are the same",
-            mend="the models of leaving and of fatigue know items by their dense features alone: "
-            "say there what tires users, such as a category as 0 and 1",
+            mend="the models of leaving and of fatigue know items by their dense features: say "
+            "there what tires users, such as a category as 0 and 1; simulation.item_effects=true "
+            "learns what it can item by item",
         )  # fmt: skip
     largest = float(dense_NF.abs().max()) if dense_NF.numel() else 0.0
     if largest > _LARGE:

@@ -280,17 +280,24 @@ def test_what_a_running_session_adds_up_is_what_its_history_says(fitted):
     assert effects_of(env._running.catalogue).table_NE.any()
 
 
-def test_effects_of_another_catalogue_are_refused(fitted, tmp_path):
+def test_effects_are_of_one_catalogue_and_of_what_it_had_when_they_were_estimated(fitted, tmp_path):
     root = fitted[0]
     known = effects_of(load_simulator(root / "with", root / "ranker", {"liked": 1.0}).catalogue)
     known.save_effects(tmp_path)
     read = effects_of(with_saved_effects(tmp_path, known.base))
     assert torch.equal(read.table_NE, known.table_NE)
     assert read.effects == known.effects == ("leave", "liked")
-    other = TableCatalogue(
-        torch.zeros(1, 3, 1), torch.zeros(3, 1, dtype=torch.int64),
-        dense_names=["constant"], categorical_names=["item"], vocab_sizes=[1],
-    )  # fmt: skip
+
+    def catalogue(num_items):
+        return TableCatalogue(
+            torch.zeros(1, num_items, 1), torch.zeros(num_items, 1, dtype=torch.int64),
+            dense_names=["constant"], categorical_names=["item"], vocab_sizes=[1],
+        )  # fmt: skip
+
+    smaller, larger = catalogue(NUM_ITEMS - 1), catalogue(NUM_ITEMS + 2)
     with pytest.raises(ArtifactError, match="of another catalogue"):
-        with_saved_effects(tmp_path, other)
-    assert with_saved_effects(tmp_path / "none", other) is other
+        with_saved_effects(tmp_path, smaller)
+    assert with_saved_effects(tmp_path / "none", smaller) is smaller
+    grown = effects_of(with_saved_effects(tmp_path, larger)).table_NE
+    assert torch.equal(grown[:NUM_ITEMS], known.table_NE)
+    assert not grown[NUM_ITEMS:].any()
