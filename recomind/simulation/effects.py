@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import load_tensors, save_tensors
-from recomind.data import SessionDataset, StoredCatalogue
+from recomind.data import SessionDataset, StoredCatalogue, TableCatalogue
 from recomind.errors import ArtifactError
 from recomind.simulation.summary import DECAY_STEPS
 from recomind.streams import hash_int64
@@ -144,6 +144,20 @@ def standardised_effects(folder: Path) -> Tensor | None:
     return table_NE / table_NE.std(0) if table_NE.shape[1] else None
 
 
+def without_content(dataset: SessionDataset) -> SessionDataset:
+    """The same events, of items that nothing is known of.
+
+    Effects are estimated beside models that know no items, so that they are an item's whole
+    effects, not what its content leaves of them: a policy is told no more than these.
+    """
+    num_items, num_snapshots = dataset.catalogue.num_items, dataset.catalogue.num_snapshots
+    nothing = TableCatalogue(
+        torch.zeros(num_snapshots, num_items, 0), torch.zeros(num_items, 0, dtype=torch.int64),
+        dense_names=(), categorical_names=(), vocab_sizes=(),
+    )  # fmt: skip
+    return dataset.with_catalogue(nothing)
+
+
 def out_of_fold(dataset: SessionDataset, rows: Tensor, of: Outputs) -> Tensor:
     """`of(dataset, rows)`, each row with effects that were estimated without its user.
 
@@ -172,7 +186,8 @@ def with_effects(
     Args:
         dataset: the log.
         rows: [R] of it.
-        response_RH: the probability of each task that a model without effects gives the rows.
+        response_RH: the probability of each task that a model gives the rows, which knows nothing
+            of the items shown before (`without_content`).
         leave_R: that of leaving after them; without meaning where the outcome is not known.
 
     Returns:

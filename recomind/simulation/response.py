@@ -24,7 +24,7 @@ from recomind.data import SessionDataset
 from recomind.ranker import Calibration, predict
 from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
-from recomind.simulation.effects import out_of_fold, with_effects
+from recomind.simulation.effects import out_of_fold, with_effects, without_content
 from recomind.simulation.exploring import unconfounded_rows
 from recomind.simulation.recency import recency_weights
 from recomind.simulation.summary import summarise, summary_size
@@ -243,17 +243,19 @@ def with_learned_effects(
     ranker: Ranker, dataset: SessionDataset, rows: Tensor, later: Tensor,
     config: SimulatorConfig, seed: int,
 ) -> tuple[SessionDataset, dict[str, float]]:  # fmt: skip
-    """The same events with the effects of items on what ranker, gate and hazard expect of `rows`.
+    """The same events, of items that are known by their effects too (`effects`).
 
-    See `recomind.simulation.effects`.
+    What is expected of `rows` without them is the ranker's, behind a gate and beside a hazard that
+    know how a session goes, and nothing of what was shown.
     """
+    plain = without_content(dataset)
     with torch.enable_grad():
-        gate = fit_gate(ranker, dataset, rows, later, config, seed) if config.gate else None
-        hazard = fit_leave(dataset, rows, later, config, seed)
+        gate = fit_gate(ranker, plain, rows, later, config, seed) if config.gate else None
+        hazard = fit_leave(plain, rows, later, config, seed)
     response_RH = predict(ranker, dataset, rows)[0].sigmoid()
     if gate is not None:
-        response_RH = response_RH * gate(summaries(dataset, rows, after=False)).sigmoid()
-    leave_R = hazard(summaries(dataset, rows, after=True)).sigmoid()[:, 0]
+        response_RH = response_RH * gate(summaries(plain, rows, after=False)).sigmoid()
+    leave_R = hazard(summaries(plain, rows, after=True)).sigmoid()[:, 0]
     return with_effects(dataset, rows, response_RH, leave_R)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recomind.data import SessionDataset
 from recomind.errors import ArtifactError
-from recomind.simulation.effects import out_of_fold, with_effects
+from recomind.simulation.effects import out_of_fold, with_effects, without_content
 from recomind.simulation.response import summaries
 from recomind.simulation.summary import summarise
 from recomind.types import Catalogue, ItemFeatures, SessionState
@@ -118,28 +118,46 @@ class TreeModels:
 def fit_trees(dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int) -> TreeModels:
     """Fit on `rows`, stopping early by log-loss on `later`."""
     models = TreeModels(dataset.tasks, {}, {})
-    fit_x, stop_x = (_response_features(dataset, r) for r in (rows, later))
-    for h, task in enumerate(dataset.tasks):
-        fit_y, stop_y = (dataset.labels(r)[:, h].contiguous().numpy() for r in (rows, later))
-        _fit_one(models, task, fit_x, fit_y, stop_x, stop_y, seed)
-    known, known_later = rows[dataset.left_known(rows)], later[dataset.left_known(later)]
-    _fit_one(
-        models, "leave",
-        _summary_rows(dataset, known), dataset.left(known).float().numpy(),
-        _summary_rows(dataset, known_later), dataset.left(known_later).float().numpy(), seed,
-    )  # fmt: skip
+    _fit_responses(models, dataset, rows, later, seed)
+    _fit_leaving(models, dataset, rows, later, seed)
     return models
 
 
 def with_tree_effects(
     dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
 ) -> tuple[SessionDataset, dict[str, float]]:
-    """The same events with the effects of items (`with_effects`) on what trees expect of `rows`."""
-    models = fit_trees(dataset, rows, later, seed)
+    """The same events, of items that are known by their effects too (`effects`).
+
+    What is expected of `rows` without them is the trees', of which that of leaving knows how a
+    session goes, and nothing of what was shown.
+    """
+    models, plain = TreeModels(dataset.tasks, {}, {}), without_content(dataset)
+    _fit_responses(models, dataset, rows, later, seed)
+    _fit_leaving(models, plain, rows, later, seed)
     features = _response_features(dataset, rows)
     columns = [torch.from_numpy(models.predict(task, features)) for task in dataset.tasks]
-    leave = models.predict("leave", _summary_rows(dataset, rows))
+    leave = models.predict("leave", _summary_rows(plain, rows))
     return with_effects(dataset, rows, torch.stack(columns, dim=1), torch.from_numpy(leave))
+
+
+def _fit_responses(
+    models: TreeModels, dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
+) -> None:
+    fit_x, stop_x = (_response_features(dataset, r) for r in (rows, later))
+    for h, task in enumerate(dataset.tasks):
+        fit_y, stop_y = (dataset.labels(r)[:, h].contiguous().numpy() for r in (rows, later))
+        _fit_one(models, task, fit_x, fit_y, stop_x, stop_y, seed)
+
+
+def _fit_leaving(
+    models: TreeModels, dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
+) -> None:
+    known, known_later = rows[dataset.left_known(rows)], later[dataset.left_known(later)]
+    _fit_one(
+        models, "leave",
+        _summary_rows(dataset, known), dataset.left(known).float().numpy(),
+        _summary_rows(dataset, known_later), dataset.left(known_later).float().numpy(), seed,
+    )  # fmt: skip
 
 
 def _response_features(dataset: SessionDataset, rows: Tensor) -> np.ndarray:

@@ -49,8 +49,10 @@ def test_a_catalogue_that_is_no_table_stays_as_it_is():
     assert with_values(catalogue) is catalogue
 
 
-def test_a_world_of_few_items_has_them():
+def test_an_id_is_no_kind_of_item():
+    few = items(3, 30, num=30)
+    assert with_values(few).dense_names == ("x", "c0=0", "c0=1", "c0=2")
     found = GymWorld(env_id="tests.simulators.bored_env:Bored-v0", horizon=4, history_length=4)
-    names = found.catalogue.dense_names
-    assert names == ("constant", *(f"item={item}" for item in range(NUM_ITEMS)))
     assert NUM_KINDS < NUM_ITEMS <= MAX_VALUES
+    assert found.catalogue.dense_names == ("constant",)
+    assert found.catalogue.categorical_names == ("item",)
