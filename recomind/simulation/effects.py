@@ -13,9 +13,10 @@ shrinks them as far as the log says (empirical Bayes: Efron and Morris, 1975) ne
     g_i = sum_r w_ri (y_r - p_r)
     I_i = sum_r w_ri^2 p_r (1 - p_r)
 
-The spread tau and the noise phi come from products of scores of disjoint folds of users, so that
-what one user's events have in common is not taken for an effect. Where the folds do not agree
-beyond chance the effects are 0. All but the shrinkage is ours.
+The spread tau comes from products of the scores of disjoint folds of users, so that what one user's
+events have in common is not taken for an effect; phi, at least 1, is what their squares have beyond
+it, for each unit of information. Where the folds do not agree beyond chance the effects are 0. All
+but the shrinkage is ours.
 
 Symbols: `R` rows, `L` history length, `N` items, `K` folds of users, `D` decays, `E` effects.
 """
@@ -186,9 +187,9 @@ def with_effects(
     Args:
         dataset: the log.
         rows: [R] of it.
-        response_RH: the probability of each task that a model gives the rows, which knows nothing
-            of the items shown before (`without_content`).
-        leave_R: that of leaving after them; without meaning where the outcome is not known.
+        response_RH: the probability of each task that a model without effects gives the rows.
+        leave_R: that of leaving after them, of a model that knows nothing of what was shown
+            (`without_content`); without meaning where the outcome is not known.
 
     Returns:
         The dataset, and figures: `item_effect.<outcome>`, the standard deviation tau in logits, 0
