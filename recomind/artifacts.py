@@ -122,6 +122,43 @@ def holding(lock: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Be the one process that writes into `folder`, which is made where it is not there.
+
+    The folder itself is locked: that leaves no file behind, and the system frees it with the
+    process, however that ends. Where a file system cannot lock a folder (NFS), nobody is kept out.
+
+    Raises:
+        ArtifactError: another process writes there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ArtifactError(
+            "no folder to write into", got=f"{folder}: {error.strerror}",
+            mend="choose another with output=...",
+        ) from error  # fmt: skip
+    try:
+        _lock_now(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_now(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ArtifactError(
+            "another command is at work in this folder", got=folder,
+            mend="wait until it has ended, or choose another folder with output=...",
+        ) from error  # fmt: skip
+    except OSError:  # no such locks here
+        return
+
+
 def is_complete(folder: Path) -> bool:
     """Whether `folder` holds a whole artifact (its manifest is written last)."""
     return (Path(folder) / MANIFEST).is_file()

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import hydra
@@ -18,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from recomind.artifacts import only_writer
 from recomind.cli import stages
 from recomind.cli.context import Run
 from recomind.config import conf_dir, register, resolve
@@ -88,7 +90,9 @@ def execute(stage: str, config: DictConfig) -> int:
     allow(resolved.allowed_targets)  # by the environment, which workers inherit
     torch.set_num_threads(resolved.training.num_threads)
     logging.getLogger("ray").setLevel(logging.ERROR)  # in a launcher's worker it tells more
-    released = _function(stage)(Run(resolved), resolved.round)
+    run = Run(resolved)
+    with nullcontext() if stage in stages.READ_ONLY else only_writer(run.folder):
+        released = _function(stage)(run, resolved.round)
     in_sweep = _in_sweep()
     return 0 if released is not False or in_sweep else resolved.exit_unreleased
 

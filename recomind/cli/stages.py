@@ -33,3 +33,5 @@ FUNCTIONS = {
     "check-ranker": check_ranker.run,
     "check-world": check_world.run,
 }
+
+READ_ONLY = ("serve", "check-ranker", "check-world")  # the others write into the run's folder

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from recomind.artifacts import only_writer
 from tests.data.conftest import START_MS, small_log, small_users, small_videos
 from tests.flow.commands import recomind
 from tests.flow.in_process import Command, Outcome
@@ -196,6 +197,27 @@ def test_a_folder_with_something_else_in_it(command: Command) -> None:
     check_refused(command("run", "experiment=tiny", HERE), "something that is not a run")
     assert (OUT / "thesis.tex").read_text() == "mine"
     assert not (OUT / "run.json").exists()
+
+
+def test_two_commands_at_once_in_a_folder(command: Command) -> None:
+    with only_writer(OUT):
+        outcome = command("run", "experiment=tiny", HERE)
+        check_refused(outcome, "another command is at work in this folder; got: ")
+        assert "output=" in outcome.err
+        assert not (OUT / "run.json").exists()
+        assert command("check-world", "experiment=tiny", HERE).status == 0  # writes nothing
+    assert "another command" not in command("evaluate", "experiment=tiny", HERE).err
+
+
+def test_a_folder_that_cannot_be_made(command: Command) -> None:
+    Path("thesis.tex").write_text("mine")
+    outcome = command("run", "experiment=tiny", HERE, "output=thesis.tex/here")
+    check_refused(outcome, "no folder to write into; got: thesis.tex/here: Not a directory")
+    check_refused(
+        command("run", "experiment=tiny", HERE, "output=thesis.tex"),
+        "no folder to write into; got: thesis.tex: File exists",
+    )
+    assert Path("thesis.tex").read_text() == "mine"
 
 
 def test_a_first_command_that_failed_can_be_mended(
