@@ -87,3 +87,13 @@ def test_ray_is_allowed_where_it_belongs(copy: Path) -> None:
 def test_every_other_room_is_guarded_against_ray() -> None:
     guarded = {name.removeprefix("recomind.") for name in contracts()["ray"]["source_modules"]}
     assert guarded == rooms() - MAY_USE_RAY - GATHERS_CONFIGS | {"simulators"}
+
+
+def test_no_process_waits_for_packages_that_only_a_fit_or_a_check_needs() -> None:
+    rooms_of_workers = "recomind.config, recomind.training.trainer, recomind.serving.app"
+    heavy = ["sklearn", "lightgbm", "onnx", "onnxruntime", "torchmetrics"]
+    found = f"import sys, {rooms_of_workers}; print([n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", found], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -20,13 +21,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from recomind.artifacts import only_writer
-from recomind.cli import stages
 from recomind.cli.context import Run
 from recomind.config import conf_dir, register, resolve
 from recomind.errors import ConfigError, RecomindError, did_you_mean
 from recomind.plugins import allow
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
+_READ_ONLY = ("serve", "check-ranker", "check-world")  # others write into the run's folder
 _FREE_NAMES = "world.env_arguments"  # goes to gymnasium.make, whatever it takes
 
 
@@ -91,7 +92,7 @@ def execute(stage: str, config: DictConfig) -> int:
     torch.set_num_threads(resolved.training.num_threads)
     logging.getLogger("ray").setLevel(logging.ERROR)  # in a launcher's worker it tells more
     run = Run(resolved)
-    with nullcontext() if stage in stages.READ_ONLY else only_writer(run.folder):
+    with nullcontext() if stage in _READ_ONLY else only_writer(run.folder):
         released = _function(stage)(run, resolved.round)
     in_sweep = _in_sweep()
     return 0 if released is not False or in_sweep else resolved.exit_unreleased
@@ -104,7 +105,8 @@ def _in_sweep() -> bool:
 
 
 def _function(stage: str) -> Callable[[Run, int], Any]:
-    return stages.FUNCTIONS[stage]
+    """`run` of the stage's own module: no stage waits for what only others import."""
+    return importlib.import_module(f"recomind.cli.{stage.replace('-', '_')}").run
 
 
 def _say(message: str) -> int:

@@ -5,7 +5,7 @@ from recomind.ranker.config import RankerConfig
 from recomind.ranker.encodings import StateEncoding
 from recomind.ranker.model import SessionRanker, utility
 from recomind.ranker.prediction import log_loss, predict, predict_blocks
-from recomind.ranker.quality import grouped_auc, quality, quality_report, report_groups
+from recomind.ranker.quality import grouped_auc, quality, quality_report, report_groups, roc_auc
 from recomind.ranker.recipe import load_weights
 from recomind.ranker.store import load_rankers, save_rankers, tasks_of, trunk_of
 from recomind.ranker.training import (
@@ -35,6 +35,7 @@ __all__ = [
     "quality",
     "quality_report",
     "report_groups",
+    "roc_auc",
     "save_rankers",
     "tasks_of",
     "training_rows",

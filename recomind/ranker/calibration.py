@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logit
-from sklearn.isotonic import IsotonicRegression
 from torch import Tensor, nn
 
 from recomind.errors import SchemaError
@@ -137,6 +136,8 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _isotonic_knots(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Knots [Q] of a strictly increasing line through an isotonic fit, at equal counts."""
+    from sklearn.isotonic import IsotonicRegression  # a second that only a fit should wait for
+
     x = logits.double().numpy()
     fitted = IsotonicRegression(y_min=1e-4, y_max=1 - 1e-4, out_of_bounds="clip")
     fitted.fit(x, labels.double().numpy())

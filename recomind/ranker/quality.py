@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 
 from recomind.data import SessionDataset
 from recomind.ranker.calibration import calibration_curve
@@ -25,19 +24,29 @@ def quality(logits: Tensor, labels: Tensor, tasks: Sequence[str]) -> dict[str, f
 
     A task with labels of one kind only has no AUC and is left out.
     """
+    from torchmetrics.functional.classification import binary_calibration_error
+
     metrics: dict[str, float] = {}
     for column, task in enumerate(tasks):
         p, y = logits[:, column].double().sigmoid(), labels[:, column].long()
         if len(y) == 0 or int(y.min()) == int(y.max()):
             continue
         clipped = p.clamp(1e-7, 1 - 1e-7)
-        metrics[f"auc.{task}"] = float(binary_auroc(p, y))
+        metrics[f"auc.{task}"] = roc_auc(p, y)
         loss = torch.nn.functional.binary_cross_entropy(clipped, y.double())
         metrics[f"log_loss.{task}"] = float(loss)
         metrics[f"ece.{task}"] = calibration_curve(p, y.bool(), _ECE_BINS)["ece"]
         metrics[f"ece_equal_width.{task}"] = float(binary_calibration_error(p, y, _ECE_BINS))
         metrics[f"rate.{task}"] = float(y.double().mean())
     return metrics
+
+
+def roc_auc(score: Tensor, label: Tensor) -> float:
+    """Area under the ROC curve of scores [R] for labels [R] int64 of both kinds."""
+    # No process that only serves or simulates waits for the import.
+    from torchmetrics.functional.classification import binary_auroc
+
+    return float(binary_auroc(score, label))
 
 
 def grouped_auc(score: Tensor, label: Tensor, group: Tensor) -> float | None:
@@ -101,7 +110,7 @@ def quality_report(
                 continue
             y = labels[rows, column].long()
             if min(int(y.sum()), int((1 - y).sum())) >= _FEW:
-                report[f"auc.{task}.{name}"] = float(binary_auroc(logits[rows, column], y))
+                report[f"auc.{task}.{name}"] = roc_auc(logits[rows, column], y)
     return report
 
 

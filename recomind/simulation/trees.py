@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lightgbm as lgb
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from recomind.simulation.effects import out_of_fold, with_effects, without_conte
 from recomind.simulation.response import summaries
 from recomind.simulation.summary import summarise
 from recomind.types import Catalogue, ItemFeatures, SessionState
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 _PARAMETERS = {
     "objective": "binary", "learning_rate": 0.08, "num_leaves": 15, "min_data_in_leaf": 40,
@@ -105,6 +108,8 @@ class TreeModels:
     @classmethod
     def load(cls, folder: Path, tasks: tuple[str, ...], constants: dict[str, float]) -> TreeModels:
         """Read what `save` wrote."""
+        import lightgbm as lgb  # a second and a half, which no other simulator waits for
+
         boosters = {}
         for name in (*tasks, "leave"):
             path = Path(folder) / f"{name}.lightgbm.txt"
@@ -186,6 +191,8 @@ def _fit_one(
     if few < 20 or len(stop_y) == 0:
         models.constants[name] = float((fit_y.sum() + 0.5) / (len(fit_y) + 10.0))
         return
+    import lightgbm as lgb
+
     train = lgb.Dataset(fit_x, fit_y)
     models.boosters[name] = lgb.train(
         _PARAMETERS | {"seed": seed},

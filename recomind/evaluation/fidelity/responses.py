@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 from recomind.evaluation.fidelity.absent import absent
 from recomind.evaluation.fidelity.logged import LoggedPredictions
-from recomind.ranker import calibration_curve
+from recomind.ranker import calibration_curve, roc_auc
 
 
 def response_fidelity(
@@ -51,4 +50,4 @@ def _auc(p_R: Tensor, label_R: Tensor) -> float | dict[str, Any]:
     label_R = label_R.long()
     if int(label_R.min()) == int(label_R.max()):
         return absent("labels of one kind only")
-    return float(binary_auroc(p_R.double(), label_R))
+    return roc_auc(p_R.double(), label_R)

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 from recomind.evaluation.fidelity.absent import absent
 from recomind.evaluation.fidelity.sessions import SessionTable
+from recomind.ranker import roc_auc
 
 _PARAMETERS = {
     "objective": "binary", "learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 20,
@@ -41,6 +40,8 @@ def two_sample(
         their means. The standard error is that of an AUC of .5 for so many sessions,
         sqrt((n + m + 1) / (12 n m)) (Mann and Whitney 1947).
     """
+    import lightgbm as lgb
+
     num = len(logged.depth_S)
     if num < _FEW:
         return absent(f"{num} sessions, a classifier needs {_FEW}")
@@ -67,10 +68,10 @@ def two_sample(
 def _fold_auc(scores: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
     """Mean over the folds: scores of two classifiers have no common scale."""
     values = [
-        binary_auroc(torch.from_numpy(scores[fold == k]), torch.from_numpy(y[fold == k]).long())
+        roc_auc(torch.from_numpy(scores[fold == k]), torch.from_numpy(y[fold == k]).long())
         for k in (0, 1)
     ]
-    return float(sum(map(float, values)) / 2)
+    return sum(values) / 2
 
 
 def _top(

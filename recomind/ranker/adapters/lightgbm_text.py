@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm as lgb
 import numpy as np
 from torch import Tensor
 
 from recomind.errors import ArtifactError, ConfigError
 from recomind.ranker.config import ExternalConfig, OutputKind
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 
 def booster_files(config: ExternalConfig, path: Path) -> list[Path]:
@@ -52,6 +54,8 @@ def load_boosters(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndar
 
 
 def _booster(file: Path) -> lgb.Booster:
+    import lightgbm as lgb  # and with it pandas and scikit-learn: a second and a half
+
     try:
         return lgb.Booster(model_file=file)
     except lgb.basic.LightGBMError as error:

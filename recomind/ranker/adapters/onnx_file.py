@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from recomind.errors import ArtifactError, SchemaError, did_you_mean
 from recomind.ranker.config import ExternalConfig
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def load_onnx(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndarray]:
@@ -56,6 +57,9 @@ def refuse_external_data(content: bytes, path: Path) -> None:
     Weights beside the file are named by paths inside it, and such paths have led out of the
     folder before (CVE-2026-27489 and the two after it).
     """
+    import onnx
+    from google.protobuf.message import DecodeError
+
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:

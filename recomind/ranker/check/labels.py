@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from recomind.data import SessionDataset
@@ -59,6 +58,8 @@ def _predict(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> Tensor:
 
 
 def _check_task(task: str, logits_R: Tensor, labels_R: Tensor) -> Iterator[Finding]:
+    from sklearn.metrics import roc_auc_score  # a second that only this check waits for
+
     num_positive, num = int(labels_R.sum()), len(labels_R)
     if num_positive in (0, num):
         what = f"{task!r} was not checked: its labels are all the same on later days"
