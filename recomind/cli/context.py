@@ -44,7 +44,7 @@ class Run:
         self._world: World | None = None
 
     def claim(self) -> None:
-        """Make the folder this run's, or refuse to write into another run's.
+        """Make the folder, which is there, this run's, or refuse to write into another run's.
 
         Raises:
             ConfigError: the folder belongs to a run of another config, or is not a run's at all.
@@ -63,7 +63,7 @@ class Run:
             return write_json(path, ours)
         # Rounds without a run file are what stages that ran alone have left: the run goes on there.
         ours_too = re.compile(r"\..*|round_\d+|main\.log|tensorboard")
-        inside = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        inside = [path.name for path in self.folder.iterdir()]
         strangers = [name for name in inside if not ours_too.fullmatch(name)]
         if strangers:
             raise ConfigError(
