@@ -69,9 +69,14 @@ def options_of(description: str | None, seeds: Sequence[int]) -> ArgumentParser:
     parser = ArgumentParser(description=description)
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time; 0: pool only")
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=list(seeds), choices=seeds, metavar="SEED",
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=list(seeds),
+        choices=seeds,
+        metavar="SEED",
         help="run these alone; what has run before is pooled with them",
-    )  # fmt: skip
+    )
     return parser
 
 

@@ -16,9 +16,14 @@ from recomind.evaluation.statistics import Lift, pool_seeds
 
 
 def figure(
-    value: float | None, *, unit: str = "ratio", low: float | None = None,
-    high: float | None = None, n: int | None = None, **more: Any,
-) -> dict[str, Any]:  # fmt: skip
+    value: float | None,
+    *,
+    unit: str = "ratio",
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     """One entry of `figures`."""
     entry = {"value": value, "low": low, "high": high, "n": n, "unit": unit} | more
     return {name: item for name, item in entry.items() if item is not None or name == "value"}

@@ -137,9 +137,10 @@ def only_writer(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise ArtifactError(
-            "no folder to write into", got=f"{folder}: {error.strerror}",
+            "no folder to write into",
+            got=f"{folder}: {error.strerror}",
             mend="choose another with output=...",
-        ) from error  # fmt: skip
+        ) from error
     try:
         _lock_now(descriptor, folder)
         yield
@@ -152,9 +153,10 @@ def _lock_now(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ArtifactError(
-            "another command is at work in this folder", got=folder,
+            "another command is at work in this folder",
+            got=folder,
             mend="wait until it has ended, or choose another folder with output=...",
-        ) from error  # fmt: skip
+        ) from error
     except OSError:  # no such locks here
         return
 

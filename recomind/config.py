@@ -30,10 +30,20 @@ from recomind.simulation import SimulatorConfig, World
 from recomind.training.config import TrainingConfig
 
 STAGES = (
-    "collect-logs", "prepare-data", "train-ranker", "build-index", "fit-simulator",
-    "train-policy", "distil-queries", "evaluate", "export", "run", "serve", "check-ranker",
+    "collect-logs",
+    "prepare-data",
+    "train-ranker",
+    "build-index",
+    "fit-simulator",
+    "train-policy",
+    "distil-queries",
+    "evaluate",
+    "export",
+    "run",
+    "serve",
+    "check-ranker",
     "check-world",
-)  # fmt: skip
+)
 
 
 @dataclass(kw_only=True)
@@ -198,8 +208,11 @@ def make_world(config: RecomindConfig) -> World | None:
     known = inspect.signature(cls.__init__).parameters
     for name in arguments:
         if name not in known:
-            raise ConfigError("unknown setting of the world", got=name, mend=did_you_mean(
-                name, [k for k in known if k != "self"]))  # fmt: skip
+            raise ConfigError(
+                "unknown setting of the world",
+                got=name,
+                mend=did_you_mean(name, [k for k in known if k != "self"]),
+            )
     return cls(**arguments, reward_weights=dict(config.ranker.utility_weights))
 
 
@@ -228,5 +241,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-__all__ = ["STAGES", "CollectConfig", "KeepRound", "RecomindConfig", "conf_dir", "make_world",
-           "plain", "register", "resolve"]  # fmt: skip
+__all__ = [
+    "STAGES",
+    "CollectConfig",
+    "KeepRound",
+    "RecomindConfig",
+    "conf_dir",
+    "make_world",
+    "plain",
+    "register",
+    "resolve",
+]

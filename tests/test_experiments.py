@@ -61,8 +61,9 @@ def test_half_a_line_is_one_clear_error(tmp_path: Path):
 def test_a_figure_over_seeds_is_null_for_one_and_says_why():
     one, two = {3: {"lift": 0.1}}, {0: {"lift": 0.1}, 1: {"lift": 0.3}, 2: {"depth": 0.0}}
     assert pooled(one, "lift", "plain", range(5)) == {
-        "value": None, "reason": "1 of 5 seeds of plain have run",
-    }  # fmt: skip
+        "value": None,
+        "reason": "1 of 5 seeds of plain have run",
+    }
     assert pooled(two, "lift", "plain", range(5)) == over_seeds([0.1, 0.3])
     assert mean(one, "lift", "plain")["per_seed"] == [0.1]
     assert mean({}, "lift", "plain") == {"value": None, "reason": "no seed of plain has run"}

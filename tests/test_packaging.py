@@ -50,8 +50,12 @@ def run(*command: str | Path, cwd: Path) -> str:
     outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
         [str(word) for word in command],
-        cwd=cwd, env=outside, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=cwd,
+        env=outside,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

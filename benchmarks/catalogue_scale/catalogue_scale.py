@@ -41,10 +41,16 @@ def run_stage(stage: str, size: str, threads: int) -> None:
 def _run_stage(stage: str, size: str, folder: Path, threads: int, log: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads if stage == "build" else 1)}
     command = [sys.executable, "-m", "benchmarks.catalogue_scale.stages", stage, size]
-    with log.open("a") as file, subprocess.Popen(
-        [*command, str(folder), str(threads)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-    ) as process:  # fmt: skip
+    with (
+        log.open("a") as file,
+        subprocess.Popen(
+            [*command, str(folder), str(threads)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             _tell(f"{stage} {line.rstrip()}", file)
@@ -84,10 +90,12 @@ def _of_build(size: str, found: Found) -> dict[str, Any]:
         f"bytes_per_item.{size}": _one(built.get("bytes_per_item"), "B"),
         f"rss_gib.{size}": _one(max(peaks) if len(peaks) == 3 else None, "GiB"),
         f"recall_at_100.{size}": _one(
-            decided.get("recall"), "ratio", nprobe=decided.get("nprobe"),
+            decided.get("recall"),
+            "ratio",
+            nprobe=decided.get("nprobe"),
             num_lists=decided.get("num_lists"),
         ),
-    }  # fmt: skip
+    }
 
 
 def _one(value: float | None, unit: str, **more: Any) -> dict[str, Any]:

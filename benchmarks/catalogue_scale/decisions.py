@@ -118,9 +118,11 @@ def measure_learning(num_items: int) -> dict[str, Any]:
         begin = time.process_time()
         optimizer.zero_grad(set_to_none=True)
         loss, _ = td_loss(
-            network, target, batches[update % NUM_BATCHES],
+            network,
+            target,
+            batches[update % NUM_BATCHES],
             support_ratio=network.config.support_ratio,
-        )  # fmt: skip
+        )
         loss.backward()
         optimizer.step()
         if update >= 0:

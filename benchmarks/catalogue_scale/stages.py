@@ -77,10 +77,13 @@ def build(num_items: int, folder: Path, threads: int) -> dict[str, Any]:
     """The index, in parts."""
     clock, items = Clock(folder / CLOCK), ItemSpace()
     build_index_file(
-        items.vectors, num_items, config(threads), folder / INDEX,
+        items.vectors,
+        num_items,
+        config(threads),
+        folder / INDEX,
         source=str(int(hash_int64((items.vectors(torch.arange(9)) * 1e6).long()).sum())),
         on_items=clock.tell,
-    )  # fmt: skip
+    )
     found = clock.mark() | {"threads": threads, "index_bytes": (folder / INDEX).stat().st_size}
     return found | {"bytes_per_item": found["index_bytes"] / num_items}
 
@@ -119,8 +122,12 @@ def full(num_items: int, folder: Path, threads: int) -> dict[str, Any]:
 
 
 STAGES: dict[str, Callable[[int, Path, int], dict[str, Any]]] = {
-    "build": build, "truth": truth, "recall": recall, "full": full, "time": timed,
-}  # fmt: skip
+    "build": build,
+    "truth": truth,
+    "recall": recall,
+    "full": full,
+    "time": timed,
+}
 
 
 def main(stage: str, size: str, folder: str, threads: str) -> None:

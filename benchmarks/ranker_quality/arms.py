@@ -18,10 +18,20 @@ from benchmarks.ranker_quality.nets import DEEPFM, DEEPFM_AGGREGATES, DIN, Net
 
 Fit = Callable[[Impressions, Aggregates, int], Predict]
 _TREES = {
-    "objective": "binary", "metric": "auc", "learning_rate": 0.05, "max_depth": 3, "num_leaves": 8,
-    "min_data_in_leaf": 100, "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1,
-    "lambda_l2": 5.0, "num_threads": 1, "deterministic": True, "verbosity": -1,
-}  # fmt: skip
+    "objective": "binary",
+    "metric": "auc",
+    "learning_rate": 0.05,
+    "max_depth": 3,
+    "num_leaves": 8,
+    "min_data_in_leaf": 100,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "num_threads": 1,
+    "deterministic": True,
+    "verbosity": -1,
+}
 _MAX_TREES, _STOP_AFTER = 2000, 60
 
 

@@ -29,9 +29,12 @@ def prepare(root: str, folder: Path) -> Path:
     """Write the sessions artifact: calibrated on 3 May, tested on 4 May, all users."""
     if not folder.exists():
         config = DataConfig(
-            source=DataSource.kuairand, root=root, holdout_share=0.0,
-            calibration_from="2022-05-03", test_from="2022-05-04",
-        )  # fmt: skip
+            source=DataSource.kuairand,
+            root=root,
+            holdout_share=0.0,
+            calibration_from="2022-05-03",
+            test_from="2022-05-04",
+        )
         frame, catalogue, counts = read_kuairand(config)
         manifest = Manifest(kind="sessions")
         write_sessions(folder, frame, catalogue, tasks=ALL_TASKS, manifest=manifest, extra=counts)
@@ -69,9 +72,10 @@ class Impressions:
     def _tabs(self) -> np.ndarray:
         """[E] the tab's number from 1; 0 for all the rare ones."""
         columns = [
-            n for n, name in enumerate(self.user_feature_names)
+            n
+            for n, name in enumerate(self.user_feature_names)
             if name.startswith("tab_") and name.removeprefix("tab_").isdecimal()
-        ]  # fmt: skip
+        ]
         return (self.user_EU[:, columns] > 0) @ np.arange(1, len(columns) + 1)
 
     def item_feature(self, name: str) -> np.ndarray:

@@ -66,9 +66,14 @@ def over_seeds(values: list[float]) -> dict[str, Any]:
 
 
 def paired_difference(
-    label: np.ndarray, first_SR: np.ndarray, second_SR: np.ndarray, user: np.ndarray,
-    *, num_samples: int = 1000, seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+    label: np.ndarray,
+    first_SR: np.ndarray,
+    second_SR: np.ndarray,
+    user: np.ndarray,
+    *,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """AUC of `first` minus `second`, seeds averaged, with a 95 % bootstrap interval by user.
 
     Users are drawn with replacement, each with all of its rows, the same ones for both arms. The

@@ -82,9 +82,14 @@ def deepfm(log: Impressions, num_dense: int, l2: float, seed: int) -> Any:
     columns: list[Any] = [kind.SparseFeat(n, size, _ID_DIM) for n, size in sizes(log).items()]
     columns += [kind.DenseFeat("dense", num_dense)] if num_dense else []
     return model(
-        columns, columns, dnn_hidden_units=(128, 64), dnn_dropout=0.2, seed=seed,
-        l2_reg_embedding=l2, l2_reg_linear=l2,
-    )  # fmt: skip
+        columns,
+        columns,
+        dnn_hidden_units=(128, 64),
+        dnn_dropout=0.2,
+        seed=seed,
+        l2_reg_embedding=l2,
+        l2_reg_linear=l2,
+    )
 
 
 def din(log: Impressions, num_dense: int, l2: float, seed: int) -> Any:
@@ -94,15 +99,21 @@ def din(log: Impressions, num_dense: int, l2: float, seed: int) -> Any:
     columns: list[Any] = [kind.SparseFeat(n, size, _ID_DIM) for n, size in table.items()]
     columns += [
         kind.VarLenSparseFeat(
-            kind.SparseFeat(f"hist_{n}", table[n], _ID_DIM, embedding_name=n), _HISTORY,
+            kind.SparseFeat(f"hist_{n}", table[n], _ID_DIM, embedding_name=n),
+            _HISTORY,
             length_name="hist_length",
         )
         for n in attended
-    ]  # fmt: skip
+    ]
     return model(
-        columns, attended, dnn_hidden_units=(128, 64), att_hidden_size=(32, 16), dnn_dropout=0.2,
-        l2_reg_embedding=l2, seed=seed,
-    )  # fmt: skip
+        columns,
+        attended,
+        dnn_hidden_units=(128, 64),
+        att_hidden_size=(32, 16),
+        dnn_dropout=0.2,
+        l2_reg_embedding=l2,
+        seed=seed,
+    )
 
 
 class Net:

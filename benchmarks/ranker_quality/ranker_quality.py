@@ -30,8 +30,11 @@ _HERE = "benchmarks/ranker_quality"
 _CODE_OF_DATA = ["recomind/data", f"{_HERE}/impressions.py"]
 _CODE_OF_BASELINES = [f"{_HERE}/{name}.py" for name in ("aggregates", "arms", "measures", "nets")]
 _CODE_OF_OURS = [
-    "recomind/ranker", "recomind/types.py", f"{_HERE}/ours.py", f"conf/{SETTINGS}",
-]  # fmt: skip
+    "recomind/ranker",
+    "recomind/types.py",
+    f"{_HERE}/ours.py",
+    f"conf/{SETTINGS}",
+]
 
 
 def main() -> None:

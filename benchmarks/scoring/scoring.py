@@ -43,15 +43,43 @@ class Case:
 
 
 CASES = (
-    Case(suffix="k100", length=200, num_states=64, num_candidates=100, num_repeated=4,
-         chunk=64, num_runs=11),
-    Case(suffix="k1000", length=200, num_states=16, num_candidates=1000, num_repeated=1,
-         chunk=64, num_runs=7),
-    Case(suffix="k100_l1000", length=1000, num_states=16, num_candidates=100, num_repeated=2,
-         chunk=32, num_runs=7),
-    Case(suffix="k100_l16384", length=16_384, num_states=4, num_candidates=100, num_repeated=1,
-         chunk=4, num_runs=5),
-)  # fmt: skip
+    Case(
+        suffix="k100",
+        length=200,
+        num_states=64,
+        num_candidates=100,
+        num_repeated=4,
+        chunk=64,
+        num_runs=11,
+    ),
+    Case(
+        suffix="k1000",
+        length=200,
+        num_states=16,
+        num_candidates=1000,
+        num_repeated=1,
+        chunk=64,
+        num_runs=7,
+    ),
+    Case(
+        suffix="k100_l1000",
+        length=1000,
+        num_states=16,
+        num_candidates=100,
+        num_repeated=2,
+        chunk=32,
+        num_runs=7,
+    ),
+    Case(
+        suffix="k100_l16384",
+        length=16_384,
+        num_states=4,
+        num_candidates=100,
+        num_repeated=1,
+        chunk=4,
+        num_runs=5,
+    ),
+)
 OVER_MATMUL_RUNS = 31
 PRODUCTS_ONLY = "--products-only"
 # glibc gives large results back to the system and gets each anew, page by page, unless told to

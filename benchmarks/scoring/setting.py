@@ -28,9 +28,14 @@ def make_ranker(history_length: int, seed: int) -> SessionRanker:
     score must not come from a part that does nothing.
     """
     config = RankerConfig(
-        history_length=history_length, recent_length=RECENT_LENGTH, dim=64, hidden=256,
-        num_layers=2, num_heads=4, id_buckets=NUM_ITEMS,
-    )  # fmt: skip
+        history_length=history_length,
+        recent_length=RECENT_LENGTH,
+        dim=64,
+        hidden=256,
+        num_layers=2,
+        num_heads=4,
+        id_buckets=NUM_ITEMS,
+    )
     generator = make_generator(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

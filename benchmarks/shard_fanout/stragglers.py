@@ -85,9 +85,12 @@ def _chunks(service: Service, seed: int, hedge_after: float) -> Iterator[Sample]
         hedged = np.maximum.accumulate(np.minimum(first_SF, second_SF), axis=1)[:, columns]
         late = (first_SF > service.deadline).cumsum(axis=1)[:, columns] / counts
         yield {
-            "plain": plain, "hedged": hedged, "deadline": np.minimum(plain, service.deadline),
-            "lost": late, "again": (first_SF > hedge_after).cumsum(axis=1)[:, columns] / counts,
-        }  # fmt: skip
+            "plain": plain,
+            "hedged": hedged,
+            "deadline": np.minimum(plain, service.deadline),
+            "lost": late,
+            "again": (first_SF > hedge_after).cumsum(axis=1)[:, columns] / counts,
+        }
 
 
 def figures_of(name: str, service: Service, seeds: list[int]) -> dict[str, Any]:
@@ -114,11 +117,14 @@ def _entries(name: str, value: np.ndarray, of_seeds: list[np.ndarray], unit: str
     low, high = np.min(of_seeds, axis=0), np.max(of_seeds, axis=0)
     return {
         f"{name}.f{fan_out}": figure(
-            float(value[i]), unit=unit, low=float(min(low[i], value[i])),
-            high=float(max(high[i], value[i])), n=len(of_seeds),
+            float(value[i]),
+            unit=unit,
+            low=float(min(low[i], value[i])),
+            high=float(max(high[i], value[i])),
+            n=len(of_seeds),
         )
         for i, fan_out in enumerate(FAN_OUTS)
-    }  # fmt: skip
+    }
 
 
 def check_closed_form(service: Service, seeds: list[int]) -> float:

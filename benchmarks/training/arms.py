@@ -95,9 +95,11 @@ class Stock:
 
     def sample(self) -> int:
         sampled: Any = synchronous_parallel_sample(
-            worker_set=self.algorithm.env_runner_group, concat=True, _uses_new_env_runners=True,
+            worker_set=self.algorithm.env_runner_group,
+            concat=True,
+            _uses_new_env_runners=True,
             _return_metrics=True,
-        )  # fmt: skip
+        )
         episodes, metrics = sampled
         self.algorithm.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
         self.algorithm.local_replay_buffer.add(episodes)
@@ -106,9 +108,14 @@ class Stock:
     def learn(self) -> int:
         config = self.algorithm.config
         episodes = self.algorithm.local_replay_buffer.sample(
-            num_items=BATCH_SIZE, n_step=config.n_step, gamma=config.gamma, batch_length_T=0,
-            lookback=0, min_batch_length_T=0, sample_episodes=True,
-        )  # fmt: skip
+            num_items=BATCH_SIZE,
+            n_step=config.n_step,
+            gamma=config.gamma,
+            batch_length_T=0,
+            lookback=0,
+            min_batch_length_T=0,
+            sample_episodes=True,
+        )
         found = self.algorithm.learner_group.update(
             episodes=episodes, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._counts()[0]}
         )

@@ -111,9 +111,14 @@ def transformer() -> QNetwork:
 
 def _network(*, hidden: int, num_layers: int) -> QNetwork:
     config = RankerConfig(
-        history_length=LENGTH, recent_length=LENGTH, dim=64, hidden=hidden, num_layers=num_layers,
-        num_heads=4, id_buckets=1024,
-    )  # fmt: skip
+        history_length=LENGTH,
+        recent_length=LENGTH,
+        dim=64,
+        hidden=hidden,
+        num_layers=num_layers,
+        num_heads=4,
+        id_buckets=1024,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         ranker = SessionRanker(catalogue(), TASKS, NUM_USER_FEATURES, config).precompute_items()

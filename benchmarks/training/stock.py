@@ -209,12 +209,22 @@ def stock(problem: SessionProblem, num_envs: int) -> DQNConfig:
     model = {"problem": problem, "epsilon": 0.3, "double_q": True, "num_atoms": 1}
     config = DQNConfig().environment("benchmark/Feed-v0", disable_env_checking=True)
     config.env_runners(
-        num_env_runners=0, num_envs_per_env_runner=num_envs, rollout_fragment_length=fragment,
+        num_env_runners=0,
+        num_envs_per_env_runner=num_envs,
+        rollout_fragment_length=fragment,
         gym_env_vectorize_mode="vector_entry_point" if num_envs > 1 else "sync",
     ).training(
-        train_batch_size_per_learner=BATCH_SIZE, training_intensity=1.0, gamma=ours.gamma,
-        n_step=ours.n_step, lr=ours.learning_rate, grad_clip=max_grad_norm, double_q=True,
-        dueling=False, num_atoms=1, epsilon=0.3, tau=1.0,
+        train_batch_size_per_learner=BATCH_SIZE,
+        training_intensity=1.0,
+        gamma=ours.gamma,
+        n_step=ours.n_step,
+        lr=ours.learning_rate,
+        grad_clip=max_grad_norm,
+        double_q=True,
+        dueling=False,
+        num_atoms=1,
+        epsilon=0.3,
+        tau=1.0,
         target_network_update_freq=ours.target_update_every * BATCH_SIZE,
         num_steps_sampled_before_learning_starts=ours.learning_starts,
         replay_buffer_config={
@@ -224,8 +234,6 @@ def stock(problem: SessionProblem, num_envs: int) -> DQNConfig:
         },
     ).learners(num_learners=0).reporting(
         min_sample_timesteps_per_iteration=steps, min_time_s_per_iteration=None
-    ).rl_module(
-        rl_module_spec=RLModuleSpec(module_class=StockModule, model_config=model)
-    )  # fmt: skip
+    ).rl_module(rl_module_spec=RLModuleSpec(module_class=StockModule, model_config=model))
     config.log_level = "ERROR"
     return config

@@ -98,9 +98,12 @@ def main() -> None:
     """Measure, and write after every turn: a run that is stopped leaves what it had."""
     torch.set_num_threads(1)
     ray.init(
-        address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
         logging_level=logging.ERROR,
-    )  # fmt: skip
+    )
     figures = {"num_parameters": figure(num_parameters(network()), unit="1")} | cache_figures(SEED)
     for prefix in PROBLEMS:
         figures |= unmeasured(prefix)

@@ -40,9 +40,11 @@ ARMS: dict[str, tuple[str, ...]] = {
     "scratch_in_logs": _IN_LOGS,
     "actor_critic": _ACTOR_CRITIC,
     "actor_critic_scratch": (
-        *_ACTOR_CRITIC, *_SCRATCH, "training.actor_critic.leash_weight=0",
+        *_ACTOR_CRITIC,
+        *_SCRATCH,
+        "training.actor_critic.leash_weight=0",
     ),
-}  # fmt: skip
+}
 STAGES = ("collect-logs", "train-ranker", "build-index", "fit-simulator")
 SHARED = ("sessions", "ranker", "index", "simulator", "holdout_simulator")
 RANKER = "ranker.json"  # what the ranker is worth in the world
@@ -103,9 +105,12 @@ def figures_of(arm: str, seed: int) -> dict[str, Any]:
     ]
     lifts = [point["lift"] for point in points]
     return {
-        "step0_gap": lifts[0], "worst_dip": min(lifts), "final_lift": lifts[-1],
-        "seconds": points[-1]["seconds"], "points": points,
-    }  # fmt: skip
+        "step0_gap": lifts[0],
+        "worst_dip": min(lifts),
+        "final_lift": lifts[-1],
+        "seconds": points[-1]["seconds"],
+        "points": points,
+    }
 
 
 def arm_figures(arm: str, runs: dict[int, dict[str, Any]]) -> dict[str, dict]:

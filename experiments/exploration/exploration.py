@@ -21,27 +21,37 @@ ROOT = Path("runs/exploration")
 RECORDS = Records(Path(__file__).parent, ("kind", "seed"))
 # Explorations alone are compared: `one.py` does not ask for the density of the logs.
 COMMON = (
-    "experiment=demo", "world=fatigue", "rounds=1", "curve_sessions=2000",
+    "experiment=demo",
+    "world=fatigue",
+    "rounds=1",
+    "curve_sessions=2000",
     "policy.support_density=0",
-)  # fmt: skip
+)
 SMOKE = ("experiment=tiny", "world=fatigue")
 # What each kind changes in `experiment=demo`; the first is what users get. A softmax always draws.
 KINDS: dict[str, tuple[str, ...]] = {
     "subset": (),
     "uniform": ("training.exploration=uniform",),
     "softmax": (
-        "training.exploration=softmax", "training.temperature=0.001",
-        "training.epsilon_start=1", "training.epsilon_end=1",
+        "training.exploration=softmax",
+        "training.temperature=0.001",
+        "training.epsilon_start=1",
+        "training.epsilon_end=1",
     ),
     "ensemble": ("training.exploration=ensemble",),
-}  # fmt: skip
+}
 STAGES = ("collect-logs", "train-ranker", "build-index")
 UNITS = {
-    "true_return_after": "reward", "true_return_during": "reward",
-    "true_return_exploring": "reward", "ess": "ratio", "ess_uniform": "ratio",
-    "out_of_reach": "ratio", "coverage": "ratio", "num_events": "events",
+    "true_return_after": "reward",
+    "true_return_during": "reward",
+    "true_return_exploring": "reward",
+    "ess": "ratio",
+    "ess_uniform": "ratio",
+    "out_of_reach": "ratio",
+    "coverage": "ratio",
+    "num_events": "events",
     "num_sessions": "sessions",
-}  # fmt: skip
+}
 
 
 def folder_of(kind: str, seed: int) -> Path:

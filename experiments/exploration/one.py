@@ -75,9 +75,13 @@ class WatchedPolicy:
         return decision
 
     def _judged(
-        self, scores: Tensor, utility_BK: Tensor, allowed_BK: Tensor, pool: Candidates,
+        self,
+        scores: Tensor,
+        utility_BK: Tensor,
+        allowed_BK: Tensor,
+        pool: Candidates,
         decision: Decision,
-    ) -> dict[str, Tensor]:  # fmt: skip
+    ) -> dict[str, Tensor]:
         """Importance weights [B] of two target policies, and what logs of this one leave out."""
         slot_B1, propensity_B = decision.slot[:, None], decision.log_propensity.double().exp()
         log_BK = self.exploration.log_propensities(scores, allowed_BK, pool.item_id)

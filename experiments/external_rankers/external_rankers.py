@@ -30,26 +30,37 @@ ROOT = Path("runs/external_rankers")
 LOGS = ROOT / "logs" / "round_0" / "sessions"
 HERE = "experiments.external_rankers"
 FLAT = {
-    "inputs": f"{HERE}.models.flat_inputs", "tasks": ["watch_10s", "long_view"],
+    "inputs": f"{HERE}.models.flat_inputs",
+    "tasks": ["watch_10s", "long_view"],
     "output": "probabilities",
-}  # fmt: skip
+}
 RANKERS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "torch": FLAT | {
-        "kind": "torch", "path": "model.safetensors", "factory": f"{HERE}.models.Flat",
+    "torch": FLAT
+    | {
+        "kind": "torch",
+        "path": "model.safetensors",
+        "factory": f"{HERE}.models.Flat",
     },
     "split": {
-        "kind": "torch", "path": "model.safetensors", "factory": f"{HERE}.models.Halves",
-        "tasks": ["watch_10s", "long_view", "like", "hide"], "output": "logits",
+        "kind": "torch",
+        "path": "model.safetensors",
+        "factory": f"{HERE}.models.Halves",
+        "tasks": ["watch_10s", "long_view", "like", "hide"],
+        "output": "logits",
     },
     "torchscript": FLAT | {"kind": "torchscript", "path": "model.pt"},
     "onnx": FLAT | {"kind": "onnx", "path": "model.onnx"},
     "lightgbm": FLAT | {"kind": "lightgbm", "path": ""},
     "dlrm": {
-        "kind": "torch", "path": "model.safetensors", "factory": f"{HERE}.dlrm.build",
-        "inputs": f"{HERE}.dlrm.inputs", "tasks": ["watch_10s"], "output": "logits",
+        "kind": "torch",
+        "path": "model.safetensors",
+        "factory": f"{HERE}.dlrm.build",
+        "inputs": f"{HERE}.dlrm.inputs",
+        "tasks": ["watch_10s"],
+        "output": "logits",
     },
-}  # fmt: skip
+}
 FIGURES = {  # name -> unit
     "step0_max_rank_difference": "positions",
     "step0_max_score_difference": "units of reward",
@@ -89,9 +100,14 @@ def run_one(name: str) -> str:
         return ""
     whole, start, used = not folder.exists(), time.monotonic(), _child_cpu_s()
     status = recomind(
-        log, "run", "experiment=tiny", f"hydra.run.dir={folder}", f"allowed_targets=[{HERE}.]",
-        "exit_unreleased=0", *overrides(name),
-    )  # fmt: skip
+        log,
+        "run",
+        "experiment=tiny",
+        f"hydra.run.dir={folder}",
+        f"allowed_targets=[{HERE}.]",
+        "exit_unreleased=0",
+        *overrides(name),
+    )
     if status != 0:
         last = log.read_text().strip().splitlines()[-1:]
         return f"status {status}: {' '.join(last)}"

@@ -109,10 +109,16 @@ def _save_torchscript(module: nn.Module, folder: Path) -> None:
 
 def _save_onnx(module: nn.Module, folder: Path) -> None:
     torch.onnx.export(
-        module, (torch.zeros(2, WIDTH),), folder / "model.onnx", dynamo=True, external_data=False,
-        verbose=False, input_names=["rows"], output_names=["probabilities"],
+        module,
+        (torch.zeros(2, WIDTH),),
+        folder / "model.onnx",
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        input_names=["rows"],
+        output_names=["probabilities"],
         dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
-    )  # fmt: skip
+    )
 
 
 # name -> module, its arguments, columns of LOG_TASKS, how it is stored

@@ -34,9 +34,14 @@ def main() -> None:
     """Run what is absent, then write the figures."""
     root = os.environ.get("RECOMIND_DATA", "../shared/data/kuairand-pure")
     command = [
-        sys.executable, "-m", "recomind.cli", "run", "experiment=kuairand", f"seed={SEED}",
+        sys.executable,
+        "-m",
+        "recomind.cli",
+        "run",
+        "experiment=kuairand",
+        f"seed={SEED}",
         f"data.root={root}",
-    ]  # fmt: skip
+    ]
     status = subprocess.run(command, check=False).returncode
     if status not in (0, 3):
         raise SystemExit(status)

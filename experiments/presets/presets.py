@@ -69,12 +69,19 @@ def oracles(preset: str) -> dict[str, dict]:
     lift = paired_lift(ahead, myopic)
     figures = {
         f"oracle_headroom.{preset}": figure(
-            lift.value, low=lift.low, high=lift.high, n=NUM_ORACLE_SESSIONS, unit="ratio",
+            lift.value,
+            low=lift.low,
+            high=lift.high,
+            n=NUM_ORACLE_SESSIONS,
+            unit="ratio",
             note=f"look-ahead (prices {best}) over myopic oracle",
         )
-    }  # fmt: skip
-    for name, ratio in (("random", value(RandomPolicy(), test)), ("myopic_oracle", myopic),
-                        ("look_ahead_oracle", ahead)):  # fmt: skip
+    }
+    for name, ratio in (
+        ("random", value(RandomPolicy(), test)),
+        ("myopic_oracle", myopic),
+        ("look_ahead_oracle", ahead),
+    ):
         figures[f"{name}.{preset}.{METRIC}"] = figure(
             mean_of(ratio), n=NUM_ORACLE_SESSIONS, unit="videos per session"
         )

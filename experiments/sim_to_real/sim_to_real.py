@@ -25,9 +25,13 @@ ROOT = Path("runs/sim_to_real")
 RECORDS = Records(Path(__file__).parent, ("preset", "recipe", "seed"))
 ROUNDS = presets.ROUNDS  # of logs, where there is more than the first
 _PLAIN = {
-    "simulation.gate": "false", "simulation.pessimism": "none", "policy.support_ratio": "0",
-    "simulation.calibrate_exploring": "false", "policy.support_density": "0", "rounds": "1",
-}  # fmt: skip
+    "simulation.gate": "false",
+    "simulation.pessimism": "none",
+    "policy.support_ratio": "0",
+    "simulation.calibrate_exploring": "false",
+    "policy.support_density": "0",
+    "rounds": "1",
+}
 # What each recipe changes in `experiment=demo`; the last is what users get.
 RECIPES: dict[str, dict[str, str]] = {
     "plain": _PLAIN,
@@ -99,9 +103,10 @@ def aggregate() -> dict[str, dict]:
         for recipe in RECIPES:
             runs, run = runs_of(preset, recipe), f"{preset}.{recipe}"
             for name, of in (
-                ("lift", f"lift.{METRIC}"), ("lift_depth_10plus", f"lift.{DEPTH}"),
+                ("lift", f"lift.{METRIC}"),
+                ("lift_depth_10plus", f"lift.{DEPTH}"),
                 ("sim_lift", f"sim_lift.{METRIC}"),
-            ):  # fmt: skip
+            ):
                 figures[f"{name}.{run}"] = pooled(runs, of, recipe, SEEDS)
             if int(RECIPES[recipe]["rounds"]) > 1:
                 figures |= of_rounds(preset, recipe)
@@ -139,9 +144,13 @@ def main() -> None:
     """Run what is absent, then pool."""
     parser = options_of(__doc__, SEEDS)
     parser.add_argument(
-        "--recipes", nargs="+", default=list(RECIPES), choices=RECIPES, metavar="RECIPE",
+        "--recipes",
+        nargs="+",
+        default=list(RECIPES),
+        choices=RECIPES,
+        metavar="RECIPE",
         help="run these alone",
-    )  # fmt: skip
+    )
     options = parser.parse_args()
     if options.jobs:
         run_all(options.recipes, options.seeds, options.jobs)

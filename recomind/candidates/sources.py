@@ -149,5 +149,7 @@ def _say_fewer(num_open: int, num_candidates: int) -> None:
     """Once a process: a run makes many pools."""
     _log.warning(
         "a pool has %d candidates at most, not candidates.num_candidates=%d: there are no more"
-        " items; the other slots are masked", num_open, num_candidates,
-    )  # fmt: skip
+        " items; the other slots are masked",
+        num_open,
+        num_candidates,
+    )

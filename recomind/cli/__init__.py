@@ -83,8 +83,9 @@ def _dispatch(command: str, rest: list[str]) -> int:
 
     if command not in STAGES:
         known = [*STAGES, "results", "doctor"]
-        print(f"error: unknown command {command!r}: {did_you_mean(command, known)}",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"error: unknown command {command!r}: {did_you_mean(command, known)}", file=sys.stderr
+        )
         return 2
     from recomind.cli.application import run_stage
 

@@ -67,8 +67,10 @@ def _say_kept(rounds: Mapping[str, Any]) -> None:
     judged = rounds.get("judged")
     if judged:
         values = ", ".join(f"{each['value']:.3f}" for each in judged)
-        print(f"round {rounds['kept'] + 1} of {len(judged)} is kept: {judged[0]['metric']} "
-              f"{values}, on sessions that are in no figure above")  # fmt: skip
+        print(
+            f"round {rounds['kept'] + 1} of {len(judged)} is kept: {judged[0]['metric']} "
+            f"{values}, on sessions that are in no figure above"
+        )
 
 
 def _report(
@@ -142,9 +144,12 @@ def _environments(run: Run, round_index: int, kept: int) -> list[tuple[str, str,
 
 @torch.no_grad()
 def _parity(
-    run: Run, round_index: int, ranker: Ranker, simulator: BatchedSessions,
+    run: Run,
+    round_index: int,
+    ranker: Ranker,
+    simulator: BatchedSessions,
     pool: CandidateSource,
-) -> dict[str, float | int]:  # fmt: skip
+) -> dict[str, float | int]:
     """The untrained network against the ranker, on states that the simulator begins from."""
     num = run.config.evaluation.num_parity_states
     seeds = draw_seeds(num, run.generator("parity", round_index))

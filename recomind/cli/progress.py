@@ -32,8 +32,12 @@ class StageLine:
         share = min(1.0, done / max(total, 1e-9))
         left = (now - self._part_start) * (1 - share) / max(share, 1e-9)
         text = f"{self.title}: {share:4.0%}, {_clock(left)} left {note}"
-        print(f"\r\x1b[K{text}" if self.live else text, end="" if self.live else "\n",
-              file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"\r\x1b[K{text}" if self.live else text,
+            end="" if self.live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def done(self, note: str = "") -> None:
         """The stage is finished."""

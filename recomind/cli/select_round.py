@@ -89,10 +89,11 @@ def _judge(run: Run, round_index: int, line: StageLine) -> dict[str, Any]:
     seeds = draw_seeds(settings.rounds_sessions, run.generator("select-round"))
     arms: dict[str, tuple[Policy, tuple[int, str]]] = {
         settings.policy_arm: (
-            QPolicy(load_policy(run, round_index)), (round_index, run.policy_index)
+            QPolicy(load_policy(run, round_index)),
+            (round_index, run.policy_index),
         ),
         settings.baseline_arm: (ranker_of_round(run, 0), (0, "index")),
-    }  # fmt: skip
+    }
     refit_arm = _REFIT if round_index else settings.baseline_arm
     if round_index:
         arms[refit_arm] = (ranker_of_round(run, round_index), (round_index, "index"))

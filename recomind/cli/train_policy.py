@@ -95,9 +95,10 @@ class _Curve:
         self.points = [p for p in self.points if p["env_steps"] < steps]
         self._add(steps, report["network"])
         self.line(
-            steps, self.run.config.training.num_env_steps,
+            steps,
+            self.run.config.training.num_env_steps,
             f"({report['steps_per_s']:.0f} steps/s, {self.note})",
-        )  # fmt: skip
+        )
 
     def _clock(self, steps: int, steps_per_s: float) -> None:
         """Note the seconds of training so far, this iteration's included."""

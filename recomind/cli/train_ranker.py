@@ -76,9 +76,14 @@ def _external(run: Run, source: SessionSource) -> ExternalRanker | None:
 
 
 def _fit_member(
-    run: Run, source: SessionSource, round_index: int, member: int, line: StageLine,
-    *, whole: bool,
-) -> SessionRanker:  # fmt: skip
+    run: Run,
+    source: SessionSource,
+    round_index: int,
+    member: int,
+    line: StageLine,
+    *,
+    whole: bool,
+) -> SessionRanker:
     """One member: its own seed, and all sessions or its own bootstrap sample of them."""
     config = run.config.ranker
     seed = run.seed(f"member-{member}", round_index)

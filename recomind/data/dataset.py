@@ -233,8 +233,14 @@ class SessionDataset:
 
 _SALT_SESSION = 83
 _INTEGERS = (
-    "history_id", "session_id", "position", "user_id", "item_id", "snapshot", "round_index",
-)  # fmt: skip
+    "history_id",
+    "session_id",
+    "position",
+    "user_id",
+    "item_id",
+    "snapshot",
+    "round_index",
+)
 
 
 def _tensor(frame: pl.DataFrame, name: str, dtype: type[np.generic]) -> Tensor:

@@ -161,13 +161,21 @@ def _columns(events: pl.DataFrame, num_items: int, config: DataConfig) -> pl.Dat
     holdout = (hash_uniform(user, config.holdout_seed) < config.holdout_share).numpy()
     is_random = pl.col("is_rand") == 1  # those were drawn uniformly from the whole pool
     return events.select(
-        "session_id", "position", "user_id", "time_ms", "item_id", *TASKS, "dwell_s", "left",
-        "left_known", "split",
+        "session_id",
+        "position",
+        "user_id",
+        "time_ms",
+        "item_id",
+        *TASKS,
+        "dwell_s",
+        "left",
+        "left_known",
+        "split",
         history_id=pl.col("user_id"),
         propensity=pl.when(is_random).then(pl.lit(1.0 / num_items)).cast(pl.Float64),
         holdout=pl.Series(holdout),
         snapshot=pl.col("day").cast(pl.Int32),
-    )  # fmt: skip
+    )
 
 
 def _facts(events: pl.DataFrame, raw: RawKuaiRand) -> dict[str, Any]:

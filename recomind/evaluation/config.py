@@ -58,9 +58,13 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "num_sessions", "rounds_sessions", "fidelity_sessions", "batch_size",
-            "num_parity_states", "calibration_bins",
-        ):  # fmt: skip
+            "num_sessions",
+            "rounds_sessions",
+            "fidelity_sessions",
+            "batch_size",
+            "num_parity_states",
+            "calibration_bins",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation.{name}", got=getattr(self, name), expected=">= 1")
         if self.num_sessions < 2:

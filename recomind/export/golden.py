@@ -142,9 +142,14 @@ def make_golden(
 ) -> Golden:
     """Draw requests and let `scorer` answer them; about one slot in ten is padding."""
     state = random_states(
-        scorer.catalogue, scorer.feedback_tasks, scorer.num_user_features,
-        scorer.history_length, num_states, generator, start=start,
-    )  # fmt: skip
+        scorer.catalogue,
+        scorer.feedback_tasks,
+        scorer.num_user_features,
+        scorer.history_length,
+        num_states,
+        generator,
+        start=start,
+    )
     shape = (num_states, min(num_candidates, scorer.catalogue.num_items))
     item_id = torch.randint(scorer.catalogue.num_items, shape, generator=generator)
     mask = torch.rand(shape, generator=generator) < 0.9

@@ -31,9 +31,15 @@ from recomind.streams import make_generator
 from recomind.types import SessionState
 
 STATE_INPUTS = (
-    "user_features", "history_item_id", "history_feedback", "history_dwell_s", "history_gap_s",
-    "history_mask", "gap_s", "step",
-)  # fmt: skip
+    "user_features",
+    "history_item_id",
+    "history_feedback",
+    "history_dwell_s",
+    "history_gap_s",
+    "history_mask",
+    "gap_s",
+    "step",
+)
 INPUTS, OUTPUTS, DENSITY = (*STATE_INPUTS, "item_id"), ("q", "utility"), "log_density"
 _EXTERNAL_BYTES = 2**30  # protobuf holds no more than 2 GiB; larger weights lie beside the file
 
@@ -117,8 +123,10 @@ def _checked(path: Path, golden: Golden, tolerance: float = 1e-5) -> dict[str, A
             expected=f"<= {tolerance}",
         )
     return {
-        "max_abs_difference": difference, "num_states": len(mask), "tolerance": tolerance,
-    }  # fmt: skip
+        "max_abs_difference": difference,
+        "num_states": len(mask),
+        "tolerance": tolerance,
+    }
 
 
 def _inputs(golden: Golden) -> dict[str, Tensor]:

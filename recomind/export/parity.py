@@ -145,9 +145,12 @@ def export_and_verify(
     if with_onnx:
         check_possible(trained)
     golden = make_golden(
-        trained, make_generator(record.seed), num_states=num_states,
-        num_candidates=num_candidates, start=start,
-    )  # fmt: skip
+        trained,
+        make_generator(record.seed),
+        num_states=num_states,
+        num_candidates=num_candidates,
+        start=start,
+    )
     manifest = Manifest(kind="scorer")
     with write_artifact(folder, manifest) as staging:
         trial = staging / "trial"

@@ -139,8 +139,10 @@ class RunningQ:
         self._joints, self.is_fast = None, False
         _log.warning(
             "scoring in float32, uncompiled: policy.precision=%s policy.compile=%s fails: %s",
-            self.config.precision.value, self.config.compile, why,
-        )  # fmt: skip
+            self.config.precision.value,
+            self.config.compile,
+            why,
+        )
 
 
 def _rows(encoding: QEncoding, rows: slice) -> QEncoding:

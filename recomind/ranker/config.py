@@ -89,10 +89,25 @@ class RankerConfig:
 
     def __post_init__(self) -> None:
         at_least = dict.fromkeys(
-            ("num_members", "history_length", "recent_length", "num_heads", "dim", "hidden",
-             "id_dim", "num_bins", "id_buckets", "batch_size", "epoch_updates", "num_epochs",
-             "checks_per_epoch", "patience", "max_block_events"), 1,
-        ) | dict.fromkeys(("num_nearest", "num_layers", "max_table_items"), 0)  # fmt: skip
+            (
+                "num_members",
+                "history_length",
+                "recent_length",
+                "num_heads",
+                "dim",
+                "hidden",
+                "id_dim",
+                "num_bins",
+                "id_buckets",
+                "batch_size",
+                "epoch_updates",
+                "num_epochs",
+                "checks_per_epoch",
+                "patience",
+                "max_block_events",
+            ),
+            1,
+        ) | dict.fromkeys(("num_nearest", "num_layers", "max_table_items"), 0)
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected=f">= {least}")

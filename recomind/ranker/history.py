@@ -26,8 +26,12 @@ _WINDOWS = (10, 20)  # events of the means
 
 
 EVENT_FIELDS = (
-    "history_item_id", "history_mask", "history_dwell_s", "history_gap_s", "history_feedback",
-)  # fmt: skip
+    "history_item_id",
+    "history_mask",
+    "history_dwell_s",
+    "history_gap_s",
+    "history_feedback",
+)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -62,9 +62,11 @@ class ItemEncoder(nn.Module):
         self.numbers = PiecewiseLinear(len(catalogue.dense_names), config.num_bins)
         width = config.id_dim * len(sizes) + self.numbers.width
         self.net = nn.Sequential(
-            nn.Linear(width, config.hidden), nn.GELU(), nn.Dropout(config.dropout),
+            nn.Linear(width, config.hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
             nn.Linear(config.hidden, config.dim),
-        )  # fmt: skip
+        )
 
     def forward(
         self, item_id: Tensor, catalogue: Catalogue, snapshot: Tensor | None = None

@@ -78,9 +78,11 @@ class SessionRanker(nn.Module):
         self.pool = DecayPool()
         pooled = self.pool.num_sums * dim
         self.state = nn.Sequential(
-            nn.Linear(pooled + self.users.width + NUM_PROGRESS, 2 * hidden), nn.GELU(),
-            nn.Dropout(config.dropout), nn.Linear(2 * hidden, hidden),
-        )  # fmt: skip
+            nn.Linear(pooled + self.users.width + NUM_PROGRESS, 2 * hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * hidden, hidden),
+        )
         self.gate, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.log_sharpness = nn.Parameter(torch.tensor(5.0).log())
         self.recency = nn.Parameter(torch.full((config.recent_length,), -2.0))
@@ -367,9 +369,13 @@ class SessionRanker(nn.Module):
         if num_old == 0:
             return recent_BKD
         return recent_BKD + gated_sum_of_nearest(
-            unit_BKD, keys_BLD[:, old], values_BLD[:, old], bias_BL[:, old], sharpness,
+            unit_BKD,
+            keys_BLD[:, old],
+            values_BLD[:, old],
+            bias_BL[:, old],
+            sharpness,
             num_nearest=self.config.num_nearest,
-        )  # fmt: skip
+        )
 
 
 def _padded(unique: Tensor) -> Tensor:

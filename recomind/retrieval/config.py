@@ -8,9 +8,15 @@ from enum import Enum
 from recomind.errors import ConfigError
 
 _MORE_POSITIVE = (
-    "learning_rate", "temperature", "nprobe", "max_nprobe", "build_threads", "recall_at",
-    "horizon_days", "num_queries",
-)  # fmt: skip
+    "learning_rate",
+    "temperature",
+    "nprobe",
+    "max_nprobe",
+    "build_threads",
+    "recall_at",
+    "horizon_days",
+    "num_queries",
+)
 _NOT_NEGATIVE = ("num_epochs", "flat_below", "num_lists", "num_recall_queries", "num_sampled")
 
 

@@ -181,9 +181,12 @@ class _OfSample(Retrieval):
 
     def __init__(self, retrieval: Retrieval, item_id: Tensor) -> None:
         super().__init__(
-            retrieval.model, retrieval.index, retrieval.catalogue,
-            num_queries=retrieval.num_queries, head=retrieval.head,
-        )  # fmt: skip
+            retrieval.model,
+            retrieval.index,
+            retrieval.catalogue,
+            num_queries=retrieval.num_queries,
+            head=retrieval.head,
+        )
         flat = RetrievalConfig(dim=retrieval.index.dim, kind=IndexKind.flat)
         vectors = retrieval.item_vectors
         self._sample = item_id

@@ -29,9 +29,14 @@ class ServingConfig:
         if not 1 <= self.port <= 65_535:
             raise ConfigError("serving.port", got=self.port, expected="in [1, 65535]")
         for name in (
-            "max_candidates", "max_batch_size", "max_body_bytes", "num_replicas",
-            "max_ongoing_requests", "max_queued_requests", "num_golden_requests",
-        ):  # fmt: skip
+            "max_candidates",
+            "max_batch_size",
+            "max_body_bytes",
+            "num_replicas",
+            "max_ongoing_requests",
+            "max_queued_requests",
+            "num_golden_requests",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"serving.{name}", got=getattr(self, name), expected=">= 1")
         if self.num_cpus <= 0:

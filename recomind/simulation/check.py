@@ -88,8 +88,9 @@ def _first_run(env: BatchedSessions, seed: int) -> list[Event]:
     seeds = env.streams.seeds
     require(
         seeds.dtype == torch.int64 and len(seeds) == NUM_SESSIONS and len(seeds.unique()) > 1,
-        "streams.seeds must hold a seed a session", seeds.tolist(),
-    )  # fmt: skip
+        "streams.seeds must hold a seed a session",
+        seeds.tolist(),
+    )
     _check_ends(env, run)
     return run
 
@@ -144,37 +145,43 @@ def _check_unchanged(before: SessionState, after: SessionState) -> None:
         else:
             same = torch.equal(value, now[name])
         require(
-            same, f"step() changed state.{name} of a state it had returned earlier",
+            same,
+            f"step() changed state.{name} of a state it had returned earlier",
             mend="write into a copy: a replay buffer may hold that state",
-        )  # fmt: skip
+        )
 
 
 def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor, *, first: bool = False) -> None:
     """Endings and reward of a step, given which sessions had not ended before it."""
     require(
         bool(step.valid.all()) or not first,
-        "a session of no steps: it had ended before its first", step.valid.tolist(),
+        "a session of no steps: it had ended before its first",
+        step.valid.tolist(),
         mend="begin no session that is over; whoever comes sees one item",
-    )  # fmt: skip
+    )
     require(
-        torch.equal(step.valid, valid), "valid must be False exactly where a session had ended",
-        step.valid.tolist(), valid.tolist(),
-    )  # fmt: skip
+        torch.equal(step.valid, valid),
+        "valid must be False exactly where a session had ended",
+        step.valid.tolist(),
+        valid.tolist(),
+    )
     ended = step.terminated | step.truncated
     require(not bool((step.terminated & step.truncated).any()), "terminated and truncated at once")
     require(not bool((ended & ~valid).any()), "a session ends a second time")
     require(
         torch.equal(step.terminated, step.response.left & valid),
-        "terminated must say where the user left", step.terminated.tolist(),
+        "terminated must say where the user left",
+        step.terminated.tolist(),
         step.response.left.tolist(),
-    )  # fmt: skip
+    )
     _check_truncated(env, step, valid & ~step.terminated)
     expected = (step.response.feedback.float() @ env.reward_weights_H) * valid
     require(
         torch.allclose(step.reward, expected, atol=1e-5),
         "reward is not the weighted sum of the feedback (0 where not valid)",
-        step.reward.tolist(), expected.tolist(),
-    )  # fmt: skip
+        step.reward.tolist(),
+        expected.tolist(),
+    )
 
 
 def _check_truncated(env: BatchedSessions, step: Step, running: Tensor) -> None:
@@ -182,23 +189,27 @@ def _check_truncated(env: BatchedSessions, step: Step, running: Tensor) -> None:
     over = running & (step.state.step >= env.horizon)
     require(
         not bool((over & ~step.truncated).any()),
-        "truncated must say where the horizon cut a session", step.truncated.tolist(),
-    )  # fmt: skip
+        "truncated must say where the horizon cut a session",
+        step.truncated.tolist(),
+    )
     early = step.truncated & ~over
     require(
         getattr(env, "cuts_early", False) or not bool(early.any()),
-        "truncated before the horizon", step.truncated.tolist(),
+        "truncated before the horizon",
+        step.truncated.tolist(),
         mend="let `cuts_early` be True where sessions may be cut early, and cut them in `_cut`",
-    )  # fmt: skip
+    )
 
 
 def _check_ends(env: BatchedSessions, run: list[Event]) -> None:
     ends = torch.stack([event.step.terminated | event.step.truncated for event in run])
     open_B = ~ends.any(0)
     require(
-        not bool(open_B.any()), "sessions do not end", f"{int(open_B.sum())} still run",
+        not bool(open_B.any()),
+        "sessions do not end",
+        f"{int(open_B.sum())} still run",
         f"an end after at most {env.horizon} steps",
-    )  # fmt: skip
+    )
 
 
 def _check_same(run: list[Event], other: Iterator[Event], part: slice, what: str) -> None:
@@ -220,9 +231,11 @@ def _outcome(event: Event) -> dict[str, Tensor]:
     response = event.step.response
     before = {f"state.{name}": value for name, value in state_tensors(event.before).items()}
     return before | {
-        "feedback": response.feedback, "dwell_s": response.dwell_s, "left": response.left,
+        "feedback": response.feedback,
+        "dwell_s": response.dwell_s,
+        "left": response.left,
         "truncated": event.step.truncated,
-    }  # fmt: skip
+    }
 
 
 def _check_auto_reset(env: BatchedSessions, *, seed: int) -> None:
@@ -235,12 +248,14 @@ def _check_auto_reset(env: BatchedSessions, *, seed: int) -> None:
         require(
             torch.equal(step.valid, ~ended) and not bool(step.reward[ended].any()),
             "with auto_reset, the step after an end must be skipped: valid False, reward 0",
-            step.valid.tolist(), (~ended).tolist(),
-        )  # fmt: skip
+            step.valid.tolist(),
+            (~ended).tolist(),
+        )
         expected = torch.where(ended, 0, state.step + 1)
         require(
             torch.equal(step.state.step, expected),
             "with auto_reset, the step after an end must return a new session at step 0",
-            step.state.step.tolist(), expected.tolist(),
-        )  # fmt: skip
+            step.state.step.tolist(),
+            expected.tolist(),
+        )
         state, ended = step.state, step.terminated | step.truncated

@@ -139,16 +139,30 @@ class _Columns:
         )
 
     def _append(
-        self, session: Tensor, position: Tensor, time_ms: Tensor, item_id: Tensor,
-        feedback: Tensor, dwell_s: Tensor, state: SessionState, *,
-        left: Tensor, left_known: Tensor, log_propensity: Tensor,
-    ) -> None:  # fmt: skip
+        self,
+        session: Tensor,
+        position: Tensor,
+        time_ms: Tensor,
+        item_id: Tensor,
+        feedback: Tensor,
+        dwell_s: Tensor,
+        state: SessionState,
+        *,
+        left: Tensor,
+        left_known: Tensor,
+        log_propensity: Tensor,
+    ) -> None:
         part = {
-            "session_id": session, "position": position, "time_ms": time_ms,
-            "item_id": item_id, "dwell_s": dwell_s, "user_id": state.user_id,
-            "left": left, "left_known": left_known,
+            "session_id": session,
+            "position": position,
+            "time_ms": time_ms,
+            "item_id": item_id,
+            "dwell_s": dwell_s,
+            "user_id": state.user_id,
+            "left": left,
+            "left_known": left_known,
             "propensity": log_propensity.double().exp(),
-        }  # fmt: skip
+        }
         part |= {task: feedback[:, h].to(torch.uint8) for h, task in enumerate(self.tasks)}
         part |= {f"u_{n}": state.user_features[:, u] for u, n in enumerate(self.names)}
         self.parts.append(part)

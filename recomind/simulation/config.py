@@ -43,8 +43,13 @@ class SimulatorConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "horizon", "hidden", "num_epochs", "batch_size", "dwell_quantiles", "max_start_states"
-        ):  # fmt: skip
+            "horizon",
+            "hidden",
+            "num_epochs",
+            "batch_size",
+            "dwell_quantiles",
+            "max_start_states",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"simulation.{name}", got=getattr(self, name), expected=">= 1")
         if self.deviation_k < 0 or self.learning_rate <= 0:

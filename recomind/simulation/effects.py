@@ -130,9 +130,11 @@ def with_saved_effects(folder: Path, base: Catalogue) -> Catalogue:
     num_later = base.num_items - len(table_NE)
     if num_later < 0:
         raise ArtifactError(
-            "item effects are of another catalogue", got=f"{len(table_NE)} items",
-            expected=f"at most {base.num_items}", mend="run `recomind fit-simulator` again",
-        )  # fmt: skip
+            "item effects are of another catalogue",
+            got=f"{len(table_NE)} items",
+            expected=f"at most {base.num_items}",
+            mend="run `recomind fit-simulator` again",
+        )
     return EffectsCatalogue(base, torch.nn.functional.pad(table_NE, (0, 0, 0, num_later)), names)
 
 
@@ -153,9 +155,12 @@ def without_content(dataset: SessionDataset) -> SessionDataset:
     """
     num_items, num_snapshots = dataset.catalogue.num_items, dataset.catalogue.num_snapshots
     nothing = TableCatalogue(
-        torch.zeros(num_snapshots, num_items, 0), torch.zeros(num_items, 0, dtype=torch.int64),
-        dense_names=(), categorical_names=(), vocab_sizes=(),
-    )  # fmt: skip
+        torch.zeros(num_snapshots, num_items, 0),
+        torch.zeros(num_items, 0, dtype=torch.int64),
+        dense_names=(),
+        categorical_names=(),
+        vocab_sizes=(),
+    )
     return dataset.with_catalogue(nothing)
 
 

@@ -63,8 +63,10 @@ def _check_names(env: BatchedSessions, run: list[Event]) -> None:
         names, width = list(env.user_feature_names), run[0].before.user_features.shape[1]
         require(
             len(set(names)) == len(names) == width,
-            "user_feature_names must name each user feature once", names, f"{width} names",
-        )  # fmt: skip
+            "user_feature_names must name each user feature once",
+            names,
+            f"{width} names",
+        )
 
 
 def _check_logging(world: World, seed: int) -> None:
@@ -76,15 +78,19 @@ def _check_logging(world: World, seed: int) -> None:
     decision = policy.act(state, pool, world.streams.uniform(state.step, 4, LANE_ACT))
     offered = (pool.item_id == decision.item_id[:, None]) & pool.mask
     require(
-        bool(offered.any(1).all()), "the logging policy chose what was no candidate",
-        decision.item_id.tolist(), mend="choose a slot where the candidates' mask is True",
-    )  # fmt: skip
+        bool(offered.any(1).all()),
+        "the logging policy chose what was no candidate",
+        decision.item_id.tolist(),
+        mend="choose a slot where the candidates' mask is True",
+    )
     log = decision.log_propensity
     require(
         bool(torch.isfinite(log).all()) and bool((log <= 1e-6).all()),
-        "a log-propensity of the logging policy is none", log.tolist(), "finite and <= 0",
+        "a log-propensity of the logging policy is none",
+        log.tolist(),
+        "finite and <= 0",
         mend="decide with recomind.policy.decide, whose propensities are exact",
-    )  # fmt: skip
+    )
 
 
 def _ends(env: BatchedSessions, run: list[Event]) -> Iterator[Finding]:
@@ -92,11 +98,12 @@ def _ends(env: BatchedSessions, run: list[Event]) -> Iterator[Finding]:
     left = torch.stack([event.step.terminated for event in run]).any(0)
     if not bool(left.any()):
         yield finding(
-            Level.warning, "nobody leaves: every session was cut",
+            Level.warning,
+            "nobody leaves: every session was cut",
             f"{len(left)} sessions of {depth_B.mean():.1f} steps, horizon {env.horizon}",
             mend="a leave model cannot be learned from such logs; raise the horizon if users "
             "leave later, and go on if they never do",
-        )  # fmt: skip
+        )
     if bool((depth_B == 1).all()) and env.horizon > 1:
         yield finding(Level.warning, "every session has one step, so nothing can be planned")
     yield finding(
@@ -114,15 +121,18 @@ def _tasks(env: BatchedSessions, run: list[Event]) -> Iterator[Finding]:
     for task, weight, share in zip(env.tasks, env.reward_weights_H, shares, strict=True):
         if bool(weight) and share in (0.0, 1.0):
             yield finding(
-                Level.warning, f"task {task!r} {'always' if share else 'never'} happens",
+                Level.warning,
+                f"task {task!r} {'always' if share else 'never'} happens",
                 f"in {len(feedback_EH)} random events",
                 mend="a ranker learns nothing from it; give the task another meaning",
-            )  # fmt: skip
+            )
     if bool((rewards == rewards[0]).all()):
         yield finding(
-            Level.warning, "the reward is the same whatever is shown", float(rewards[0]),
+            Level.warning,
+            "the reward is the same whatever is shown",
+            float(rewards[0]),
             mend="weigh the tasks that tell items apart (ranker.utility_weights)",
-        )  # fmt: skip
+        )
 
 
 def _features(run: list[Event]) -> Iterator[Finding]:
@@ -130,9 +140,11 @@ def _features(run: list[Event]) -> Iterator[Finding]:
     largest = float(seen_EU.abs().max()) if seen_EU.numel() else 0.0
     if largest > _LARGE:
         yield finding(
-            Level.warning, "user features are not standardised", f"up to {largest:.4g}",
+            Level.warning,
+            "user features are not standardised",
+            f"up to {largest:.4g}",
             "mean 0 and standard deviation 1, or near that",
-        )  # fmt: skip
+        )
 
 
 def _items(env: BatchedSessions) -> Iterator[Finding]:
@@ -141,16 +153,18 @@ def _items(env: BatchedSessions) -> Iterator[Finding]:
     dense_NF = catalogue.features(few).dense
     if bool((dense_NF == dense_NF[:1]).all()):
         yield finding(
-            Level.warning, "the numbers of all items are the same",
+            Level.warning,
+            "the numbers of all items are the same",
             mend="the models of leaving and of fatigue know items by their dense features: say "
             "there what tires users, such as a category as 0 and 1; simulation.item_effects=true "
             "learns what it can item by item",
-        )  # fmt: skip
+        )
     largest = float(dense_NF.abs().max()) if dense_NF.numel() else 0.0
     if largest > _LARGE:
         worst = int(dense_NF.abs().amax(0).argmax())
         yield finding(
-            Level.warning, "item features are not standardised",
+            Level.warning,
+            "item features are not standardised",
             f"{catalogue.dense_names[worst]!r} up to {largest:.4g}",
             "mean 0 and standard deviation 1, or near that",
-        )  # fmt: skip
+        )

@@ -161,9 +161,12 @@ class SessionVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         infos = self._sessions.infos(step, item_id)
         infos |= {f"_{name}": step.valid.numpy() for name in infos}  # Gymnasium: who has it
         return (
-            self._sessions.observation(), step.reward.double().numpy(),
-            step.terminated.numpy(), step.truncated.numpy(), infos,
-        )  # fmt: skip
+            self._sessions.observation(),
+            step.reward.double().numpy(),
+            step.terminated.numpy(),
+            step.truncated.numpy(),
+            infos,
+        )
 
 
 class SessionEnv(gym.Env[Observation, np.int64]):

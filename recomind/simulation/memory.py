@@ -74,10 +74,11 @@ def check_hidden(env: BatchedSessions, *, seed: int) -> None:
     for index in changes_D.nonzero()[:, 0].tolist():
         alike = _correlation(seen_U.flatten(0, 1), hidden_D[..., index].flatten()) > _LEAK
         require(
-            not bool(alike.any()), f"the hidden {names[index]} shows in the user features",
+            not bool(alike.any()),
+            f"the hidden {names[index]} shows in the user features",
             f"column {int(alike.int().argmax())} of state.user_features follows it exactly",
             "features that a production log could hold",
-        )  # fmt: skip
+        )
 
 
 def _correlation(columns_SU: Tensor, other_S: Tensor) -> Tensor:

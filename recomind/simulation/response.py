@@ -150,9 +150,13 @@ def summaries(dataset: SessionDataset, rows: Tensor, *, after: bool) -> Tensor:
 
 
 def fit_gate(
-    ranker: Ranker, dataset: SessionDataset, rows: Tensor, later: Tensor,
-    config: SimulatorConfig, seed: int,
-) -> SummaryNet:  # fmt: skip
+    ranker: Ranker,
+    dataset: SessionDataset,
+    rows: Tensor,
+    later: Tensor,
+    config: SimulatorConfig,
+    seed: int,
+) -> SummaryNet:
     """Gate logits [B, H] of a state for one member of the ensemble."""
     num_inputs = summary_width(dataset)
     with torch.random.fork_rng(devices=[]):
@@ -160,9 +164,11 @@ def fit_gate(
         net = SummaryNet(num_inputs, len(dataset.tasks), config.hidden, _OPEN_GATE)
     parts = []
     for chosen in (rows, later):
-        match, labels = predict(ranker, dataset, chosen) if len(chosen) else (
-            torch.zeros(0, len(dataset.tasks)), torch.zeros(0, len(dataset.tasks))
-        )  # fmt: skip
+        match, labels = (
+            predict(ranker, dataset, chosen)
+            if len(chosen)
+            else (torch.zeros(0, len(dataset.tasks)), torch.zeros(0, len(dataset.tasks)))
+        )
         inputs = (
             summaries(dataset, chosen, after=False) if len(chosen) else torch.zeros(0, num_inputs)
         )
@@ -240,9 +246,13 @@ def calibrate_leave(net: SummaryNet, later: Fit) -> None:
 
 @torch.no_grad()
 def with_learned_effects(
-    ranker: Ranker, dataset: SessionDataset, rows: Tensor, later: Tensor,
-    config: SimulatorConfig, seed: int,
-) -> tuple[SessionDataset, dict[str, float]]:  # fmt: skip
+    ranker: Ranker,
+    dataset: SessionDataset,
+    rows: Tensor,
+    later: Tensor,
+    config: SimulatorConfig,
+    seed: int,
+) -> tuple[SessionDataset, dict[str, float]]:
     """The same events, of items that are known by their effects too (`effects`).
 
     What is expected of `rows` without them is the ranker's, behind a gate and beside a hazard that

@@ -49,8 +49,9 @@ def _check_padding(env: BatchedSessions, state: SessionState) -> None:
     require(
         bool(((item_id >= 0) & (item_id < env.catalogue.num_items)).all()),
         "state.history_item_id names items that the catalogue does not have",
-        (int(item_id.min()), int(item_id.max())), f"in [0, {env.catalogue.num_items})",
-    )  # fmt: skip
+        (int(item_id.min()), int(item_id.max())),
+        f"in [0, {env.catalogue.num_items})",
+    )
     for name in ("history_item_id", "history_feedback", "history_dwell_s", "history_gap_s"):
         require(
             not bool(state_tensors(state)[name][~mask].any()),
@@ -95,9 +96,11 @@ def check_history(before: SessionState, item_id: Tensor, step: Step) -> None:
     """The state after a valid step is the one before, with the event at its end."""
     after, valid = step.state, step.valid
     require(
-        torch.equal(after.step, before.step + valid), "state.step must count the valid steps",
-        after.step.tolist(), (before.step + valid).tolist(),
-    )  # fmt: skip
+        torch.equal(after.step, before.step + valid),
+        "state.step must count the valid steps",
+        after.step.tolist(),
+        (before.step + valid).tolist(),
+    )
     require(torch.equal(after.user_id, before.user_id), "state.user_id changes within a session")
     latest = {
         "history_item_id": item_id,
@@ -116,6 +119,8 @@ def check_history(before: SessionState, item_id: Tensor, step: Step) -> None:
         )
     require(
         torch.equal(after.gap_s[valid], step.response.dwell_s[valid]),
-        "state.gap_s is not the dwell time of the latest event", after.gap_s.tolist(),
-        step.response.dwell_s.tolist(), mend="append with recomind.simulation.append_event",
-    )  # fmt: skip
+        "state.gap_s is not the dwell time of the latest event",
+        after.gap_s.tolist(),
+        step.response.dwell_s.tolist(),
+        mend="append with recomind.simulation.append_event",
+    )

@@ -100,9 +100,13 @@ def fit_simulator(
 
 
 def load_simulator(
-    folder: Path, ranker_folder: Path, reward_weights: Mapping[str, float],
-    *, pessimism: Pessimism | None = None, deviation_k: float | None = None,
-) -> LearnedSimulator:  # fmt: skip
+    folder: Path,
+    ranker_folder: Path,
+    reward_weights: Mapping[str, float],
+    *,
+    pessimism: Pessimism | None = None,
+    deviation_k: float | None = None,
+) -> LearnedSimulator:
     """The training simulator on top of its ranker ensemble."""
     folder, extra = Path(folder), read_manifest(folder, KIND).extra
     config, rankers = SimulatorConfig(**_decoded(extra["config"])), load_rankers(ranker_folder)

@@ -40,11 +40,14 @@ def event_parts(events: Events, catalogue: Catalogue, snapshot: Tensor | None = 
     feedback_BLH = events.history_feedback.float()
     parts_BLF = torch.cat(
         [
-            feedback_BLH, minutes_BL1, torch.ones_like(minutes_BL1),
-            content_BLF, content_BLF * feedback_BLH[..., :1],
+            feedback_BLH,
+            minutes_BL1,
+            torch.ones_like(minutes_BL1),
+            content_BLF,
+            content_BLF * feedback_BLH[..., :1],
         ],
         dim=-1,
-    )  # fmt: skip
+    )
     return parts_BLF * inside_BL1
 
 

@@ -25,10 +25,19 @@ if TYPE_CHECKING:
     import lightgbm as lgb
 
 _PARAMETERS = {
-    "objective": "binary", "learning_rate": 0.08, "num_leaves": 15, "min_data_in_leaf": 40,
-    "feature_fraction": 0.8, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 5.0,
-    "verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True,
-}  # fmt: skip
+    "objective": "binary",
+    "learning_rate": 0.08,
+    "num_leaves": 15,
+    "min_data_in_leaf": 40,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "verbosity": -1,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+}
 _NUM_ROUNDS, _PATIENCE = 300, 20
 _NEAR_STEPS = 6.0  # e-folding length of the recency-weighted counts
 
@@ -159,10 +168,14 @@ def _fit_leaving(
 ) -> None:
     known, known_later = rows[dataset.left_known(rows)], later[dataset.left_known(later)]
     _fit_one(
-        models, "leave",
-        _summary_rows(dataset, known), dataset.left(known).float().numpy(),
-        _summary_rows(dataset, known_later), dataset.left(known_later).float().numpy(), seed,
-    )  # fmt: skip
+        models,
+        "leave",
+        _summary_rows(dataset, known),
+        dataset.left(known).float().numpy(),
+        _summary_rows(dataset, known_later),
+        dataset.left(known_later).float().numpy(),
+        seed,
+    )
 
 
 def _response_features(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
@@ -183,9 +196,14 @@ def _summary_rows(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
 
 
 def _fit_one(
-    models: TreeModels, name: str, fit_x: np.ndarray, fit_y: np.ndarray,
-    stop_x: np.ndarray, stop_y: np.ndarray, seed: int,
-) -> None:  # fmt: skip
+    models: TreeModels,
+    name: str,
+    fit_x: np.ndarray,
+    fit_y: np.ndarray,
+    stop_x: np.ndarray,
+    stop_y: np.ndarray,
+    seed: int,
+) -> None:
     """One booster; a constant rate where fewer than 20 labels of either kind are there."""
     few = min(fit_y.sum(), len(fit_y) - fit_y.sum()) if len(fit_y) else 0
     if few < 20 or len(stop_y) == 0:

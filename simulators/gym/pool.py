@@ -227,8 +227,12 @@ class SessionPool:
         return seen
 
     def _check_numbers(self, seen: Seen, feedback: Tensor) -> None:
-        read = {"the reward": seen.reward, "a user feature (from the observation)": seen.features,
-                "the dwell time": seen.dwell_s, "the feedback": feedback}  # fmt: skip
+        read = {
+            "the reward": seen.reward,
+            "a user feature (from the observation)": seen.features,
+            "the dwell time": seen.dwell_s,
+            "the feedback": feedback,
+        }
         for name, value in read.items():
             bad = (~torch.isfinite(value)).nonzero()
             if len(bad):
@@ -240,12 +244,18 @@ class SessionPool:
                     mend="mend the environment or its reading; nothing of this step was logged",
                 )
         if not bool(((feedback == 0) | (feedback == 1)).all()):
-            raise SchemaError(f"the feedback of {self._env_id} is neither 0 nor 1",
-                              got=float(feedback.max()), expected="True or False a task",
-                              mend="say what the user did; amounts go to dwell_s()")  # fmt: skip
+            raise SchemaError(
+                f"the feedback of {self._env_id} is neither 0 nor 1",
+                got=float(feedback.max()),
+                expected="True or False a task",
+                mend="say what the user did; amounts go to dwell_s()",
+            )
         if bool((seen.dwell_s < 0).any()):
-            raise SchemaError(f"the dwell time of {self._env_id} is negative",
-                              got=float(seen.dwell_s.min()), expected=">= 0")  # fmt: skip
+            raise SchemaError(
+                f"the dwell time of {self._env_id} is negative",
+                got=float(seen.dwell_s.min()),
+                expected=">= 0",
+            )
 
     def close(self) -> None:
         """Close all sub-environments; the pool is empty afterwards."""

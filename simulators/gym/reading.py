@@ -48,9 +48,11 @@ class Moment:
         number = np.asarray(reward)
         if number.size != 1 or number.dtype.kind not in "biuf":
             raise SchemaError(
-                "the reward is no single number", got=repr(reward), expected="a float a step",
+                "the reward is no single number",
+                got=repr(reward),
+                expected="a float a step",
                 mend="mend the environment, or wrap it (gymnasium.RewardWrapper)",
-            )  # fmt: skip
+            )
         return cls(
             observation=observation,
             reward=float(number.item()),
@@ -76,9 +78,11 @@ def begun(returned: Any) -> tuple[Any, dict[str, Any]]:
 def _not_gymnasium(method: str, returned: Any, expected: str, hint: str) -> SchemaError:
     size = f" of {len(returned)}" if isinstance(returned, tuple) else ""
     return SchemaError(
-        f"{method} does not return what Gymnasium's does", got=f"{type(returned).__name__}{size}",
-        expected=expected, mend=f"bring it to today's interface; {hint}",
-    )  # fmt: skip
+        f"{method} does not return what Gymnasium's does",
+        got=f"{type(returned).__name__}{size}",
+        expected=expected,
+        mend=f"bring it to today's interface; {hint}",
+    )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -169,11 +173,13 @@ class DefaultReading:
             return [finding(Level.note, what, got)]
         return [
             finding(
-                Level.warning, f"{what}, and how much it is does not count", got,
+                Level.warning,
+                f"{what}, and how much it is does not count",
+                got,
                 mend="give amounts a task for each of some thresholds in a reading of your own; "
                 "env_reward_per_session of the report is their sum",
             )
-        ]  # fmt: skip
+        ]
 
     def numbers(self, observation: Any, info: dict[str, Any]) -> NDArray[np.float64]:
         """[U] numbers before they are standardised: the observation, flattened."""

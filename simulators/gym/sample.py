@@ -36,8 +36,9 @@ def take_sample(
             if not np.isfinite(moment.reward):
                 raise SchemaError(
                     f"the reward of {env.spec.id if env.spec else env} is not a number",
-                    got=moment.reward, expected="finite numbers",
-                )  # fmt: skip
+                    got=moment.reward,
+                    expected="finite numbers",
+                )
             sample.shown.append(item)
             sample.moments.append(moment)
             if moment.terminated or moment.truncated:
@@ -59,9 +60,10 @@ def make_reading(name: str, env: Env, sample: RandomSample) -> Reading:
         needed = [n for n in dir(Reading) if not n.startswith("_")]
         lacking = [n for n in (*needed, *Reading.__annotations__) if not hasattr(reading, n)]
         raise ConfigError(
-            "world.reading is no reading", got=f"{name} lacks {sorted(set(lacking))}",
+            "world.reading is no reading",
+            got=f"{name} lacks {sorted(set(lacking))}",
             mend="derive it from simulators.gym.reading.DefaultReading",
-        )  # fmt: skip
+        )
     moment, (observation, info) = sample.moments[0], sample.first[0]
     widths = {
         "user_features()": (reading.user_features(observation, info), reading.user_feature_names),
@@ -71,6 +73,7 @@ def make_reading(name: str, env: Env, sample: RandomSample) -> Reading:
         if np.shape(values) != (len(names),):
             raise ConfigError(
                 f"{name}.{method} gives another number of values than there are names",
-                got=np.shape(values), expected=f"{len(names)} values, for {tuple(names)[:8]}",
-            )  # fmt: skip
+                got=np.shape(values),
+                expected=f"{len(names)} values, for {tuple(names)[:8]}",
+            )
     return reading

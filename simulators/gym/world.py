@@ -171,10 +171,12 @@ class GymWorld(World):
         if num < offered:
             found = [
                 finding(
-                    Level.warning, "some actions of the environment are no items",
-                    f"{num} of {offered}", mend="set world.num_items=0 if all of them are",
+                    Level.warning,
+                    "some actions of the environment are no items",
+                    f"{num} of {offered}",
+                    mend="set world.num_items=0 if all of them are",
                 )
-            ]  # fmt: skip
+            ]
         of_reading = getattr(self.reading, "remarks", None)
         return found + (of_reading(self.sample) if of_reading else [])
 

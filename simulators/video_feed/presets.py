@@ -60,7 +60,9 @@ def preset(name: str) -> WorldParameters:
     """
     if name not in PRESETS:
         raise ConfigError(
-            "unknown world preset", got=name, expected=sorted(PRESETS),
+            "unknown world preset",
+            got=name,
+            expected=sorted(PRESETS),
             mend=did_you_mean(name, PRESETS),
-        )  # fmt: skip
+        )
     return PRESETS[name]

@@ -51,9 +51,13 @@ def filter_of(cosine: float, up_to: int, tables: int = 20, bits: int = 14) -> Ne
 
 @few
 @given(
-    st.integers(1, 30), st.integers(1, 5), st.floats(0.0, 0.3), st.sampled_from([0.8, 0.95]),
-    st.integers(0, 10_000), st.sampled_from([HASHED, COMPARED]),
-)  # fmt: skip
+    st.integers(1, 30),
+    st.integers(1, 5),
+    st.floats(0.0, 0.3),
+    st.sampled_from([0.8, 0.95]),
+    st.integers(0, 10_000),
+    st.sampled_from([HASHED, COMPARED]),
+)
 def test_equals_the_slow_loop(
     num_slots: int, groups: int, noise: float, cosine: float, seed: int, up_to: int
 ) -> None:

@@ -50,8 +50,10 @@ def pool_with(generator: Any, num: int = 2, **changes: Any) -> CandidatePool:
 def test_generated_items_stand_after_the_nearest_and_are_certain() -> None:
     got = pool_with(Multiples(1000)).candidates(state_of(3), streams_of(3))
     assert got.item_id[:, :6].tolist() == [
-        [0, 1, 2, 0, 10, 999], [0, 1, 2, 10, 20, 999], [0, 1, 2, 20, 30, 999],
-    ]  # fmt: skip
+        [0, 1, 2, 0, 10, 999],
+        [0, 1, 2, 10, 20, 999],
+        [0, 1, 2, 20, 30, 999],
+    ]
     assert got.mask[:, 3].tolist() == [False, True, True], "0 is among the nearest already"
     assert not got.log_propensity[:, :5].any()
 

@@ -86,10 +86,15 @@ candidates:
 
 @pytest.mark.parametrize("by_file", [False, True])
 def test_a_generator_and_blocked_items_can_be_named(by_file: bool, tmp_path: Path) -> None:
-    overrides = of_a_shop(tmp_path) if by_file else [
-        "candidates.num_generated=4", "candidates.blocked=[3, 7]",
-        "+candidates.generator={_target_: shop.Popular, top: 100}",
-    ]  # fmt: skip
+    overrides = (
+        of_a_shop(tmp_path)
+        if by_file
+        else [
+            "candidates.num_generated=4",
+            "candidates.blocked=[3, 7]",
+            "+candidates.generator={_target_: shop.Popular, top: 100}",
+        ]
+    )
     config = resolve(composed("run", "world=steady", *overrides)).candidates
     assert (config.num_generated, config.blocked) == (4, [3, 7])
     assert type(config.blocked) is list

@@ -362,15 +362,21 @@ def test_the_noise_of_the_calibration_error_is_that_of_a_simulation():
 
 HERE, ROUND = "hydra.run.dir=runs/here", Path("runs/here/round_0")
 WORLD = (
-    HERE, "world=fatigue", f"world.num_items={tiny.NUM_ITEMS}", f"world.horizon={tiny.HORIZON}",
-    f"world.history_length={tiny.LENGTH}", f"ranker.history_length={tiny.LENGTH}",
-)  # fmt: skip
+    HERE,
+    "world=fatigue",
+    f"world.num_items={tiny.NUM_ITEMS}",
+    f"world.horizon={tiny.HORIZON}",
+    f"world.history_length={tiny.LENGTH}",
+    f"ranker.history_length={tiny.LENGTH}",
+)
 EXTERNAL = (
-    "allowed_targets=[tests.]", "ranker.external.kind=torch", "ranker.external.path=model",
+    "allowed_targets=[tests.]",
+    "ranker.external.kind=torch",
+    "ranker.external.path=model",
     "ranker.external.factory=tests.contracts.rankers.FlatModel",
     "ranker.external.inputs=tests.contracts.rankers.inputs",
     "ranker.external.tasks=[watch_10s,hide]",
-)  # fmt: skip
+)
 
 
 def test_the_command_without_a_ranker(command: Command):

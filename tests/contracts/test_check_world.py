@@ -67,9 +67,12 @@ class RawItems(VideoFeed):
         items, table = torch.arange(self.catalogue.num_items), self.catalogue
         content = table.features(items)
         self.catalogue = TableCatalogue(
-            content.dense[None] * scale, content.categorical, dense_names=table.dense_names,
-            categorical_names=table.categorical_names, vocab_sizes=table.vocab_sizes,
-        )  # fmt: skip
+            content.dense[None] * scale,
+            content.categorical,
+            dense_names=table.dense_names,
+            categorical_names=table.categorical_names,
+            vocab_sizes=table.vocab_sizes,
+        )
 
 
 def test_item_features_are_looked_at():
@@ -81,8 +84,10 @@ def test_item_features_are_looked_at():
         line.startswith("warning: the numbers of all items are the same")
         for line in said(RawItems(0.0, **SETTINGS))
     )
-    assert not any("of all items" in line or "item features" in line
-                   for line in said(RawItems(1.0, **SETTINGS)))  # fmt: skip
+    assert not any(
+        "of all items" in line or "item features" in line
+        for line in said(RawItems(1.0, **SETTINGS))
+    )
 
 
 class Immortal(VideoFeed):

@@ -50,9 +50,15 @@ def test_passes_the_check_of_stable_baselines(name):
 def test_an_agent_trains_in_it(name):
     env = session_env(name)
     agent = DQN(
-        "MultiInputPolicy", env, seed=0, device="cpu", learning_starts=32, buffer_size=512,
-        batch_size=32, policy_kwargs={"net_arch": [16]},
-    )  # fmt: skip
+        "MultiInputPolicy",
+        env,
+        seed=0,
+        device="cpu",
+        learning_starts=32,
+        buffer_size=512,
+        batch_size=32,
+        policy_kwargs={"net_arch": [16]},
+    )
     before = {key: value.clone() for key, value in agent.policy.state_dict().items()}
     agent.learn(NUM_STEPS)
     assert agent.num_timesteps == NUM_STEPS

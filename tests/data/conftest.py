@@ -107,22 +107,35 @@ def small_events(seed: int = 0, num_timelines: int = 4) -> pl.DataFrame:
             session += position == 0
             rows.append(
                 {
-                    "history_id": 50 + timeline, "session_id": session, "position": position,
-                    "user_id": timeline, "time_ms": 1000 * time,
-                    "item_id": int(rng.integers(1, 10)), "click": int(rng.integers(0, 2)),
-                    "hide": int(rng.integers(0, 2)), "dwell_s": float(rng.integers(1, 9)),
-                    "left": position == length - 1 and length > 0, "left_known": True,
+                    "history_id": 50 + timeline,
+                    "session_id": session,
+                    "position": position,
+                    "user_id": timeline,
+                    "time_ms": 1000 * time,
+                    "item_id": int(rng.integers(1, 10)),
+                    "click": int(rng.integers(0, 2)),
+                    "hide": int(rng.integers(0, 2)),
+                    "dwell_s": float(rng.integers(1, 9)),
+                    "left": position == length - 1 and length > 0,
+                    "left_known": True,
                     "propensity": None if position < 0 else 0.25,
                     "split": "history" if position < 0 else str(rng.choice(["train", "test"])),
-                    "holdout": timeline % 2 == 0, "snapshot": int(rng.integers(0, 3)),
-                    "u_age": float(rng.normal()), "u_rate": float(rng.normal()),
+                    "holdout": timeline % 2 == 0,
+                    "snapshot": int(rng.integers(0, 3)),
+                    "u_age": float(rng.normal()),
+                    "u_rate": float(rng.normal()),
                 }
-            )  # fmt: skip
+            )
     return pl.DataFrame(
         rows,
         schema_overrides={
-            "position": pl.Int32, "snapshot": pl.Int32, "click": pl.UInt8, "hide": pl.UInt8,
-            "dwell_s": pl.Float32, "u_age": pl.Float32, "u_rate": pl.Float32,
+            "position": pl.Int32,
+            "snapshot": pl.Int32,
+            "click": pl.UInt8,
+            "hide": pl.UInt8,
+            "dwell_s": pl.Float32,
+            "u_age": pl.Float32,
+            "u_rate": pl.Float32,
             "propensity": pl.Float64,
         },
-    )  # fmt: skip
+    )

@@ -36,9 +36,12 @@ PROCESSES.set_forkserver_preload(["tests.data.storing"])
 
 def form(kind: EmbeddingKind = EmbeddingKind.float16, dim: int = DIM) -> StoreFormat:
     return StoreFormat(
-        dense_names=["age", "rate"], categorical_names=["tag"], vocab_sizes=[5],
-        embedding_dim=dim, embedding=kind,
-    )  # fmt: skip
+        dense_names=["age", "rate"],
+        categorical_names=["tag"],
+        vocab_sizes=[5],
+        embedding_dim=dim,
+        embedding=kind,
+    )
 
 
 def written(folder: Path, rows: pl.DataFrame) -> Path:
@@ -101,8 +104,9 @@ def test_every_version_keeps_its_content(folder: Path, tmp_path: Path) -> None:
     assert_holds(newest, torch.tensor([999, 0]), table(ids, seed=1)[1:])
     assert_holds(newest, torch.arange(NUM, NUM + 9), table(np.arange(NUM, NUM + 9), seed=3))
     assert newest.is_withdrawn(torch.tensor([[5, 6], [999, 1_003]])).tolist() == [
-        [True, False], [True, False],
-    ]  # fmt: skip
+        [True, False],
+        [True, False],
+    ]
     newest.verify()
     assert first.refresh()
     assert (first.version, first.num_items) == (5, NUM + 9)
@@ -265,8 +269,9 @@ def test_two_writers_take_turns(folder: Path) -> None:
     store = CatalogueStore(folder)
     assert store.version == 1 + 2 * 20
     assert store.is_withdrawn(torch.arange(NUM)).nonzero()[:, 0].tolist() == [
-        *range(20), *range(500, 520),
-    ]  # fmt: skip
+        *range(20),
+        *range(500, 520),
+    ]
     store.verify()
 
 
@@ -284,8 +289,9 @@ def test_columns_are_mapped_and_not_read(tmp_path: Path) -> None:
 
     before = own_kib()
     stores = [CatalogueStore(tmp_path / "s") for _ in range(3)]
-    assert all(store.embeddings(torch.arange(0, num, 100)).sum() == num // 100 * dim
-               for store in stores)  # fmt: skip
+    assert all(
+        store.embeddings(torch.arange(0, num, 100)).sum() == num // 100 * dim for store in stores
+    )
     assert own_kib() - before < 10_000
 
 

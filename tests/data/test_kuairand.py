@@ -70,10 +70,12 @@ def video(column, value):
         (video("video_duration", "NaN"), "'video_duration'.*got: nan in row 0"),
         (video("video_id", "1"), "'video_id' of video_features.*one row each"),
         (lambda: {"log": small_log().with_columns(time_ms=START_MS)}, "one value only"),
-        (lambda: {"log": small_log().head(5).with_columns(
-            time_ms=START_MS + pl.int_range(5))}, "too short to be split by time; got: 1 days"),
+        (
+            lambda: {"log": small_log().head(5).with_columns(time_ms=START_MS + pl.int_range(5))},
+            "too short to be split by time; got: 1 days",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_files_are_refused_with_what_is_wrong(official, tables, message):
     with pytest.raises(SchemaError, match=message):
         read(official(**tables()))
@@ -243,14 +245,21 @@ def test_running_rates_equal_those_of_a_loop(official):
     column = catalogue.dense_names.index("log_exposures_per_day")
     per_day = np.expm1(catalogue.dense_DNF[..., column].numpy() * scaling["std"] + scaling["mean"])
     shown = frame.select("snapshot", "item_id").rows()
-    expected = [[sum(s < d and i == n for s, i in shown) / max(d, 1) for n in range(20)]
-                for d in range(8)]  # fmt: skip
+    expected = [
+        [sum(s < d and i == n for s, i in shown) / max(d, 1) for n in range(20)] for d in range(8)
+    ]
     np.testing.assert_allclose(per_day, expected, atol=1e-3)
 
 
 def write_history(root):
-    history = pl.DataFrame({"user_id": [0] * 30, "pos": range(10, 40), "video_id": [3] * 30,
-                            "long_view": [1] * 20 + [0] * 10})  # fmt: skip
+    history = pl.DataFrame(
+        {
+            "user_id": [0] * 30,
+            "pos": range(10, 40),
+            "video_id": [3] * 30,
+            "long_view": [1] * 20 + [0] * 10,
+        }
+    )
     history.write_parquet(f"{root}/{HISTORY}")
 
 

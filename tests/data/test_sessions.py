@@ -14,9 +14,13 @@ TASKS = ("click", "hide")
 
 def write(folder, frame):
     write_sessions(
-        folder, frame, small_catalogue(), tasks=TASKS, manifest=Manifest(kind="sessions"),
+        folder,
+        frame,
+        small_catalogue(),
+        tasks=TASKS,
+        manifest=Manifest(kind="sessions"),
         extra={"num_repeats": 3},
-    )  # fmt: skip
+    )
 
 
 def test_events_are_written_in_order_with_their_catalogue(tmp_path):

@@ -190,16 +190,20 @@ def test_session_keys_tell_sessions_and_rounds_apart(rounds):
 
 def test_both_sources_say_the_same_of_the_log(rounds):
     found: list[SessionSource] = [
-        SessionDataset.load(rounds, LENGTH), SessionStream.open(rounds, LENGTH, 60)
-    ]  # fmt: skip
+        SessionDataset.load(rounds, LENGTH),
+        SessionStream.open(rounds, LENGTH, 60),
+    ]
     said = [
         (
-            source.tasks, source.user_feature_names, source.num_user_features,
-            source.history_length, source.catalogue.num_items,
+            source.tasks,
+            source.user_feature_names,
+            source.num_user_features,
+            source.history_length,
+            source.catalogue.num_items,
             sum(block.num_rows() for block in source.blocks()),
         )
         for source in found
-    ]  # fmt: skip
+    ]
     assert said[0] == said[1]
     assert next(iter(found[0].blocks())) is found[0]
 

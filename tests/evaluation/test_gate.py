@@ -26,9 +26,12 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
     }
     further = {arm: {"watch_10s_per_session": lift(*value)} for arm, value in (over or {}).items()}
     return {
-        "name": name or f"the {kind}", "kind": kind, "lift": table, "lift_over": further,
+        "name": name or f"the {kind}",
+        "kind": kind,
+        "lift": table,
+        "lift_over": further,
         "arms": arms,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

@@ -109,12 +109,18 @@ def test_the_page_says_which_round_was_kept_and_why(report):
     lift = {"value": 0.05, "low": 0.01, "high": 0.09, "n": 30, "method": "paired"}
     judged = [
         {
-            "round": index, "environment": "world", "metric": "watch_10s_per_session",
-            "num_sessions": 1234, "value": value, "baseline": "ranker of the <first> round",
-            "lift": lift, "refit_value": 4.125, "refit_lift": lift | {"value": 0.07},
+            "round": index,
+            "environment": "world",
+            "metric": "watch_10s_per_session",
+            "num_sessions": 1234,
+            "value": value,
+            "baseline": "ranker of the <first> round",
+            "lift": lift,
+            "refit_value": 4.125,
+            "refit_lift": lift | {"value": 0.07},
         }
         for index, value in enumerate((4.25, 4.75))
-    ]  # fmt: skip
+    ]
     report["rounds"] = {"keep": "best", "kept": 1, "judged": judged}
     section = render_html(report).split("<h2>Rounds</h2>")[1].split("<h2>")[0]
     assert "round 2 (kept)" in section

@@ -30,13 +30,18 @@ def test_export_is_checked_in_a_fresh_process(trained, tmp_path):
     assert report["forbidden_modules_loaded"] == []
     assert json.loads((folder / "parity.json").read_text()) == report
     assert set(read_manifest(folder, "scorer").files) == {
-        "catalogue.json", "catalogue.safetensors", "weights.safetensors",
-        "golden.safetensors", "parity.json",
-    }  # fmt: skip
+        "catalogue.json",
+        "catalogue.safetensors",
+        "weights.safetensors",
+        "golden.safetensors",
+        "parity.json",
+    }
     manifest = read_manifest(folder, "scorer")
     assert (manifest.seed, manifest.config, manifest.inputs) == (
-        5, settings().config, settings().inputs,
-    )  # fmt: skip
+        5,
+        settings().config,
+        settings().inputs,
+    )
     golden = Golden.load(folder / "golden.safetensors")
     assert golden.q.shape == (80, 9)
     assert compare(load_scorer(folder), golden)["passed"]
@@ -199,8 +204,10 @@ def test_a_process_that_loaded_ray_fails_the_check(exported, golden, tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", program, exported, tmp_path / "golden.safetensors"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     report = json.loads(done.stdout)
     assert done.returncode == 1, done.stderr
     assert (report["passed"], report["forbidden_modules_loaded"]) == (False, ["ray"])

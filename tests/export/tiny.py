@@ -38,9 +38,12 @@ def network(policy: PolicyConfig | None = None, *, effects: bool = False, **chan
             ranker.calibration.slope.fill_(10.0)
         policy = policy or PolicyConfig()
         network = QNetwork(
-            ranker, {"watch_10s": 1.0, "like": 0.5}, policy, density=_density(ranker, policy),
+            ranker,
+            {"watch_10s": 1.0, "like": 0.5},
+            policy,
+            density=_density(ranker, policy),
             effects_NE=torch.randn(NUM_ITEMS, 2) if effects else None,
-        )  # fmt: skip
+        )
         with torch.no_grad():
             for parameter in network.trunk.parameters():
                 if parameter.requires_grad:

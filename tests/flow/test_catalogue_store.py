@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 WORLD = (
     "world._target_=tests.flow.stored_world.StoredFeed",
     "allowed_targets=[tests.flow.]",
-)  # fmt: skip
+)
 TABLE = "catalogue.safetensors"
 
 

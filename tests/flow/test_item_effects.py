@@ -14,11 +14,16 @@ from tests.flow.commands import MICRO
 from tests.flow.in_process import Command
 
 BAIT = (
-    "experiment=tiny", "world=gym", "world.env_id=tests.simulators.bored_env:Bait-v0",
-    "allowed_targets=[tests]", *(s for s in MICRO[1:] if "num_items" not in s),
-    "collect.num_sessions=1500", "world.num_items=80", "ranker.num_epochs=1",
+    "experiment=tiny",
+    "world=gym",
+    "world.env_id=tests.simulators.bored_env:Bait-v0",
+    "allowed_targets=[tests]",
+    *(s for s in MICRO[1:] if "num_items" not in s),
+    "collect.num_sessions=1500",
+    "world.num_items=80",
+    "ranker.num_epochs=1",
     "evaluation.fidelity_sessions=20",
-)  # fmt: skip
+)
 
 
 @pytest.mark.slow

@@ -66,17 +66,16 @@ def test_the_better_round_is_kept_and_the_report_says_so(two_rounds: Path) -> No
     report = read_report(two_rounds)
     values = [each["value"] for each in judged]
     assert values[0] != values[1]
-    assert report["rounds"] == {
-        "keep": "best", "kept": values.index(max(values)), "judged": judged
-    }  # fmt: skip
+    assert report["rounds"] == {"keep": "best", "kept": values.index(max(values)), "judged": judged}
     assert [each["round"] for each in judged] == [0, 1]
     assert {each["metric"] for each in judged} == {"watch_10s_per_session"}
     # One baseline for all rounds: the same ranker meets the same users.
     assert judged[0]["baseline_value"] == judged[1]["baseline_value"]
     # Beside it the ranker that was refit on the policy's own logs; at first they are the same.
     assert (judged[0]["refit_value"], judged[0]["refit_lift"]) == (
-        judged[0]["baseline_value"], judged[0]["lift"]
-    )  # fmt: skip
+        judged[0]["baseline_value"],
+        judged[0]["lift"],
+    )
     assert judged[1]["refit_value"] != judged[1]["baseline_value"]
     assert judged[1]["refit_lift"]["value"] == pytest.approx(
         judged[1]["value"] / judged[1]["refit_value"] - 1
@@ -147,9 +146,12 @@ def test_a_second_round_repeats_byte_for_byte(
         shutil.rmtree(folder / name)
     assert command("run", *TWO, at(folder)).status in (0, NOT_RELEASED)
     for name in (
-        "round_1/sessions/sessions.parquet", "round_1/policy/policy.safetensors",
-        "round_1/selection/selection.json", "report/report.json", "export/weights.safetensors",
-    ):  # fmt: skip
+        "round_1/sessions/sessions.parquet",
+        "round_1/policy/policy.safetensors",
+        "round_1/selection/selection.json",
+        "report/report.json",
+        "export/weights.safetensors",
+    ):
         assert (folder / name).read_bytes() == (two_rounds / name).read_bytes(), name
 
 

@@ -354,10 +354,16 @@ def test_a_simulator_of_foreign_rankers_is_told_its_catalogue(folder, simulator_
 
     def build(catalogue: Catalogue | None = None):
         return LearnedSimulator(
-            [Popularity()], gates, there.hazards[:1], starts=there.starts,
-            dwell=there.dwell, couplings=there.couplings, reward_weights=WEIGHTS, horizon=3,
+            [Popularity()],
+            gates,
+            there.hazards[:1],
+            starts=there.starts,
+            dwell=there.dwell,
+            couplings=there.couplings,
+            reward_weights=WEIGHTS,
+            horizon=3,
             catalogue=catalogue,
-        )  # fmt: skip
+        )
 
     assert _play(build(tiny_catalogue())).any()
     with pytest.raises(SchemaError, match=r"no ranker.*knows its catalogue.*catalogue=\.\.\."):

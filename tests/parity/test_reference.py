@@ -27,9 +27,12 @@ def local_ray() -> Iterator[None]:
     started = not ray.is_initialized()
     if started:
         ray.init(
-            address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
+            address="local",
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
             logging_level=logging.ERROR,
-        )  # fmt: skip
+        )
     yield
     if started:
         ray.shutdown()

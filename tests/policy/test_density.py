@@ -219,11 +219,13 @@ def test_several_loggers_are_one_mixture():
     """Of two rounds, one of which no other shows the topic: it is no longer never shown."""
     shown = frame(1).with_columns(
         item_id=pl.when(pl.col("position") >= 0)
-        .then(pl.Series((TOPIC_N == NEVER).nonzero()[:, 0].numpy()).gather(
-            pl.Series([i % int((TOPIC_N == NEVER).sum()) for i in range(frame(1).height)])
-        ))
+        .then(
+            pl.Series((TOPIC_N == NEVER).nonzero()[:, 0].numpy()).gather(
+                pl.Series([i % int((TOPIC_N == NEVER).sum()) for i in range(frame(1).height)])
+            )
+        )
         .otherwise(pl.col("item_id"))
-    )  # fmt: skip
+    )
     both, _ = fit_density(tiny_ranker(0), loaded(frame(), shown), seed=0)
     state, item_id = held_out()
     never, means = TOPIC_N == NEVER, []

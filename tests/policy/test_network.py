@@ -64,8 +64,14 @@ def test_only_the_dense_residual_learns():
     assert moved
     assert moved <= set(q_network.trainable_state())
     assert not any(k.startswith(("frozen", "trunk.items", "trunk.head")) for k in moved)
-    assert {"residual.weight", "residual.bias", "trunk.hidden.weight", "trunk.item_part.weight",
-            "trunk.state.0.weight", "trunk.events.linear.weight"} <= moved  # fmt: skip
+    assert {
+        "residual.weight",
+        "residual.bias",
+        "trunk.hidden.weight",
+        "trunk.item_part.weight",
+        "trunk.state.0.weight",
+        "trunk.events.linear.weight",
+    } <= moved
     assert len(copies) == 2
     assert all(torch.equal(a.vector, b) for a, b in zip(tables, copies, strict=True))
 
@@ -118,8 +124,9 @@ def test_the_trained_part_comes_back():
     fresh.load_trainable_state({k: v.clone() for k, v in learnt.trainable_state().items()})
     with torch.no_grad():
         assert torch.equal(fresh.q_values(state, item_id)[0], learnt.q_values(state, item_id)[0])
-        assert not torch.equal(network().q_values(state, item_id)[0],
-                               learnt.q_values(state, item_id)[0])  # fmt: skip
+        assert not torch.equal(
+            network().q_values(state, item_id)[0], learnt.q_values(state, item_id)[0]
+        )
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "extra"])
@@ -185,8 +192,9 @@ def test_bad_settings_are_refused(changes, message):
 
 utilities = st.lists(
     st.tuples(st.floats(-5, 5, width=32, allow_subnormal=False), st.booleans()),
-    min_size=1, max_size=12,
-)  # fmt: skip
+    min_size=1,
+    max_size=12,
+)
 ratios = st.floats(0.0, 1.0)
 
 

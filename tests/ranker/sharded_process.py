@@ -71,9 +71,15 @@ def main(folder: Path, sessions: Path) -> None:
         losses.append(loss)
 
     ranker = train_sharded(
-        plain_ranker(dataset), dataset, num_epochs=NUM_EPOCHS, seed=SEED, rows=some_rows,
-        progress=progress, checkpoint=checkpoint, sharding=MIXED,
-    )  # fmt: skip
+        plain_ranker(dataset),
+        dataset,
+        num_epochs=NUM_EPOCHS,
+        seed=SEED,
+        rows=some_rows,
+        progress=progress,
+        checkpoint=checkpoint,
+        sharding=MIXED,
+    )
     save_tensors(folder / f"weights_{dist.get_rank()}.safetensors", ranker.state_dict())
     if first:
         (folder / "losses.json").write_text(json.dumps(losses))

@@ -107,10 +107,17 @@ def test_a_transformer_reads_its_window_anew():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("field", [
-    "history_item_id", "history_feedback", "history_dwell_s", "history_gap_s", "history_mask",
-    "step",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "field",
+    [
+        "history_item_id",
+        "history_feedback",
+        "history_dwell_s",
+        "history_gap_s",
+        "history_mask",
+        "step",
+    ],
+)
 def test_a_state_that_does_not_follow_is_encoded_anew(field):
     """Every field of a history counts, in every session."""
     running, world = RunningEncodings([make_ranker()]), make_world()

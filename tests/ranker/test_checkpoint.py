@@ -160,9 +160,12 @@ def test_a_training_that_had_stopped_early_is_not_gone_on_with(tmp_path):
 def test_one_block_is_gone_on_with_at_the_next_epoch(tmp_path):
     dataset, path, told = tiny_dataset(), tmp_path / "member.safetensors", []
     expected = fit_ranker(
-        new_ranker(dataset, CONFIG, 0), dataset, num_epochs=2, seed=0,
+        new_ranker(dataset, CONFIG, 0),
+        dataset,
+        num_epochs=2,
+        seed=0,
         progress=lambda *event: told.append(event),
-    )  # fmt: skip
+    )
     half = len(told) // 2
     num = []
 
@@ -173,15 +176,23 @@ def test_one_block_is_gone_on_with_at_the_next_epoch(tmp_path):
 
     with pytest.raises(Killed):
         fit_ranker(
-            new_ranker(dataset, CONFIG, 0), dataset, num_epochs=2, seed=0, progress=progress,
+            new_ranker(dataset, CONFIG, 0),
+            dataset,
+            num_epochs=2,
+            seed=0,
+            progress=progress,
             checkpoint=path,
-        )  # fmt: skip
+        )
     assert place(path) == [1, 0]
     rest = []
     ranker = fit_ranker(
-        new_ranker(dataset, CONFIG, 0), dataset, num_epochs=2, seed=0, checkpoint=path,
+        new_ranker(dataset, CONFIG, 0),
+        dataset,
+        num_epochs=2,
+        seed=0,
+        checkpoint=path,
         progress=lambda *event: rest.append(event),
-    )  # fmt: skip
+    )
     assert rest == told[half:]
     assert_same(ranker.state_dict(), expected.state_dict())
 

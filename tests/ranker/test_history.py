@@ -280,8 +280,10 @@ def test_a_long_history_is_trained_on():
     ranker.score(encoding, torch.tensor([[5, 9], [1, 2]])).sum().backward()
     gradients = {n: p.grad for n, p in ranker.named_parameters() if p.grad is not None}
     assert {"old_bias", "recency", "gate.weight", "log_sharpness"} <= gradients.keys()
-    assert all(bool(g.coalesce().values().isfinite().all()) if g.is_sparse else
-               bool(g.isfinite().all()) for g in gradients.values())  # fmt: skip
+    assert all(
+        bool(g.coalesce().values().isfinite().all()) if g.is_sparse else bool(g.isfinite().all())
+        for g in gradients.values()
+    )
     assert float(gradients["old_bias"].abs()) > 0
 
 
@@ -370,10 +372,12 @@ def test_tallies_equal_a_loop():
     assert told.shape == (2, num_tallies(H))
     for b, num in enumerate((14, 2)):
         events = [
-            [*state.history_feedback[b, i].float().tolist(),
-             float(torch.log1p(state.history_dwell_s[b, i]))]
+            [
+                *state.history_feedback[b, i].float().tolist(),
+                float(torch.log1p(state.history_dwell_s[b, i])),
+            ]
             for i in range(25 - num, 25)
-        ]  # fmt: skip
+        ]
         padded = [[0.0] * (H + 1)] * 3 + events
         expected = [x for event in padded[-3:] for x in event]
         for window in (10, 20):

@@ -157,9 +157,12 @@ def test_an_item_that_was_never_seen_scores_as_its_content_says():
     dataset = planted_dataset(kept=~unseen)
     assert not bool(unseen[dataset.item_id(dataset.rows())].any())
     ranker = fit_ranker(
-        new_ranker(dataset, QUICK, 0), dataset, num_epochs=4, seed=0,
+        new_ranker(dataset, QUICK, 0),
+        dataset,
+        num_epochs=4,
+        seed=0,
         rows=lambda block: block.rows("train"),
-    )  # fmt: skip
+    )
     state = dataset.state(dataset.rows("test")[:50])
     with torch.no_grad():
         ids = torch.arange(NUM_ITEMS).expand(50, -1)

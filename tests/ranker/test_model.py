@@ -97,10 +97,15 @@ def test_what_stands_under_the_padding_is_irrelevant(ranker, state):
 @pytest.mark.parametrize(
     "field",
     [
-        "history_item_id", "history_dwell_s", "history_feedback", "history_gap_s", "gap_s",
-        "user_features", "step",
+        "history_item_id",
+        "history_dwell_s",
+        "history_feedback",
+        "history_gap_s",
+        "gap_s",
+        "user_features",
+        "step",
     ],
-)  # fmt: skip
+)
 def test_everything_else_of_the_state_counts(ranker, state, field):
     other = state.clone()
     value = getattr(other, field)
@@ -195,8 +200,12 @@ def test_a_shorter_history_than_configured_is_scored(ranker, state):
     item_id = candidates()
     short = state.clone()
     for name in (
-        "history_item_id", "history_dwell_s", "history_feedback", "history_gap_s", "history_mask",
-    ):  # fmt: skip
+        "history_item_id",
+        "history_dwell_s",
+        "history_feedback",
+        "history_gap_s",
+        "history_mask",
+    ):
         setattr(short, name, getattr(state, name)[:, -4:])
     assert score(ranker, short, item_id).shape == (NUM_STATES, NUM_CANDIDATES, 4)
     assert LENGTH > 4

@@ -19,10 +19,13 @@ CONFIG = RankerConfig(
     num_members=3,
     dropout=0.25,
     external=ExternalConfig(
-        kind=ExternalKind.onnx, path="a.onnx", inputs="shop.inputs", tasks=["like", "hide"],
+        kind=ExternalKind.onnx,
+        path="a.onnx",
+        inputs="shop.inputs",
+        tasks=["like", "hide"],
         output=OutputKind.logits,
     ),
-)  # fmt: skip
+)
 
 
 def test_a_config_survives_json():

@@ -39,9 +39,12 @@ def test_the_same_ensemble_comes_back(folder):
 def test_nothing_in_it_is_a_pickle(folder):
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "manifest.json", "catalogue.json", "catalogue.safetensors",
-        "member_0.safetensors", "member_1.safetensors",
-    }  # fmt: skip
+        "manifest.json",
+        "catalogue.json",
+        "catalogue.safetensors",
+        "member_0.safetensors",
+        "member_1.safetensors",
+    }
     manifest = read_manifest(folder, "ranker")
     assert manifest.seed == 4
     assert set(manifest.files) == names - {"manifest.json"}

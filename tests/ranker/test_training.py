@@ -88,9 +88,13 @@ def test_only_the_given_rows_are_trained_on():
     weight = weights["tables.embedding_bags.table_feature_0.weight"]
     before = weight.detach().clone()
     fit_ranker(
-        ranker, dataset, num_epochs=2, seed=0,
-        rows=lambda block: rows, calibration_rows=no_rows,
-    )  # fmt: skip
+        ranker,
+        dataset,
+        num_epochs=2,
+        seed=0,
+        rows=lambda block: rows,
+        calibration_rows=no_rows,
+    )
     moved = (weight != before).any(1).nonzero()[:, 0].tolist()
     state = dataset.state(rows)
     there = [dataset.item_id(rows), state.history_item_id[state.history_mask], torch.tensor([0])]
@@ -116,9 +120,12 @@ def test_a_short_log_has_as_many_updates_as_asked_for():
     def updates(**changes):
         losses = []
         fit_ranker(
-            new_ranker(dataset, replace(RANKER, batch_size=4096, **changes), 0), dataset,
-            num_epochs=1, seed=0, progress=lambda share, loss: losses.append(loss),
-        )  # fmt: skip
+            new_ranker(dataset, replace(RANKER, batch_size=4096, **changes), 0),
+            dataset,
+            num_epochs=1,
+            seed=0,
+            progress=lambda share, loss: losses.append(loss),
+        )
         return len(losses)
 
     assert num_rows < 4096
@@ -177,9 +184,14 @@ def test_training_stops_where_later_days_stop_getting_better(patience, num_epoch
         return against
 
     fit_ranker(
-        ranker, dataset, num_epochs=16, seed=0, rows=all_training_rows, calibration_rows=watch,
+        ranker,
+        dataset,
+        num_epochs=16,
+        seed=0,
+        rows=all_training_rows,
+        calibration_rows=watch,
         progress=lambda share, loss: shares.append(share),
-    )  # fmt: skip
+    )
     best = losses.index(min(losses))
     assert len(losses) - 1 == best + 1 + patience  # and once more to calibrate
     assert len(losses) - 1 < 16
@@ -191,9 +203,13 @@ def test_without_later_days_the_last_weights_are_kept_uncalibrated():
     dataset = tiny_dataset()
     ranker, heads = new_ranker(dataset, RANKER, 0), []
     fit_ranker(
-        ranker, dataset, num_epochs=2, seed=0, calibration_rows=no_rows,
+        ranker,
+        dataset,
+        num_epochs=2,
+        seed=0,
+        calibration_rows=no_rows,
         progress=lambda *_: heads.append(ranker.head.weight.detach().clone()),
-    )  # fmt: skip
+    )
     assert torch.equal(ranker.head.weight, heads[-1])
     assert bool((ranker.calibration.slope == 1.0).all())
 
@@ -203,9 +219,13 @@ def test_averaged_weights_are_the_mean_of_what_they_were(monkeypatch):
     dataset = tiny_dataset()
     ranker, heads = new_ranker(dataset, replace(RANKER, average_rate=1e-6), 0), []
     fit_ranker(
-        ranker, dataset, num_epochs=1, seed=0, calibration_rows=no_rows,
+        ranker,
+        dataset,
+        num_epochs=1,
+        seed=0,
+        calibration_rows=no_rows,
         progress=lambda *_: heads.append(ranker.head.weight.detach().clone()),
-    )  # fmt: skip
+    )
     assert len(heads) > 10
     assert torch.allclose(ranker.head.weight, torch.stack(heads).mean(0), atol=1e-5)
 
@@ -213,9 +233,13 @@ def test_averaged_weights_are_the_mean_of_what_they_were(monkeypatch):
 def test_progress_tells_the_share_that_is_done():
     dataset, told = tiny_dataset(), []
     fit_ranker(
-        new_ranker(dataset, RANKER, 0), dataset, num_epochs=2, seed=0, calibration_rows=no_rows,
+        new_ranker(dataset, RANKER, 0),
+        dataset,
+        num_epochs=2,
+        seed=0,
+        calibration_rows=no_rows,
         progress=lambda *event: told.append(event),
-    )  # fmt: skip
+    )
     num = len(training_rows(dataset))
     ends = [min(num, (batch + 1) * 32) / num / 2 for batch in range(-(-num // 32))]
     assert [share for share, _ in told] == pytest.approx(ends + [0.5 + end for end in ends])
@@ -225,9 +249,13 @@ def test_progress_tells_the_share_that_is_done():
 def test_progress_over_blocks_never_goes_back(tmp_path):
     blocks, shares = stream(tmp_path), []
     fit_ranker(
-        new_ranker(blocks, RANKER, 0), blocks, num_epochs=2, seed=0, calibration_rows=no_rows,
+        new_ranker(blocks, RANKER, 0),
+        blocks,
+        num_epochs=2,
+        seed=0,
+        calibration_rows=no_rows,
         progress=lambda share, _: shares.append(share),
-    )  # fmt: skip
+    )
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
     assert len(set(shares)) == len(shares)
@@ -276,9 +304,13 @@ def test_blocks_without_training_rows_are_passed_over(tmp_path):
         return chosen
 
     fit_ranker(
-        new_ranker(blocks, RANKER, 0), blocks, num_epochs=1, seed=0, rows=rows,
+        new_ranker(blocks, RANKER, 0),
+        blocks,
+        num_epochs=1,
+        seed=0,
+        rows=rows,
         progress=lambda _, loss: losses.append(loss),
-    )  # fmt: skip
+    )
     assert True in empty
     assert False in empty
     assert all(0 < loss < 2 for loss in losses)
@@ -289,9 +321,12 @@ def test_users_without_any_history_are_trained_on():
     alone = dataset_of(frame.with_columns(history_id=pl.int_range(pl.len(), dtype=pl.Int64)))
     assert not bool(alone.state(alone.rows()).history_mask.any())
     ranker = fit_ranker(
-        new_ranker(alone, replace(QUICK, next_action_weight=0.5), 0), alone,
-        num_epochs=4, seed=0, rows=all_training_rows,
-    )  # fmt: skip
+        new_ranker(alone, replace(QUICK, next_action_weight=0.5), 0),
+        alone,
+        num_epochs=4,
+        seed=0,
+        rows=all_training_rows,
+    )
     assert all(bool(p.isfinite().all()) for p in ranker.parameters())
     metrics = quality(*predict(ranker, alone, alone.rows("test")), TASKS)
     assert metrics["auc.watch_10s"] > 0.85

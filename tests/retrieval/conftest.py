@@ -40,9 +40,12 @@ def tag_events(num_sessions: int, num_items: int, seed: int) -> pl.DataFrame:
     liked = item % NUM_TAGS == tag
     position = torch.arange(4).repeat(num_sessions)
     columns = {
-        "history_id": user, "session_id": user, "user_id": user, "item_id": item,
+        "history_id": user,
+        "session_id": user,
+        "user_id": user,
+        "item_id": item,
         "time_ms": torch.arange(len(user)),
-    }  # fmt: skip
+    }
     frame = pl.DataFrame({name: value.numpy() for name, value in columns.items()})
     return frame.with_columns(
         pl.Series("position", position.numpy(), dtype=pl.Int32),

@@ -29,8 +29,11 @@ from recomind.streams import hash_int64, hash_normal
 
 NUM_ITEMS, DIM = 4_000, 8
 CONFIG = RetrievalConfig(dim=DIM, kind=IndexKind.ivf, num_lists=40)
-SMALL = ((index_module, "CHUNK_ITEMS", 100), (index_module, "COMPRESS_FROM", 1_000),
-         (build_module, "PART_ITEMS", 300))  # fmt: skip
+SMALL = (
+    (index_module, "CHUNK_ITEMS", 100),
+    (index_module, "COMPRESS_FROM", 1_000),
+    (build_module, "PART_ITEMS", 300),
+)
 
 
 def vectors_of(item_id: Tensor) -> Tensor:

@@ -158,22 +158,37 @@ def test_versions(tmp_path: Path) -> None:
         (change(1, torch.tensor([1_500]), num_items=1_500), "not in the catalogue of 1500"),
         (change(1, withdrawn=torch.tensor([-1])), "not in the catalogue of 2000"),
         (
-            IndexUpdate(version=1, num_items=2_000, item_id=torch.tensor([1, 2]),
-                        vectors=VECTORS_ND[:1], withdrawn=NONE),
+            IndexUpdate(
+                version=1,
+                num_items=2_000,
+                item_id=torch.tensor([1, 2]),
+                vectors=VECTORS_ND[:1],
+                withdrawn=NONE,
+            ),
             "one vector an item; got: 2 ids",
         ),
         (
-            IndexUpdate(version=1, num_items=2_000, item_id=torch.tensor([1]),
-                        vectors=torch.zeros(1, DIM), withdrawn=NONE),
+            IndexUpdate(
+                version=1,
+                num_items=2_000,
+                item_id=torch.tensor([1]),
+                vectors=torch.zeros(1, DIM),
+                withdrawn=NONE,
+            ),
             "item vector is zero or not finite",
         ),
         (
-            IndexUpdate(version=1, num_items=2_000, item_id=torch.tensor([1]),
-                        vectors=torch.ones(1, DIM + 1), withdrawn=NONE),
+            IndexUpdate(
+                version=1,
+                num_items=2_000,
+                item_id=torch.tensor([1]),
+                vectors=torch.ones(1, DIM + 1),
+                withdrawn=NONE,
+            ),
             "item vector of another length",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_updates_are_named_and_change_nothing(
     update: IndexUpdate, message: str, tmp_path: Path
 ) -> None:

@@ -71,9 +71,15 @@ def test_hit_rate_of_untrained_towers_is_low(dataset: SessionDataset, tmp_path: 
 
 def test_loaded_equals_trained(dataset: SessionDataset, tmp_path: Path) -> None:
     config = RetrievalConfig(
-        dim=8, num_epochs=1, batch_size=128, kind=IndexKind.ivf, nprobe=2, num_recall_queries=64,
-        min_recall=0.0, recall_at=50,
-    )  # fmt: skip
+        dim=8,
+        num_epochs=1,
+        batch_size=128,
+        kind=IndexKind.ivf,
+        nprobe=2,
+        num_recall_queries=64,
+        min_recall=0.0,
+        recall_at=50,
+    )
     losses: list[float] = []
     trained = train_retrieval(
         dataset, config, tmp_path / "index", on_batch=lambda done, total, loss: losses.append(loss)

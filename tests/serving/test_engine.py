@@ -95,9 +95,12 @@ def test_candidates_come_from_the_index(scorer_folder, index_folder):
 def test_the_newest_items_reach_the_pool(scorer_folder, index_folder):
     shape = CandidatesConfig(num_candidates=2, num_nearest=0, num_fresh=2, exclude_recent=0)
     engine = load_engine(
-        scorer_folder, ServingConfig(), index_folder=index_folder, candidates=shape,
+        scorer_folder,
+        ServingConfig(),
+        index_folder=index_folder,
+        candidates=shape,
         newest=lambda catalogue: torch.tensor([catalogue.num_items - 1]),
-    )  # fmt: skip
+    )
     request = without("item_ids") | {"num": 2}
     assert post(engine, request)[1]["item_ids"] == [NUM_ITEMS - 1]
 
@@ -105,14 +108,22 @@ def test_the_newest_items_reach_the_pool(scorer_folder, index_folder):
 def test_serving_draws_from_the_pool_of_the_training(scorer_folder, index_folder, monkeypatch):
     monkeypatch.setenv(VARIABLE, "tests")
     shape = CandidatesConfig(
-        num_candidates=8, num_nearest=2, num_fresh=1, num_generated=2, stratified=True, blocked=[5],
+        num_candidates=8,
+        num_nearest=2,
+        num_fresh=1,
+        num_generated=2,
+        stratified=True,
+        blocked=[5],
         generator={"_target_": "tests.candidates.pools.Last", "first": 1},
-    )  # fmt: skip
+    )
     training = PoolFactory(config=shape, catalogue_folder=scorer_folder, index_folder=index_folder)
     engine = load_engine(
-        scorer_folder, ServingConfig(), index_folder=index_folder, candidates=shape,
+        scorer_folder,
+        ServingConfig(),
+        index_folder=index_folder,
+        candidates=shape,
         newest=fresh_items,
-    )  # fmt: skip
+    )
     request = engine.schema.parse(without("item_ids") | {"num": 8})
     state, streams = states_of([request] * 40, engine.schema), SessionStreams(torch.arange(40))
     found = training().candidates(state, streams)
@@ -153,8 +164,11 @@ def test_health_says_what_is_served(engine):
     status, answer = respond(engine, "GET", "/healthz", b"")
     assert status == 200
     assert answer == {
-        "status": "ready", "scorer": engine.identity, "released": True, "reasons": [],
-    }  # fmt: skip
+        "status": "ready",
+        "scorer": engine.identity,
+        "released": True,
+        "reasons": [],
+    }
     assert len(engine.identity) == 64
 
 

@@ -34,9 +34,12 @@ IVF = RetrievalConfig(dim=DIM, kind=IndexKind.ivf, num_lists=16)
 def random_catalogue() -> TableCatalogue:
     dense = torch.randn(1, NUM_ITEMS, 6, generator=make_generator(0))
     return TableCatalogue(
-        dense, torch.zeros(NUM_ITEMS, 1, dtype=torch.int64),
-        dense_names=tuple("abcdef"), categorical_names=("type",), vocab_sizes=(2,),
-    )  # fmt: skip
+        dense,
+        torch.zeros(NUM_ITEMS, 1, dtype=torch.int64),
+        dense_names=tuple("abcdef"),
+        categorical_names=("type",),
+        vocab_sizes=(2,),
+    )
 
 
 CATALOGUE = random_catalogue()

@@ -107,9 +107,13 @@ def test_a_ranker_that_diverges_in_a_session_writes_no_log():
     policy = RankerPolicy([tiny_ranker(0), Diverging(tiny_ranker(1))], WEIGHTS)
     with pytest.raises(RecomindError, match="nan for hide at step 3 from member 1"):
         collect_sessions(
-            tiny_world(), policy, tiny_pool(), num_sessions=30, generator=make_generator(0),
+            tiny_world(),
+            policy,
+            tiny_pool(),
+            num_sessions=30,
+            generator=make_generator(0),
             user_feature_names=tiny_world().user_feature_names,
-        )  # fmt: skip
+        )
 
 
 def test_a_log_without_sessions_is_refused():

@@ -69,17 +69,27 @@ def logs(num_sessions, on_leaving=0.0, on_likes=0.0, user_spread=0.0, few_items=
     )
     split = pl.when(pl.col("session_id") < 0.7 * num_sessions).then(pl.lit("train"))
     frame = frame.with_columns(
-        history_id=pl.col("session_id") // 2, user_id=pl.col("session_id") // 2,  # two a user
+        history_id=pl.col("session_id") // 2,
+        user_id=pl.col("session_id") // 2,  # two a user
         time_ms=1000 * (pl.col("session_id") * 2 * LENGTH + pl.col("position")),
-        dwell_s=1.0, left_known=True, propensity=1.0 / NUM_ITEMS, snapshot=0, round_index=0,
-        holdout=pl.col("session_id") % 3 == 0, u_constant=0.0,
+        dwell_s=1.0,
+        left_known=True,
+        propensity=1.0 / NUM_ITEMS,
+        snapshot=0,
+        round_index=0,
+        holdout=pl.col("session_id") % 3 == 0,
+        u_constant=0.0,
         split=split.when(pl.col("session_id") < 0.85 * num_sessions)
-        .then(pl.lit("calibration")).otherwise(pl.lit("test")),
-    )  # fmt: skip
+        .then(pl.lit("calibration"))
+        .otherwise(pl.lit("test")),
+    )
     catalogue = TableCatalogue(
-        torch.zeros(1, NUM_ITEMS, 1), torch.arange(NUM_ITEMS)[:, None],
-        dense_names=["constant"], categorical_names=["item"], vocab_sizes=[NUM_ITEMS],
-    )  # fmt: skip
+        torch.zeros(1, NUM_ITEMS, 1),
+        torch.arange(NUM_ITEMS)[:, None],
+        dense_names=["constant"],
+        categorical_names=["item"],
+        vocab_sizes=[NUM_ITEMS],
+    )
     dataset = SessionDataset(
         frame, catalogue, tasks=["liked"], user_feature_names=["constant"], history_length=LENGTH
     )
@@ -290,9 +300,12 @@ def test_effects_are_of_one_catalogue_and_of_what_it_had_when_they_were_estimate
 
     def catalogue(num_items):
         return TableCatalogue(
-            torch.zeros(1, num_items, 1), torch.zeros(num_items, 1, dtype=torch.int64),
-            dense_names=["constant"], categorical_names=["item"], vocab_sizes=[1],
-        )  # fmt: skip
+            torch.zeros(1, num_items, 1),
+            torch.zeros(num_items, 1, dtype=torch.int64),
+            dense_names=["constant"],
+            categorical_names=["item"],
+            vocab_sizes=[1],
+        )
 
     smaller, larger = catalogue(NUM_ITEMS - 1), catalogue(NUM_ITEMS + 2)
     with pytest.raises(ArtifactError, match="of another catalogue"):

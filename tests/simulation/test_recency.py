@@ -29,18 +29,32 @@ def logs(folders=1):
     split = ["train"] * CALIBRATION + ["calibration", "test"]
     frame = pl.DataFrame(
         {
-            "session_id": range(num), "history_id": range(num), "user_id": range(num),
-            "position": [0] * num, "time_ms": [0] * num, "item_id": [0] * num,
-            "watch_10s": [0] * num, "dwell_s": [1.0] * num, "left": left.tolist(),
-            "left_known": [True] * num, "split": [split[d] for d in day.tolist()],
-            "propensity": [None] * num, "holdout": [False] * num, "snapshot": day.tolist(),
-            "u_age": age.tolist(), "u_kind": kind.tolist(), "round_index": [0] * num,
+            "session_id": range(num),
+            "history_id": range(num),
+            "user_id": range(num),
+            "position": [0] * num,
+            "time_ms": [0] * num,
+            "item_id": [0] * num,
+            "watch_10s": [0] * num,
+            "dwell_s": [1.0] * num,
+            "left": left.tolist(),
+            "left_known": [True] * num,
+            "split": [split[d] for d in day.tolist()],
+            "propensity": [None] * num,
+            "holdout": [False] * num,
+            "snapshot": day.tolist(),
+            "u_age": age.tolist(),
+            "u_kind": kind.tolist(),
+            "round_index": [0] * num,
         }
-    )  # fmt: skip
+    )
     items = TableCatalogue(
-        torch.zeros(TEST + 1, 1, 0), torch.zeros(1, 0, dtype=torch.int64),
-        dense_names=(), categorical_names=(), vocab_sizes=(),
-    )  # fmt: skip
+        torch.zeros(TEST + 1, 1, 0),
+        torch.zeros(1, 0, dtype=torch.int64),
+        dense_names=(),
+        categorical_names=(),
+        vocab_sizes=(),
+    )
     dataset = SessionDataset(
         frame, items, tasks=["watch_10s"], user_feature_names=["age", "kind"], history_length=1
     )

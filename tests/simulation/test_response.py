@@ -117,8 +117,10 @@ def test_the_gate_closes_on_users_who_have_tired_of_everything():
     tired, rested = planted(
         lambda tired: torch.zeros(len(tired), 1),
         lambda tired: ((uniform(len(tired), seed=2) < 0.5) & ~tired).float()[:, None],
-        gate_loss, num_outputs=1, bias=4.0,
-    )  # fmt: skip
+        gate_loss,
+        num_outputs=1,
+        bias=4.0,
+    )
     assert tired < 0.1
     assert rested > 0.85
 
@@ -131,8 +133,10 @@ def test_the_hazard_is_learnt_from_the_known_events():
         lambda tired: torch.where(
             known, uniform(len(tired), seed=2) < torch.where(tired, 0.6, 0.1), torch.tensor(True)
         ).float(),
-        leave_loss, num_outputs=1, bias=0.0,
-    )  # fmt: skip
+        leave_loss,
+        num_outputs=1,
+        bias=0.0,
+    )
     assert tired == pytest.approx(0.6, abs=0.08)
     assert rested == pytest.approx(0.1, abs=0.05)
 
@@ -214,8 +218,13 @@ def draws_of(probabilities, couplings, num=200_000):
 
 def test_marginals_are_kept_and_combinations_that_never_occur_do_not_occur():
     p = [0.4, 0.25, 0.3, 0.2, 0.1]
-    couplings = [Coupling.shared, Coupling.shared, Coupling.with_view, Coupling.without_view,
-                 Coupling.independent]  # fmt: skip
+    couplings = [
+        Coupling.shared,
+        Coupling.shared,
+        Coupling.with_view,
+        Coupling.without_view,
+        Coupling.independent,
+    ]
     drawn = draws_of(p, couplings)
     for column, probability in zip(drawn.T, p, strict=True):
         error = math.sqrt(probability * (1 - probability) / len(drawn))
@@ -235,8 +244,13 @@ def test_a_task_likelier_than_its_view_is_drawn_as_often_as_it_can_be():
 
 def test_the_rates_of_feedback_are_how_often_it_is_drawn():
     p = [0.4, 0.25, 0.6, 0.8, 0.1]  # the third and fourth cannot occur as often as they are said to
-    couplings = [Coupling.shared, Coupling.shared, Coupling.with_view, Coupling.without_view,
-                 Coupling.independent]  # fmt: skip
+    couplings = [
+        Coupling.shared,
+        Coupling.shared,
+        Coupling.with_view,
+        Coupling.without_view,
+        Coupling.independent,
+    ]
     drawn = draws_of(p, couplings)
     rate = joint_rate(torch.tensor([p]), couplings)[0]
     assert rate[2] == 0.4
@@ -277,9 +291,13 @@ def test_couplings_are_read_off_the_logs():
         dim=1,
     )
     assert task_couplings(labels.float()) == [
-        Coupling.shared, Coupling.shared, Coupling.with_view, Coupling.without_view,
-        Coupling.independent, Coupling.independent,
-    ]  # fmt: skip
+        Coupling.shared,
+        Coupling.shared,
+        Coupling.with_view,
+        Coupling.without_view,
+        Coupling.independent,
+        Coupling.independent,
+    ]
 
 
 def test_the_worlds_own_couplings():

@@ -233,10 +233,16 @@ def test_one_ranker_has_no_disagreement_to_stop_at(simulator, dataset, rankers, 
         fit_simulator(tmp_path / "s", rankers[:1], dataset, config, Manifest(kind=""), seed=0)
     with pytest.raises(ConfigError, match=message):
         LearnedSimulator(
-            simulator.rankers[:1], None, simulator.hazards[:1], uncertainty_stop=0.1,
-            starts=simulator.starts, dwell=simulator.dwell, couplings=simulator.couplings,
-            reward_weights=WEIGHTS, horizon=3,
-        )  # fmt: skip
+            simulator.rankers[:1],
+            None,
+            simulator.hazards[:1],
+            uncertainty_stop=0.1,
+            starts=simulator.starts,
+            dwell=simulator.dwell,
+            couplings=simulator.couplings,
+            reward_weights=WEIGHTS,
+            horizon=3,
+        )
 
 
 @pytest.mark.parametrize("bound", [-0.1, float("nan"), float("inf")])
@@ -297,19 +303,29 @@ def test_rankers_of_different_tasks_are_refused(simulator):
     other.tasks = ("watch_10s", "hide")
     with pytest.raises(SchemaError, match="rankers with different tasks"):
         LearnedSimulator(
-            [simulator.rankers[0], other], simulator.gates, simulator.hazards,
-            starts=simulator.starts, dwell=simulator.dwell, couplings=simulator.couplings,
-            reward_weights=WEIGHTS, horizon=3,
-        )  # fmt: skip
+            [simulator.rankers[0], other],
+            simulator.gates,
+            simulator.hazards,
+            starts=simulator.starts,
+            dwell=simulator.dwell,
+            couplings=simulator.couplings,
+            reward_weights=WEIGHTS,
+            horizon=3,
+        )
 
 
 def test_a_simulator_needs_a_state_to_begin_from(simulator):
     with pytest.raises(SchemaError, match="no session to begin from"):
         LearnedSimulator(
-            simulator.rankers, simulator.gates, simulator.hazards,
-            starts=simulator.starts[:0], dwell=simulator.dwell, couplings=simulator.couplings,
-            reward_weights=WEIGHTS, horizon=3,
-        )  # fmt: skip
+            simulator.rankers,
+            simulator.gates,
+            simulator.hazards,
+            starts=simulator.starts[:0],
+            dwell=simulator.dwell,
+            couplings=simulator.couplings,
+            reward_weights=WEIGHTS,
+            horizon=3,
+        )
 
 
 def test_too_few_events_of_held_out_users_are_refused(dataset, tmp_path, monkeypatch):
@@ -339,8 +355,10 @@ def test_settings_of_the_file_hold_unless_others_are_given(simulator_folder, ran
     assert SIMULATOR.pessimism is Pessimism.minimum
     kept = load_simulator(simulator_folder, ranker_folder, WEIGHTS)
     assert (kept.pessimism, kept.horizon, kept.tasks[0]) == (
-        Pessimism.minimum, HORIZON, "watch_10s",
-    )  # fmt: skip
+        Pessimism.minimum,
+        HORIZON,
+        "watch_10s",
+    )
     changed = load_simulator(
         simulator_folder, ranker_folder, WEIGHTS, pessimism=Pessimism.none, deviation_k=2.0
     )

@@ -24,10 +24,20 @@ NUM_ITEMS, NUM_SESSIONS, LENGTH, HORIZON, WARM = 300, 300, 14, 12, 6
 WEIGHTS = {"watch_10s": 1.0, "hide": -2.0}
 # Settings that a large log's defaults would not do for, so that tests do not move with those.
 RANKER = RankerConfig(
-    history_length=LENGTH, dim=8, hidden=16, id_buckets=61, batch_size=32, num_epochs=4,
-    learning_rate=5e-3, wide_rate=1.0, dropout=0.1, id_dropout=0.3, average_rate=0.0,
-    next_action_weight=0.0, patience=100,
-)  # fmt: skip
+    history_length=LENGTH,
+    dim=8,
+    hidden=16,
+    id_buckets=61,
+    batch_size=32,
+    num_epochs=4,
+    learning_rate=5e-3,
+    wide_rate=1.0,
+    dropout=0.1,
+    id_dropout=0.3,
+    average_rate=0.0,
+    next_action_weight=0.0,
+    patience=100,
+)
 SIMULATOR = SimulatorConfig(horizon=HORIZON, hidden=8, num_epochs=2, batch_size=256)
 
 

@@ -178,10 +178,15 @@ def test_fewer_items_than_actions():
 
 def sample_of(*rewards: float) -> RandomSample:
     moments = [
-        Moment(observation=np.full(3, r, np.float32), reward=r, terminated=False, truncated=False,
-               info={})
+        Moment(
+            observation=np.full(3, r, np.float32),
+            reward=r,
+            terminated=False,
+            truncated=False,
+            info={},
+        )
         for r in rewards
-    ]  # fmt: skip
+    ]
     return RandomSample(moments=moments, shown=[0] * len(rewards), first=[(np.zeros(3), {})])
 
 
@@ -220,8 +225,9 @@ def remarks(found: GymWorld) -> list[str]:
 
 
 def test_the_check_says_how_rewards_were_read():
-    assert any("note: task 'rewarded': the reward is above 0; got: 2 values" in r
-               for r in remarks(world()))  # fmt: skip
+    assert any(
+        "note: task 'rewarded': the reward is above 0; got: 2 values" in r for r in remarks(world())
+    )
     lines = [r for r in remarks(world("Seconds")) if "how much it is does not count" in r]
     assert len(lines) == 1
     assert lines[0].startswith("warning: task 'rewarded': the reward is above ")
@@ -233,15 +239,21 @@ def test_the_check_says_which_actions_are_items():
         world()
     )
     lines = remarks(world(num_items=8))
-    assert any(r.startswith("warning: some actions of the env") and "got: 8 of 50" in r
-               for r in lines)  # fmt: skip
+    assert any(
+        r.startswith("warning: some actions of the env") and "got: 8 of 50" in r for r in lines
+    )
 
 
 @pytest.mark.parametrize(
     ("rewards", "threshold"),
-    [((-1.0, 2.0), 0.0), ((0.0, 1.0), 0.0), ((1.0, 2.0, 6.0), 2.0), ((1.0, 1.0), 0.0),
-     ((-3.0, -2.0, -1.0), -2.0)],
-)  # fmt: skip
+    [
+        ((-1.0, 2.0), 0.0),
+        ((0.0, 1.0), 0.0),
+        ((1.0, 2.0, 6.0), 2.0),
+        ((1.0, 1.0), 0.0),
+        ((-3.0, -2.0, -1.0), -2.0),
+    ],
+)
 def test_what_is_rewarded_is_fitted_to_the_random_sample(rewards, threshold):
     env = gym.make(f"{MODULE}:Bored-v0")
     reading = DefaultReading(env, sample_of(*rewards))
@@ -322,9 +334,13 @@ def test_logging_policies():
     for name in ("random", "epsilon"):
         found = world(logging=name)
         frame = collect_sessions(
-            found, found.logging_policy(), pool, num_sessions=60, generator=make_generator(0),
+            found,
+            found.logging_policy(),
+            pool,
+            num_sessions=60,
+            generator=make_generator(0),
             user_feature_names=found.user_feature_names,
-        )  # fmt: skip
+        )
         shown[name] = frame["item_id"].n_unique()
         assert frame["propensity"].is_between(0.0, 1.0, closed="right").all()
         assert frame["u_obs_2"].n_unique() > 1
@@ -359,7 +375,7 @@ def test_logging_policies():
         ("Bored", {"reading": f"{HERE}.Arrays"}, RecomindError, "failed; got: AttributeErr"),
         ("Bored", {"reading": f"{HERE}.Degrees"}, SchemaError, "neither 0 nor 1; got: 7.0"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_refused_in_one_line(name, changes, kind, message):
     def attempt():
         found = world(name, **changes)
@@ -399,9 +415,13 @@ def test_what_breaks_in_a_session_reaches_no_log(what, vectorization, monkeypatc
     try:
         with pytest.raises(kind, match=message):
             collect_sessions(
-                found, found.logging_policy(), pool, num_sessions=20, generator=make_generator(0),
+                found,
+                found.logging_policy(),
+                pool,
+                num_sessions=20,
+                generator=make_generator(0),
                 user_feature_names=found.user_feature_names,
-            )  # fmt: skip
+            )
     finally:
         found.close()
 
@@ -415,14 +435,24 @@ def test_a_module_that_is_not_trusted_is_not_imported(monkeypatch):
 def test_the_command_line_collects_from_it(command):
     world_of = f"world.env_id={MODULE}:Bored-v0"
     outcome = command(
-        "collect-logs", "experiment=tiny", "world=gym", world_of, "allowed_targets=[tests]",
+        "collect-logs",
+        "experiment=tiny",
+        "world=gym",
+        world_of,
+        "allowed_targets=[tests]",
         "collect.num_sessions=20",
-    )  # fmt: skip
+    )
     assert outcome.status == 0, outcome.err
     described = command(
-        "check-world", "experiment=tiny", "world=gym", world_of, "allowed_targets=[tests]",
-        "world.env_arguments={start: 3}", "world.env_arguments.limit=2", "world.num_items=7",
-    )  # fmt: skip
+        "check-world",
+        "experiment=tiny",
+        "world=gym",
+        world_of,
+        "allowed_targets=[tests]",
+        "world.env_arguments={start: 3}",
+        "world.env_arguments.limit=2",
+        "world.num_items=7",
+    )
     assert described.status == 0, described.err
     assert "13 sessions of random items: 2.0 steps on average" in described.out
     assert "some actions of the environment are no items; got: 7 of 50" in described.out

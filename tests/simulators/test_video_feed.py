@@ -344,8 +344,9 @@ def test_logging_propensities_are_the_frequencies(name):
     decisions = [policy.act(state, pools, u.clamp(1e-6, 1 - 1e-6)) for u in uniforms]
     slots_RB = torch.stack([d.slot for d in decisions])
     p_RB = torch.stack([d.log_propensity for d in decisions]).double().exp()
-    assert all(torch.equal(d.item_id, pools.item_id.gather(1, d.slot[:, None])[:, 0])
-               for d in decisions)  # fmt: skip
+    assert all(
+        torch.equal(d.item_id, pools.item_id.gather(1, d.slot[:, None])[:, 0]) for d in decisions
+    )
     levels = [0.1 / 6, 0.3 / 6, 0.7 + 0.3 / 6, 0.9 + 0.1 / 6]
     assert torch.allclose(
         p_RB.float().mul(1e4).round().unique() / 1e4, torch.tensor(levels), atol=1e-4

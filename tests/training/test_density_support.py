@@ -118,10 +118,15 @@ def test_the_maximum_at_the_next_state_is_over_the_support() -> None:
         assert int(allowed.sum(1).max()) <= SUBSET
         zero = torch.zeros(len(state.step))
         transition = Transition(
-            state=state, item_id=pool.item_id[:, 0], log_propensity=zero, reward=zero,
-            discount=zero + 1.0, next_state=state, next_candidates=kept,
+            state=state,
+            item_id=pool.item_id[:, 0],
+            log_propensity=zero,
+            reward=zero,
+            discount=zero + 1.0,
+            next_state=state,
+            next_candidates=kept,
             batch_size=[len(zero)],
-        )  # fmt: skip
+        )
         target = td_target(made, made, transition, support_ratio=RHO)
         torch.testing.assert_close(target, q.masked_fill(~allowed, -torch.inf).max(1).values)
         loose = q.masked_fill(~by_utility, -torch.inf).max(1).values

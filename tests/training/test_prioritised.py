@@ -79,8 +79,11 @@ def test_goes_on_exactly_after_a_stop():
 
 
 def test_errors_go_back_to_the_runner_that_they_came_from():
-    replays = [filled(seed=1), PrioritisedReplay(num_rows=9, n_step=2, gamma=GAMMA, alpha=0.7),
-               filled(seed=2)]  # fmt: skip
+    replays = [
+        filled(seed=1),
+        PrioritisedReplay(num_rows=9, n_step=2, gamma=GAMMA, alpha=0.7),
+        filled(seed=2),
+    ]
     batch, weight, drawn = draw_across(replays, 7, make_generator(0), 0.4)
     assert batch.reward.shape == weight.shape == (7,)
     assert float(weight.max()) == 1.0

@@ -44,9 +44,12 @@ def value_fidelity(logged: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
 
 
 def length_fidelity(
-    logged_depth_S: Tensor, logged_left_S: Tensor,
-    simulated_depth_S: Tensor, simulated_left_S: Tensor, horizon: int,
-) -> dict[str, Any]:  # fmt: skip
+    logged_depth_S: Tensor,
+    logged_left_S: Tensor,
+    simulated_depth_S: Tensor,
+    simulated_left_S: Tensor,
+    horizon: int,
+) -> dict[str, Any]:
     """Session lengths in events, by Kaplan-Meier, since some ends are censored.
 
     Returns:

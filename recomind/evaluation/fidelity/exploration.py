@@ -25,9 +25,14 @@ _SMALL = 0.1  # a difference in rates that raises no alarm, however certain
 
 
 def confounding_alarm(
-    p_RH: Tensor, labels_RH: Tensor, chance_R: Tensor, chosen_R: Tensor, logger_R: Tensor,
-    user_R: Tensor, tasks: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+    p_RH: Tensor,
+    labels_RH: Tensor,
+    chance_R: Tensor,
+    chosen_R: Tensor,
+    logger_R: Tensor,
+    user_R: Tensor,
+    tasks: Sequence[str],
+) -> dict[str, Any]:
     """Whether the logger's own choices did otherwise than like rows that chance showed.
 
     If the logger knew no more than the state, then among rows that it was as likely to choose,

@@ -112,21 +112,29 @@ class _Later:
         return {
             "responses": _responses(predictions, labels_RH, self.is_test, dataset.tasks),
             "leaving": hazard_fidelity(
-                dataset.position(rows), dataset.left_known(rows), dataset.left(rows),
-                predictions.mean_hazard_R, predictions.sampled_hazard_R,
+                dataset.position(rows),
+                dataset.left_known(rows),
+                dataset.left(rows),
+                predictions.mean_hazard_R,
+                predictions.sampled_hazard_R,
             ),
             "exploring": _exploring(predictions, labels_RH, self.chance_R, dataset.tasks),
             "confounding": self._confounding(predictions.mean_RH, labels_RH),
-        }  # fmt: skip
+        }
 
     def _confounding(self, p_RH: Tensor, labels_RH: Tensor) -> dict[str, Any]:
         if self.logger_R is None:
             reason = "too few rows that chance showed, or too few that the logger chose"
             return absent(reason) | {"raised": False}
         return confounding_alarm(
-            p_RH, labels_RH, self.chance_R, self.chosen_R, self.logger_R,
-            self.dataset.user_id(self.rows), self.dataset.tasks,
-        )  # fmt: skip
+            p_RH,
+            labels_RH,
+            self.chance_R,
+            self.chosen_R,
+            self.logger_R,
+            self.dataset.user_id(self.rows),
+            self.dataset.tasks,
+        )
 
 
 def _thinned(rows: Tensor, seed: int) -> Tensor:
@@ -204,15 +212,23 @@ def _true_rewards(
 
 
 def _agreement(
-    section: str, simulator: FittedSessions, truth: TrueWorld | None,
-    true: tuple[list[float], list[float]] | None, num_sessions: int, seed: int,
-) -> dict[str, Any]:  # fmt: skip
+    section: str,
+    simulator: FittedSessions,
+    truth: TrueWorld | None,
+    true: tuple[list[float], list[float]] | None,
+    num_sessions: int,
+    seed: int,
+) -> dict[str, Any]:
     if truth is None:
         return absent("no world to compare with")
     if section not in truth.pools:
         return absent("the round has no pools yet: build-index has not run")
     return rank_agreement(
-        truth.policies, simulator, truth.world, truth.pools[section],
-        num_sessions=min(num_sessions, _TAU_SESSIONS), generator=make_generator(seed + 1),
+        truth.policies,
+        simulator,
+        truth.world,
+        truth.pools[section],
+        num_sessions=min(num_sessions, _TAU_SESSIONS),
+        generator=make_generator(seed + 1),
         true=true,
-    )  # fmt: skip
+    )

@@ -96,9 +96,12 @@ def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Any]]]) -> st
 
 
 def _chart(
-    title: str, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]],
-    x_label: str, y_label: str, **options: Any,
-) -> str:  # fmt: skip
+    title: str,
+    lines: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    x_label: str,
+    y_label: str,
+    **options: Any,
+) -> str:
     series = [
         Series(name=name, points=list(zip(x, y, strict=True)), style=f"arm-{k}", dots=len(x) < 15)
         for k, (name, x, y) in enumerate(lines)
@@ -124,13 +127,25 @@ def _responses(section: Mapping[str, Any]) -> str:
             )
             for kind in ("mean", "sampled")
         ]
-        plots.append(_chart(f"Calibration of {task}", lines, "predicted", "observed",
-                            diagonal=True))  # fmt: skip
+        plots.append(
+            _chart(f"Calibration of {task}", lines, "predicted", "observed", diagonal=True)
+        )
     rows = [
-        (task, [e["n"], e["rate"], e["mean"]["average"], e["mean"]["auc"], e["mean"]["ece"],
-                e["sampled"]["average"], e["sampled"]["auc"], e["sampled"]["ece"]])
+        (
+            task,
+            [
+                e["n"],
+                e["rate"],
+                e["mean"]["average"],
+                e["mean"]["auc"],
+                e["mean"]["ece"],
+                e["sampled"]["average"],
+                e["sampled"]["auc"],
+                e["sampled"]["ece"],
+            ],
+        )
         for task, e in section.items()
-    ]  # fmt: skip
+    ]
     head = ["", "events", "rate", "mean", "AUC", "ECE", "sampled", "AUC", "ECE"]
     return _table(head, rows) + _plots(plots)
 
@@ -200,9 +215,16 @@ def _two_sample(section: Mapping[str, Any]) -> str:
 def _agreement(section: Mapping[str, Any]) -> str:
     order = sorted(range(len(section["policies"])), key=lambda k: section["true"][k])
     rows = [
-        (section["policies"][k], [section["true"][k], section["true_error"][k],
-                                  section["simulated"][k], section["simulated_error"][k]])
+        (
+            section["policies"][k],
+            [
+                section["true"][k],
+                section["true_error"][k],
+                section["simulated"][k],
+                section["simulated_error"][k],
+            ],
+        )
         for k in order
-    ]  # fmt: skip
+    ]
     said = f"<p>Kendall's tau {_figure(section['kendall_tau'])} over {section['n']:,} sessions.</p>"
     return said + _table(["", "true", "± se", "simulated", "± se"], rows)

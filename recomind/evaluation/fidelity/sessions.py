@@ -73,9 +73,12 @@ def logged_sessions(
 
 
 def _behind(
-    dataset: SessionDataset, rows: Tensor, start_S: Tensor, horizon: int,
+    dataset: SessionDataset,
+    rows: Tensor,
+    start_S: Tensor,
+    horizon: int,
     generator: torch.Generator,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """[S, T] items drawn from the logged ones of each session's snapshot."""
     item_ST = torch.zeros(len(start_S), horizon, dtype=torch.int64)
     day_S, day_R = dataset.snapshot(start_S), dataset.snapshot(rows)

@@ -19,10 +19,16 @@ from recomind.evaluation.fidelity.sessions import SessionTable
 from recomind.ranker import roc_auc
 
 _PARAMETERS = {
-    "objective": "binary", "learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 20,
-    "lambda_l2": 5.0, "verbosity": -1, "num_threads": 1, "deterministic": True,
+    "objective": "binary",
+    "learning_rate": 0.1,
+    "num_leaves": 7,
+    "min_data_in_leaf": 20,
+    "lambda_l2": 5.0,
+    "verbosity": -1,
+    "num_threads": 1,
+    "deterministic": True,
     "force_row_wise": True,
-}  # fmt: skip
+}
 _NUM_ROUNDS, _NUM_TOP, _FEW = 60, 8, 40
 _FIRST = 3  # events that count as the beginning of a session
 

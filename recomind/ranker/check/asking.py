@@ -52,23 +52,31 @@ def _check_logits(ranker: Ranker, logits: object, item_id: Tensor, where: str) -
         raise SchemaError(f"score() returns no tensor{where}", got=type(logits).__name__)
     shape = (*item_id.shape, len(ranker.tasks))
     require(
-        tuple(logits.shape) == shape, f"score() returns the wrong shape{where}",
-        tuple(logits.shape), f"[B, K, H] = {shape}", mend="one logit a candidate and task",
-    )  # fmt: skip
+        tuple(logits.shape) == shape,
+        f"score() returns the wrong shape{where}",
+        tuple(logits.shape),
+        f"[B, K, H] = {shape}",
+        mend="one logit a candidate and task",
+    )
     require(
-        logits.is_floating_point(), f"score() returns no floating-point logits{where}",
-        logits.dtype, torch.float32,
-    )  # fmt: skip
+        logits.is_floating_point(),
+        f"score() returns no floating-point logits{where}",
+        logits.dtype,
+        torch.float32,
+    )
     finite = torch.isfinite(logits)
     require(
-        bool(finite.all()), f"score() returns logits that are not finite{where}",
-        f"{int((~finite).sum())} of {logits.numel()}", mend="look for a log or a division by 0, "
+        bool(finite.all()),
+        f"score() returns logits that are not finite{where}",
+        f"{int((~finite).sum())} of {logits.numel()}",
+        mend="look for a log or a division by 0, "
         "an attention over nothing, NaN in the weights, or a probability of exactly 0 or 1",
-    )  # fmt: skip
+    )
     require(
-        not logits.requires_grad, f"score() returns a graph under no_grad{where}",
+        not logits.requires_grad,
+        f"score() returns a graph under no_grad{where}",
         mend="take the enable_grad out of it: scoring must need no gradient",
-    )  # fmt: skip
+    )
 
 
 @contextmanager

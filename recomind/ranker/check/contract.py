@@ -36,8 +36,10 @@ def check_names(ranker: Ranker) -> None:
     tasks = ranker.tasks
     require(
         isinstance(tasks, tuple) and all(isinstance(task, str) and task for task in tasks),
-        "tasks must be a tuple of names", repr(tasks), "such as ('watch_10s', 'hide')",
-    )  # fmt: skip
+        "tasks must be a tuple of names",
+        repr(tasks),
+        "such as ('watch_10s', 'hide')",
+    )
     require(len(tasks) > 0, "a ranker without tasks", tasks, "at least one name")
     require(len(set(tasks)) == len(tasks), "tasks of the same name", tasks, "distinct names")
 
@@ -61,10 +63,12 @@ def check_deterministic(ranker: Ranker, probe: Probe) -> None:
     """Two calls are equal; all comparisons build on this one."""
     first, second = (ask(ranker, p.state, p.item_id) for p in (probe.copy(), probe.copy()))
     require(
-        torch.equal(first, second), "two calls with the same input give other scores",
+        torch.equal(first, second),
+        "two calls with the same input give other scores",
         f"logits that differ by up to {float((first - second).abs().max()):.2g}",
-        "equal logits", mend="no dropout, sampling or noise in scoring" + train_mode_hint(ranker),
-    )  # fmt: skip
+        "equal logits",
+        mend="no dropout, sampling or noise in scoring" + train_mode_hint(ranker),
+    )
 
 
 def check_generator(ranker: Ranker, probe: Probe) -> None:
@@ -74,9 +78,10 @@ def check_generator(ranker: Ranker, probe: Probe) -> None:
     untouched = torch.equal(before, torch.get_rng_state())
     torch.set_rng_state(before)
     require(
-        untouched, "scoring draws from torch's global generator",
+        untouched,
+        "scoring draws from torch's global generator",
         mend="draw nothing: other people's random numbers would change" + train_mode_hint(ranker),
-    )  # fmt: skip
+    )
 
 
 def check_inputs_unchanged(ranker: Ranker, probe: Probe) -> None:
@@ -89,9 +94,11 @@ def check_inputs_unchanged(ranker: Ranker, probe: Probe) -> None:
     if not torch.equal(given.item_id, probe.item_id):
         changed.append("item_id")
     require(
-        not changed, "scoring changes what it is given", changed,
+        not changed,
+        "scoring changes what it is given",
+        changed,
         mend="work on a copy: the same state goes to other rankers and into replay",
-    )  # fmt: skip
+    )
     answer(ranker, encoding, probe.item_id.flip(1))
     again = answer(ranker, encoding, probe.item_id)
     what = "score() changes the encoding: the same candidates score otherwise the next time"
@@ -112,9 +119,12 @@ def check_batch(ranker: Ranker, probe: Probe) -> None:
         where = f"on a batch of {len(whole[part])}"
         alone = ask(ranker, probe.state[part], probe.item_id[part], where)
         require_same(
-            ranker, whole[part], alone, "a state's scores depend on the others of its batch",
+            ranker,
+            whole[part],
+            alone,
+            "a state's scores depend on the others of its batch",
             "nothing may be normalised, padded or sorted over the batch",
-        )  # fmt: skip
+        )
 
 
 def check_candidates(ranker: Ranker, probe: Probe) -> None:
@@ -128,9 +138,12 @@ def check_candidates(ranker: Ranker, probe: Probe) -> None:
         where = f"on {len(range(num)[part])} of {num} candidates"
         few = ask(ranker, probe.state, probe.item_id[:, part], where)
         require_same(
-            ranker, whole[:, part], few, "a candidate's score depends on the others of its list",
+            ranker,
+            whole[:, part],
+            few,
+            "a candidate's score depends on the others of its list",
             "no softmax or normalisation over candidates: return logits",
-        )  # fmt: skip
+        )
     many = probe.item_id.repeat(1, _MANY // num + 1)[:2, :_MANY]
     more = ask(ranker, probe.state[:2], many, f"on {_MANY} candidates")
     what = f"a candidate's score depends on the number of candidates ({num} or {_MANY})"
@@ -150,10 +163,12 @@ def check_unseen(ranker: Ranker, probe: Probe) -> Finding | None:
     if item_id.shape[1] < 2 or bool(_spread(logits) > 0) or not bool(_spread(known) > 0):
         return None
     return finding(
-        Level.warning, "items that training never saw all score the same",
-        f"one score a state for {item_id.shape[1]} items", "scores that follow an item's content",
+        Level.warning,
+        "items that training never saw all score the same",
+        f"one score a state for {item_id.shape[1]} items",
+        "scores that follow an item's content",
         mend="let the model read the items' content (`RowBatch.items`) beside their ids",
-    )  # fmt: skip
+    )
 
 
 def _spread(logits: Tensor) -> Tensor:

@@ -34,9 +34,11 @@ def check_cost(ranker: Ranker, probe: Probe) -> Finding:
     if repeated_s >= _SPLIT * once_s:
         return finding(Level.note, "the state is encoded once for all candidates", got)
     return finding(
-        Level.note, "each candidate costs about as much as encoding the state", got,
+        Level.note,
+        "each candidate costs about as much as encoding the state",
+        got,
         mend="if the model splits, let it encode the state once: docs/bring-your-own-ranker.md",
-    )  # fmt: skip
+    )
 
 
 def _seconds(run: Callable[[], object]) -> float:

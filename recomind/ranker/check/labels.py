@@ -32,9 +32,11 @@ def check_labels(
     unknown = [task for task in ranker.tasks if task not in dataset.tasks]
     if unknown:
         raise SchemaError(
-            "tasks that the log does not have", got=unknown, expected=list(dataset.tasks),
+            "tasks that the log does not have",
+            got=unknown,
+            expected=list(dataset.tasks),
             mend="name the ranker's outputs as the log names its labels",
-        )  # fmt: skip
+        )
     rows = dataset.rows("calibration", "test")
     if len(rows) == 0:
         yield finding(Level.note, "no later days in the log, so probabilities were not checked")
@@ -74,27 +76,34 @@ def _check_task(task: str, logits_R: Tensor, labels_R: Tensor) -> Iterator[Findi
     error = calibration_curve(probability, labels_R, _ECE_BINS)["ece"]
     if error > max(_MAX_ECE, _SIGMAS * ece_noise(probability)):
         yield finding(
-            Level.warning, f"probabilities of {task!r} are not calibrated",
+            Level.warning,
+            f"probabilities of {task!r} are not calibrated",
             f"an expected calibration error of {error:.3f}, mean probability "
-            f"{float(probability.mean()):.3f}, rate {num_positive / num:.3f}", f"<= {_MAX_ECE}",
+            f"{float(probability.mean()):.3f}, rate {num_positive / num:.3f}",
+            f"<= {_MAX_ECE}",
             mend="the utility is a sum of probabilities: `recomind train-ranker` calibrates them "
             "on later days",
-        )  # fmt: skip
+        )
 
 
 def _judge_auc(task: str, auc: float, error: float, num: int) -> Finding:
     got = f"AUC {auc:.3f} +- {error:.3f} over {num:,} later impressions"
     if auc + _SIGMAS * error < 0.5:
         return finding(
-            Level.error, f"probabilities of {task!r} look inverted", got, "AUC > 0.5",
+            Level.error,
+            f"probabilities of {task!r} look inverted",
+            got,
+            "AUC > 0.5",
             mend="is it P(not the response), or another task's output? look at the order of tasks",
-        )  # fmt: skip
+        )
     if auc - _SIGMAS * error <= 0.5:
         return finding(
-            Level.warning, f"{task!r} is ranked no better than by chance", got,
+            Level.warning,
+            f"{task!r} is ranked no better than by chance",
+            got,
             f"more than {_SIGMAS:g} standard errors above 0.5",
             mend="a longer log tells more; else look at what `inputs` returns",
-        )  # fmt: skip
+        )
     return finding(Level.note, f"{task!r} is ranked", got)
 
 

@@ -55,9 +55,12 @@ class IndexShard:
     def status(self) -> ShardStatus:
         """Of this process."""
         return ShardStatus(
-            begin=self._shard.begin, end=self._shard.end, alive=True, host=os.uname().nodename,
+            begin=self._shard.begin,
+            end=self._shard.end,
+            alive=True,
+            host=os.uname().nodename,
             pid=os.getpid(),
-        )  # fmt: skip
+        )
 
 
 def merge(found: list[Found], num: int) -> tuple[Tensor, Tensor]:

@@ -106,11 +106,16 @@ def _ranges(
     bounds = [num_items * number // num_shards for number in range(num_shards + 1)]
     return [
         Shard(
-            begin=begin, end=end, num_items=num_items, num_shards=num_shards, dim=config.dim,
-            version=version, source=source,
+            begin=begin,
+            end=end,
+            num_items=num_items,
+            num_shards=num_shards,
+            dim=config.dim,
+            version=version,
+            source=source,
         )
         for begin, end in itertools.pairwise(bounds)
-    ]  # fmt: skip
+    ]
 
 
 def _build_shard(

@@ -110,9 +110,10 @@ class ShardedIndex:
             raise self._incomplete(found)
         score, ids = merge([found[shard] for shard in sorted(found)], num)
         return ShardedAnswer(
-            item_id=ids.to(query_BD.device), score=score.to(query_BD.device),
+            item_id=ids.to(query_BD.device),
+            score=score.to(query_BD.device),
             num_missing=num_missing,
-        )  # fmt: skip
+        )
 
     def status(self) -> list[ShardStatus]:
         """Of every process: the shards in order, replica after replica."""

@@ -133,9 +133,12 @@ def test_length_fidelity_of_uncensored_sessions_is_the_ks_statistic():
     random = np.random.default_rng(0)
     ours, theirs = random.integers(1, 8, 50), random.integers(2, 10, 60)
     found = length_fidelity(
-        torch.from_numpy(ours), torch.ones(50).bool(),
-        torch.from_numpy(theirs), torch.ones(60).bool(), HORIZON,
-    )  # fmt: skip
+        torch.from_numpy(ours),
+        torch.ones(50).bool(),
+        torch.from_numpy(theirs),
+        torch.ones(60).bool(),
+        HORIZON,
+    )
     assert found["ks"] == pytest.approx(ks_statistic(ours.astype(float), theirs.astype(float)))
     median = int(np.quantile(ours, 0.5, method="inverted_cdf"))
     assert found["quantiles"]["logged"][2] == median

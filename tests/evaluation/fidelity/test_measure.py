@@ -32,9 +32,13 @@ from tests.simulation import tiny
 def policies(dataset):
     rankers = [tiny.tiny_ranker(0), tiny.tiny_ranker(1)]
     return reference_policies(
-        rankers, tiny.WEIGHTS, dataset, dataset.rows("train"), world=tiny.tiny_world(),
+        rankers,
+        tiny.WEIGHTS,
+        dataset,
+        dataset.rows("train"),
+        world=tiny.tiny_world(),
         previous=RandomPolicy(),
-    )  # fmt: skip
+    )
 
 
 def wide_pool() -> CandidatePool:
@@ -70,8 +74,13 @@ def test_every_section_is_there_for_both_simulators(fidelity):
     assert list(fidelity["simulators"]) == ["simulator", "holdout_simulator"]
     for entry in fidelity["simulators"].values():
         assert set(entry) == {
-            "responses", "leaving", "exploring", "confounding", "sessions", *AGREEMENTS,
-        }  # fmt: skip
+            "responses",
+            "leaving",
+            "exploring",
+            "confounding",
+            "sessions",
+            *AGREEMENTS,
+        }
         assert set(entry["sessions"]) == {"n", "length", "dwell", "by_position", "two_sample"}
         assert entry["sessions"]["n"] == 60
         assert not is_absent(entry["responses"])
@@ -86,9 +95,12 @@ def test_each_agreement_is_of_its_own_pools(fidelity, policies):
     for section, pool in zip(found, (tiny.tiny_pool(), wide_pool()), strict=True):
         again = rank_agreement(
             {name: policies[name] for name in section["policies"]},
-            tiny.tiny_world(), tiny.tiny_world(), pool,
-            num_sessions=section["n"], generator=make_generator(2),
-        )  # fmt: skip
+            tiny.tiny_world(),
+            tiny.tiny_world(),
+            pool,
+            num_sessions=section["n"],
+            generator=make_generator(2),
+        )
         assert section["true"] == again["true"]
 
 
@@ -106,8 +118,10 @@ def test_the_same_seed_gives_the_same_report(fidelity, folders, dataset):
 
     again = measure_fidelity(
         {"holdout_simulator": load_holdout(folders[2], tiny.WEIGHTS)},
-        dataset, num_sessions=60, seed=1,
-    )  # fmt: skip
+        dataset,
+        num_sessions=60,
+        seed=1,
+    )
     ours, theirs = again["simulators"]["holdout_simulator"], fidelity["simulators"]
     assert ours["sessions"] == theirs["holdout_simulator"]["sessions"]
     assert ours["rank_agreement"] == {"value": None, "reason": "no world to compare with"}
@@ -194,14 +208,22 @@ def test_item_means_are_counted_and_smoothed(policies, dataset):
 def test_a_world_agrees_with_itself(policies):
     few = {name: policies[name] for name in ("reversed_ranker", "random", "logging")}
     found = rank_agreement(
-        few, tiny.tiny_world(), tiny.tiny_world(), tiny.tiny_pool(),
-        num_sessions=30, generator=make_generator(0),
-    )  # fmt: skip
+        few,
+        tiny.tiny_world(),
+        tiny.tiny_world(),
+        tiny.tiny_pool(),
+        num_sessions=30,
+        generator=make_generator(0),
+    )
     assert found["kendall_tau"] == 1.0
     assert found["simulated"] == found["true"]
     assert is_absent(
         rank_agreement(
-            few, tiny.tiny_world(), None, tiny.tiny_pool(), num_sessions=3,
+            few,
+            tiny.tiny_world(),
+            None,
+            tiny.tiny_pool(),
+            num_sessions=3,
             generator=make_generator(0),
         )
-    )  # fmt: skip
+    )

@@ -60,10 +60,13 @@ def config(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("dlrm") / "dlrm.safetensors"
     safetensors.torch.save_model(model, str(path))
     return {
-        "kind": ExternalKind.torch, "path": str(path), "factory": f"{__name__}.make_dlrm",
-        "inputs": f"{__name__}.inputs", "tasks": ["watch_10s", "like"],
+        "kind": ExternalKind.torch,
+        "path": str(path),
+        "factory": f"{__name__}.make_dlrm",
+        "inputs": f"{__name__}.inputs",
+        "tasks": ["watch_10s", "like"],
         "output": OutputKind.logits,
-    }  # fmt: skip
+    }
 
 
 def ask(config, batch, **changes):

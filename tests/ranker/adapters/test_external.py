@@ -160,9 +160,13 @@ def config(tmp_path):
     with torch.random.fork_rng(devices=[]):
         safetensors.torch.save_model(Flat(), str(path))
     return ExternalConfig(
-        kind=ExternalKind.torch, path=str(path), factory=f"{HERE}.make_flat",
-        inputs=f"{HERE}.crossed", tasks=["like", "watch_10s"], output=OutputKind.logits,
-    )  # fmt: skip
+        kind=ExternalKind.torch,
+        path=str(path),
+        factory=f"{HERE}.make_flat",
+        inputs=f"{HERE}.crossed",
+        tasks=["like", "watch_10s"],
+        output=OutputKind.logits,
+    )
 
 
 def test_training_mode_does_not_reach_the_model(config):

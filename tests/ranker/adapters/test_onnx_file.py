@@ -73,9 +73,12 @@ def by_name(batch):
 
 def make(path, inputs="by_name", tasks=TASKS, **changes):
     config = ExternalConfig(
-        kind=ExternalKind.onnx, path=str(path), inputs=f"{__name__}.{inputs}", tasks=list(tasks),
+        kind=ExternalKind.onnx,
+        path=str(path),
+        inputs=f"{__name__}.{inputs}",
+        tasks=list(tasks),
         **changes,
-    )  # fmt: skip
+    )
     return load_external(config, catalogue())
 
 
@@ -226,9 +229,12 @@ def test_weights_in_other_files_are_refused(model, tmp_path, where, location):
     for folder in (tmp_path, tmp_path / "deep"):
         (folder / "beside.bin").write_bytes(values)
     save(
-        tmp_path / "deep" / "r.onnx", [*first, *nodes(SIGMOID)], [floats("p", None, 2)],
-        [*kept.values(), yes], sparse_initializer=sparse,
-    )  # fmt: skip
+        tmp_path / "deep" / "r.onnx",
+        [*first, *nodes(SIGMOID)],
+        [floats("p", None, 2)],
+        [*kept.values(), yes],
+        sparse_initializer=sparse,
+    )
     with pytest.raises(ArtifactError, match=r"keeps weights in other files; .*'b0'"):
         make(tmp_path / "deep" / "r.onnx")
 

@@ -32,9 +32,12 @@ def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("halves") / "halves.safetensors"
     safetensors.torch.save_model(model, str(path))
     return {
-        "kind": ExternalKind.torch, "path": str(path), "factory": f"{HERE}.make_halves",
-        "tasks": ["watch_10s", "like"], "output": OutputKind.logits,
-    }  # fmt: skip
+        "kind": ExternalKind.torch,
+        "path": str(path),
+        "factory": f"{HERE}.make_halves",
+        "tasks": ["watch_10s", "like"],
+        "output": OutputKind.logits,
+    }
 
 
 def load(config, **changes):

@@ -37,9 +37,13 @@ def config(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("flat") / "weights.safetensors"
     safetensors.torch.save_model(model, str(path))
     return {
-        "kind": ExternalKind.torch, "path": str(path), "factory": f"{HERE}.make_flat",
-        "inputs": f"{HERE}.crossed", "tasks": ["watch_10s", "like"], "output": OutputKind.logits,
-    }  # fmt: skip
+        "kind": ExternalKind.torch,
+        "path": str(path),
+        "factory": f"{HERE}.make_flat",
+        "inputs": f"{HERE}.crossed",
+        "tasks": ["watch_10s", "like"],
+        "output": OutputKind.logits,
+    }
 
 
 def naive(model, state, item_id, snapshot=None):
@@ -49,9 +53,12 @@ def naive(model, state, item_id, snapshot=None):
         dated = None if snapshot is None else snapshot[b : b + 1]
         item = item_id[b, k : k + 1]
         row = RowBatch(
-            state=state[b : b + 1], catalogue=table, snapshot=dated, item_id=item,
+            state=state[b : b + 1],
+            catalogue=table,
+            snapshot=dated,
+            item_id=item,
             items=table.features(item, dated),
-        )  # fmt: skip
+        )
         logits[b, k] = model(crossed(row))[0]
     return logits.detach()
 
@@ -157,24 +164,36 @@ ELSEWHERE = "tests.ranker.adapters.test_torch_module"
         ({"factory": ""}, ConfigError, "external.factory is not given"),
         ({"inputs": ""}, ConfigError, "external.inputs is not given.*from RowBatch"),
         ({"inputs": f"{HERE}.not_a_function"}, ConfigError, "inputs is no function; got: Thing"),
-        ({"inputs": f"{ELSEWHERE}.one_column_too_many"}, SchemaError,
-         r"torch ranker weights.safetensors failed on what .*inputs returned; got: RuntimeError"),
-        ({"inputs": f"{ELSEWHERE}.with_a_nan"}, SchemaError,
-         "torch ranker weights.safetensors returned a value that is not finite; got: nan for task "
-         r"'watch_10s' in row 2 \(2 of 8 values\)"),
-        ({"tasks": ["watch_10s"]}, SchemaError,
-         r"another shape or type; got: \[4, 2\]; expected: floats \[4, 1\].*\['watch_10s'\]"),
+        (
+            {"inputs": f"{ELSEWHERE}.one_column_too_many"},
+            SchemaError,
+            r"torch ranker weights.safetensors failed on what .*inputs returned; got: RuntimeError",
+        ),
+        (
+            {"inputs": f"{ELSEWHERE}.with_a_nan"},
+            SchemaError,
+            "torch ranker weights.safetensors returned a value that is not finite; "
+            r"got: nan for task 'watch_10s' in row 2 \(2 of 8 values\)",
+        ),
+        (
+            {"tasks": ["watch_10s"]},
+            SchemaError,
+            r"another shape or type; got: \[4, 2\]; expected: floats \[4, 1\].*\['watch_10s'\]",
+        ),
         ({"tasks": ["watch_10s", "like", "hide"]}, SchemaError, r"expected: floats \[4, 3\]"),
         ({"tasks": ["like", "like"]}, ConfigError, "names a task twice"),
         ({"tasks": []}, ConfigError, "external.tasks is not given"),
-        ({"output": OutputKind.probabilities}, SchemaError,
-         r"returned what is no probability; got: .* for task .*in \[0, 1\].*output=logits"),
+        (
+            {"output": OutputKind.probabilities},
+            SchemaError,
+            r"returned what is no probability; got: .* for task .*in \[0, 1\].*output=logits",
+        ),
         ({"kind": ExternalKind.none}, ConfigError, "no external ranker"),
         ({"kind": ExternalKind.onnx}, ArtifactError, "no ONNX model"),
         ({"kind": ExternalKind.torchscript}, ArtifactError, "holds no TorchScript"),
         ({"kind": ExternalKind.lightgbm, "tasks": ["like"]}, ArtifactError, "not a LightGBM model"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(config, changes, error, message):
     with pytest.raises(error, match=message) as refused:
         ask(ExternalConfig(**config | changes))

@@ -34,9 +34,13 @@ def path(model, tmp_path_factory):
 def make(path, inputs="crossed", **changes):
     home = "tests.ranker.adapters.models" if inputs == "crossed" else __name__
     config = ExternalConfig(
-        kind=ExternalKind.torchscript, path=str(path), inputs=f"{home}.{inputs}",
-        tasks=["watch_10s", "like"], output=OutputKind.logits, **changes,
-    )  # fmt: skip
+        kind=ExternalKind.torchscript,
+        path=str(path),
+        inputs=f"{home}.{inputs}",
+        tasks=["watch_10s", "like"],
+        output=OutputKind.logits,
+        **changes,
+    )
     return load_external(config, catalogue())
 
 

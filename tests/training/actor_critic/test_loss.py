@@ -127,9 +127,14 @@ def test_the_value_does_not_pull_at_the_policys_encoding():
 
 @pytest.mark.parametrize(
     ("ratio", "advantage", "gain", "learns"),
-    [(1.0, 2.0, 2.0, True), (1.5, 2.0, 2.4, False), (0.5, 2.0, 1.0, True),
-     (0.5, -2.0, -1.6, False), (1.5, -2.0, -3.0, True)],
-)  # fmt: skip
+    [
+        (1.0, 2.0, 2.0, True),
+        (1.5, 2.0, 2.4, False),
+        (0.5, 2.0, 1.0, True),
+        (0.5, -2.0, -1.6, False),
+        (1.5, -2.0, -3.0, True),
+    ],
+)
 def test_a_probability_moves_so_far_and_no_further(ratio, advantage, gain, learns):
     events = batch(1, advantage)
     log_pi = (events.log_propensity + math.log(ratio)).requires_grad_()
