@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from experiments.quotes import FENCED, documents, renewed, wrong_figures
+from experiments.quotes import FENCED, documents, read_quotes, renewed, wrong_figures
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -97,11 +97,16 @@ def is_figure(figure: dict) -> bool:
     return numbers == sorted(numbers) and bool(figure.get("unit"))
 
 
-def test_documents_exist_and_quote_what_was_measured() -> None:
-    pages = documents(ROOT)
-    assert ROOT / "README.md" in pages
-    faults = {page: wrong_figures(page.read_text(), ROOT) for page in pages}
-    assert {page.name: fault for page, fault in faults.items() if fault} == {}
+def test_documents_quote_what_was_measured() -> None:
+    quotes = read_quotes(ROOT)
+    assert "README.md" in quotes
+    faults = {page: wrong_figures((ROOT / page).read_text(), quotes[page], ROOT) for page in quotes}
+    assert {page: fault for page, fault in faults.items() if fault} == {}
+
+
+def test_documents_hold_nothing_but_their_text() -> None:
+    hidden = {page.name for page in documents(ROOT) if "<!--" in page.read_text()}
+    assert hidden == set()
 
 
 def test_links_of_the_documents_resolve() -> None:
@@ -165,29 +170,40 @@ SOURCE = "experiments/presets/result.json"
 
 
 @pytest.mark.parametrize(
-    ("quote", "fault"),
+    ("quote", "figures", "fault"),
     [
-        (f"+15.81 %<!-- {SOURCE}#lift -->", None),
-        (f"**+16 %**<!-- {SOURCE}#lift -->", None),
-        (f"between 12 %<!--{SOURCE}#lift@low--> and 20 %<!-- {SOURCE}#lift@high -->", None),
-        (f"`0.158`<!-- {SOURCE}#lift --> over 5<!-- {SOURCE}#lift@n --> seeds", None),
-        (f"\u22125.0 %<!-- {SOURCE}#loss -->", None),
-        (f"1,234,567<!-- {SOURCE}#rows --> rows", None),
-        (f"\n```\n99 %<!-- {SOURCE}#lift -->\n```\n", None),
-        (f"+15.82 %<!-- {SOURCE}#lift -->", "15.82 % is quoted"),
-        (f"+17 %<!-- {SOURCE}#lift -->", "17 % is quoted"),
-        (f"15.81<!-- {SOURCE}#lift -->", "15.81 is quoted"),
-        (f"5 %<!-- {SOURCE}#loss -->", "5 % is quoted"),
-        (f"much<!-- {SOURCE}#lift -->", "no number"),
-        (f"1 %<!-- {SOURCE}#elsewhere -->", "no such figure"),
-        (f"1 %<!-- {SOURCE}#recall -->", "no such figure"),
-        ("1 %<!-- experiments/absent/result.json#lift -->", "no such figure"),
+        ("+15.81 %", "lift", None),
+        ("+16%", "lift", None),
+        ("12 % to 20 %", "lift@low lift@high", None),
+        ("0.158 over 5 seeds", "lift lift@n", None),
+        ("\u22125.0 %", "loss", None),
+        ("1,234,567", "rows", None),
+        ("+15.82 %", "lift", "+15.82 % is quoted"),
+        ("+17 %", "lift", "+17 % is quoted"),
+        ("15.81", "lift", "15.81 is quoted"),
+        ("5 %", "loss", "5 % is quoted"),
+        ("1 %", "elsewhere", "no such figure"),
+        ("1 %", "recall", "no such figure"),
+        ("much", "lift", "found 0 times"),
     ],
 )
-def test_the_checker_of_figures(project: Path, quote: str, fault: str | None) -> None:
-    faults = wrong_figures(f"The lift is {quote}.", project)
+def test_the_checker_of_figures(project: Path, quote: str, figures: str, fault: str | None) -> None:
+    piece = "The lift is {} to {}" if " to " in quote else "The lift is {}"
+    piece = "The lift is {} over {} seeds" if " over " in quote else piece
+    quotes = [{"text": piece, "figures": [f"{SOURCE}#{name}" for name in figures.split()]}]
+    faults = wrong_figures(f"Well.\nThe\nlift is {quote}.", quotes, project)
     assert len(faults) == (fault is not None)
     assert fault is None or fault in faults[0]
+
+
+def test_a_quote_that_stands_twice_is_ambiguous(project: Path) -> None:
+    quotes = [{"text": "lift {}", "figures": [f"{SOURCE}#lift"]}]
+    assert "found 2 times" in wrong_figures("lift 16 %, lift 16 %", quotes, project)[0]
+
+
+def test_a_figure_of_an_absent_file_is_named(project: Path) -> None:
+    quotes = [{"text": "lift {}", "figures": ["experiments/absent/result.json#lift"]}]
+    assert "no such figure" in wrong_figures("lift 16 %", quotes, project)[0]
 
 
 @pytest.mark.parametrize(
@@ -200,9 +216,11 @@ def test_the_checker_of_figures(project: Path, quote: str, fault: str | None) ->
         ("0.211", "0.158"),
     ],
 )
-def test_quotes_are_written_anew_as_they_stood(project: Path, quote: str, new: str) -> None:
-    text = f"1 and {{}}<!-- {SOURCE}#lift -->, {{}}<!-- {SOURCE}#elsewhere --> of 2."
-    assert renewed(text.format(quote, "7"), project) == text.format(new, "7")
+def test_quotes_are_rewritten_in_their_own_format(project: Path, quote: str, new: str) -> None:
+    piece = "1 and **{}**, {} times" if "*" in quote else "1 and {}, {} times"
+    quotes = [{"text": piece, "figures": [f"{SOURCE}#lift", f"{SOURCE}#elsewhere"]}]
+    text = "1 and {}, 7 times"
+    assert renewed(text.format(quote), quotes, project) == text.format(new)
 
 
 @pytest.mark.parametrize(
