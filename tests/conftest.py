@@ -32,7 +32,7 @@ def ray_cluster() -> Iterator[None]:
     """One small local Ray for all tests that need one."""
     import ray
 
-    from recomind.training.cluster import start_ray
+    from recomind.local_ray import start_ray
 
     start_ray(3)
     yield

@@ -15,9 +15,9 @@ import torch
 
 from benchmarks.catalogue_scale.items import DIM, ItemSpace
 from experiments.result import figure
+from recomind.local_ray import start_ray
 from recomind.retrieval import IndexKind, RetrievalConfig
 from recomind.serving.shards import ShardedIndex, ShardsConfig, build_shards
-from recomind.training.cluster import start_ray
 
 NUM_ITEMS, NUM_NEAREST, NUM_CALLS, WARM_UP = 4_000, 100, 1_000, 50
 FAN_OUTS = (2, 8)

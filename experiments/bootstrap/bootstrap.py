@@ -18,10 +18,9 @@ from experiments.demo_runs import call, options_of, prepare, run_of, share
 from experiments.records import Records, over_all, pooled, side_by_side
 from experiments.result import figure, write_result
 from recomind.artifacts import write_json
-from recomind.cli.train_policy import CURVE, SECONDS
 from recomind.evaluation.rollout import rollout
-from recomind.policy import RankerPolicy
-from recomind.ranker import load_rankers
+from recomind.pipeline.curve import CURVE, SECONDS
+from recomind.pipeline.loading import load_pool, ranker_policy
 from recomind.streams import draw_seeds
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -71,9 +70,9 @@ def judge_ranker(seed: int, common: tuple[str, ...]) -> None:
     if (folder / RANKER).is_file():
         return
     run = run_of(folder, [*common, f"seed={seed}"])
-    seeds = draw_seeds(run.config.curve_sessions, run.generator("curve", 0))
-    policy = RankerPolicy([load_rankers(run.path("ranker", 0))[0]], run.weights)
-    outcomes = rollout(run.require_world("bootstrap"), policy, run.pool_factory(0)(), seeds)
+    seeds = draw_seeds(run.config.curve_sessions, run.generator("curve"))
+    policy, pool = ranker_policy(run.round(0)), load_pool(run.round(0))
+    outcomes = rollout(run.require_world("bootstrap"), policy, pool, seeds)
     write_json(folder / RANKER, {"world_return": float(outcomes.reward.mean())})
 
 

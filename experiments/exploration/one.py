@@ -6,6 +6,7 @@ Called by `experiments.exploration.exploration` in a process of its own.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import cast
 
@@ -20,13 +21,12 @@ from recomind.candidates import (
     UniformExploration,
     make_exploration,
 )
-from recomind.cli.collect_logs import network_factory
-from recomind.cli.context import Run
 from recomind.evaluation.off_policy import effective_sample_size
 from recomind.evaluation.rollout import rollout
+from recomind.pipeline.loading import problem
+from recomind.pipeline.run import Run
 from recomind.policy import QNetwork, QPolicy, RankerPolicy, decide, support_mask
 from recomind.streams import draw_seeds
-from recomind.training.factories import MembersFactory
 from recomind.training.problem import SessionProblem
 from recomind.training.reference import ReferenceTrainer
 from recomind.training.rows import SessionRows
@@ -102,17 +102,12 @@ class WatchedPolicy:
 def measure(run: Run) -> dict[str, float]:
     """Train and measure one run."""
     training, world = run.config.training, run.require_world("exploration")
-    ranker = MembersFactory(ranker_folder=run.path("ranker", 0), reward_weights=run.weights)
-    problem = SessionProblem(
-        environment=lambda: world,
-        candidates=run.pool_factory(0),
-        network=network_factory(run, 0),
-        members=ranker,
-    )
-    trainer = WatchedTrainer(problem, run)
+    in_world = dataclasses.replace(problem(run.round(0)), environment=lambda: world)
+    assert in_world.members is not None
+    trainer = WatchedTrainer(in_world, run)
     trainer.run(training.num_env_steps)
     network = cast(QNetwork, trainer.network).eval()
-    pool, members = problem.candidates(), ranker()
+    pool, members = in_world.candidates(), in_world.members()
     seeds = draw_seeds(run.config.curve_sessions, run.generator("curve"))
     exploration = make_exploration(training.exploring(training.num_env_steps))
     logger = WatchedPolicy(network, exploration, members)

@@ -10,6 +10,7 @@ from recomind.candidates.exploration import (
     log_propensity_of_rank,
 )
 from recomind.candidates.factory import make_exploration, make_pool
+from recomind.candidates.fresh import fresh_items
 from recomind.candidates.generator import ItemGenerator
 from recomind.candidates.interface import Exploration
 from recomind.candidates.pool import CandidatePool
@@ -30,6 +31,7 @@ __all__ = [
     "SubsetExploration",
     "UniformExploration",
     "best_slot",
+    "fresh_items",
     "log_propensity_of_rank",
     "make_exploration",
     "make_pool",

@@ -8,9 +8,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import hydra
 import torch
@@ -20,9 +19,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from recomind.artifacts import only_writer
-from recomind.cli.context import Run
+from recomind.cli.commands import perform
 from recomind.config import conf_dir, register, resolve
 from recomind.errors import ConfigError, RecomindError, did_you_mean
+from recomind.pipeline.run import Run
 from recomind.plugins import allow
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
@@ -92,20 +92,14 @@ def execute(stage: str, config: DictConfig) -> int:
     logging.getLogger("ray").setLevel(logging.ERROR)  # in a launcher's worker it tells more
     run = Run(resolved)
     with nullcontext() if stage in _READ_ONLY else only_writer(run.folder):
-        released = _function(stage)(run, resolved.round)
-    in_sweep = _in_sweep()
-    return 0 if released is not False or in_sweep else resolved.exit_unreleased
+        released = perform(stage, run.round(resolved.round))
+    return 0 if released or _in_sweep() else resolved.exit_unreleased
 
 
 def _in_sweep() -> bool:
     from hydra.core.hydra_config import HydraConfig
 
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def _function(stage: str) -> Callable[[Run, int], Any]:
-    """`run` of the stage's own module: no stage waits for what only others import."""
-    return importlib.import_module(f"recomind.cli.{stage.replace('-', '_')}").run
 
 
 def _say(message: str) -> int:

@@ -1,172 +1,29 @@
-"""`recomind evaluate`: every arm in every environment, the gate, and the report."""
+"""`recomind evaluate`: the report on the kept policy, and in short on the terminal."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from recomind.artifacts import read_manifest, write_artifact
-from recomind.cli.collect_logs import load_policy, network_factory
-from recomind.cli.context import Run, is_current
-from recomind.cli.progress import StageLine
-from recomind.cli.select_round import judged_rounds, kept_round, ranker_of_round
-from recomind.cli.train_policy import CURVE
-from recomind.data import SessionDataset
-from recomind.evaluation.html import write_html
-from recomind.evaluation.parity import step0_parity
-from recomind.evaluation.report import build_report, environment_entry, read_report, write_report
-from recomind.evaluation.rollout import rollout
 from recomind.evaluation.table import print_report
-from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
-from recomind.ranker import calibration_curve, load_rankers, predict
-from recomind.simulation import BatchedSessions, load_holdout, load_simulator
-from recomind.streams import SessionStreams, draw_seeds
-from recomind.types import CandidateSource, Policy, Ranker
-
-FIRST_RANKER = "first_ranker"  # the arm of the ranker that was there before the run
-Judged = Sequence[Mapping[str, Any]]  # `selection.json` of each round
+from recomind.pipeline.rounds import evaluate
+from recomind.pipeline.run import Round
 
 
-def run(run: Run, round_index: int) -> bool:
+def run(round: Round) -> bool:
     """Write `report/` and print it; returns whether the policy is released."""
-    judged = judged_rounds(run, round_index)
-    kept = kept_round(judged, round_index)
-    inputs = _inputs(run, round_index, kept, judged)
-    groups = ["evaluation", "gate", "world", "candidates"]
-    manifest = run.manifest("report", "evaluate", round_index, groups, inputs)
-    line, folder = run.line("evaluate", round_index), run.folder / "report"
-    if is_current(folder, manifest):
-        line.skipped()
-        report = read_report(folder)
-    else:
-        report = _report(run, round_index, kept, judged, line)
-        with write_artifact(folder, manifest) as staging:
-            write_report(staging, report)
-            write_html(staging, report)
-        line.done()
+    return say(evaluate(round), round)
+
+
+def say(report: Mapping[str, Any], round: Round) -> bool:
+    """Print a report; returns whether the policy is released."""
     print_report(report)
-    _say_kept(report["rounds"])
-    print(f"report: {folder / 'report.html'}")
-    return bool(report["gate"]["released"])
-
-
-def _inputs(run: Run, last: int, kept: int, judged: Judged) -> list[Path]:
-    """What the report is about: the kept policy with all that it needs, and the last round."""
-    kept_names = ["policy", "ranker", "simulator", run.policy_index]
-    last_names = ["ranker", "holdout_simulator", "index"]
-    paths = [run.path(n, kept) for n in kept_names] + [run.path(n, last) for n in last_names]
-    paths += [run.path(n, 0) for n in ("ranker", "index")] if last else []
-    return [*paths, *(run.path("selection", each["round"]) for each in judged)]
-
-
-def _say_kept(rounds: Mapping[str, Any]) -> None:
-    judged = rounds.get("judged")
+    judged = report["rounds"].get("judged")
     if judged:
         values = ", ".join(f"{each['value']:.3f}" for each in judged)
         print(
-            f"round {rounds['kept'] + 1} of {len(judged)} is kept: {judged[0]['metric']} "
-            f"{values}, on sessions that are in no figure above"
+            f"round {report['rounds']['kept'] + 1} of {len(judged)} is kept: "
+            f"{judged[0]['metric']} {values}, on sessions that are in no figure above"
         )
-
-
-def _report(
-    run: Run, round_index: int, kept: int, judged: Judged, line: StageLine
-) -> dict[str, Any]:
-    """The kept policy against the ranker refit on all logs; each chooses from its own pools.
-
-    After the first round the ranker that was there before the run is a baseline too: a refit that
-    spoils the ranker would make a lift of it.
-    """
-    config = run.config
-    rankers = load_rankers(run.path("ranker", round_index))
-    pool = run.pool_factory(round_index)()
-    rankers_kept, pool_kept = rankers, pool
-    if kept != round_index:
-        rankers_kept = load_rankers(run.path("ranker", kept))
-    if kept != round_index or run.policy_index != "index":
-        pool_kept = run.pool_factory(kept, run.policy_index)()
-    arms: dict[str, tuple[Policy, CandidateSource]] = {
-        "random": (RandomPolicy(), pool),
-        "ranker": (RankerPolicy(rankers[:1], run.weights), pool),
-        "ranker_ensemble": (RankerPolicy(rankers, run.weights), pool),
-    }
-    further = [FIRST_RANKER] if round_index else []
-    if round_index:
-        arms[FIRST_RANKER] = (ranker_of_round(run, 0), run.pool_factory(0)())
-    arms["policy"] = (QPolicy(load_policy(run, kept)), pool_kept)
-    environments = _environments(run, round_index, kept)
-    seeds = draw_seeds(
-        config.evaluation.num_sessions, run.generator(f"evaluate-{config.evaluation.seed}")
-    )
-    entries, total = [], len(environments) * len(arms)
-    for name, kind, environment in environments:
-        outcomes = {}
-        for arm, (acting, source) in arms.items():
-            batch = config.evaluation.batch_size
-            outcomes[arm] = rollout(environment, acting, source, seeds, batch)
-            line(len(entries) * len(arms) + len(outcomes), total, f"({name}, {arm})")
-        entries.append(environment_entry(name, kind, outcomes, config.evaluation, further))
-    dataset = run.dataset(round_index)
-    curves = [
-        json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)
-    ]
-    return build_report(
-        seed=config.seed,
-        environments=entries,
-        evaluation=config.evaluation,
-        gate=config.gate,
-        step0_parity=_parity(run, kept, rankers_kept[0], environments[0][2], pool_kept),
-        learning_curve=[point for curve in curves for point in curve],
-        calibration=_calibration(rankers[0], dataset, config.evaluation.calibration_bins),
-        ranker=read_manifest(run.path("ranker", round_index)).metrics,
-        fidelity={
-            name: read_manifest(run.path(name, index)).metrics
-            for name, index in (("simulator", kept), ("holdout_simulator", round_index))
-        },
-        rounds={"keep": config.keep.value, "kept": kept, "judged": judged},
-    )
-
-
-def _environments(run: Run, round_index: int, kept: int) -> list[tuple[str, str, BatchedSessions]]:
-    """Name, kind and environment: where it trained, where it did not, and the truth."""
-    simulator = load_simulator(run.path("simulator", kept), run.path("ranker", kept), run.weights)
-    holdout = load_holdout(run.path("holdout_simulator", round_index), run.weights)
-    found = [
-        ("training simulator", "simulator", simulator),
-        ("hold-out simulator", "holdout_simulator", holdout),
-    ]
-    return found if run.world is None else [*found, ("world", "world", run.world)]
-
-
-@torch.no_grad()
-def _parity(
-    run: Run,
-    round_index: int,
-    ranker: Ranker,
-    simulator: BatchedSessions,
-    pool: CandidateSource,
-) -> dict[str, float | int]:
-    """The untrained network against the ranker, on states that the simulator begins from."""
-    num = run.config.evaluation.num_parity_states
-    seeds = draw_seeds(num, run.generator("parity", round_index))
-    state = simulator.reset_to(seeds)
-    candidates = pool.candidates(state, SessionStreams(seeds))
-    q_BK, _ = network_factory(run, round_index)().q_values(state, candidates.item_id)
-    scores = RankerPolicy([ranker], run.weights).scores(state, candidates.item_id)
-    return step0_parity(scores, q_BK, candidates.mask)
-
-
-def _calibration(ranker: Ranker, dataset: SessionDataset, num_bins: int) -> dict[str, Any]:
-    """Calibration of the ranker on the test days, per task."""
-    rows = dataset.rows("test")
-    if len(rows) == 0:
-        return {}
-    logits, labels = predict(ranker, dataset, rows)
-    return {
-        task: calibration_curve(logits[:, h].sigmoid(), labels[:, h].bool(), num_bins)
-        for h, task in enumerate(dataset.tasks)
-    }
+    print(f"report: {round.run.folder / 'report' / 'report.html'}")
+    return bool(report["gate"]["released"])

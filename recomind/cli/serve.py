@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from recomind.artifacts import is_complete
-from recomind.cli.context import Run
-from recomind.cli.export import exported_round
+from recomind.pipeline.run import Round
+from recomind.pipeline.selection import exported_round
+from recomind.serving.app import serve_forever
 
 
-def run(run: Run, round_index: int) -> None:
+def run(round: Round) -> None:
     """Serve `export/` with the index of the round that it came from, until interrupted."""
-    from recomind.serving.app import serve_forever
-
-    index = run.path(run.policy_index, exported_round(run, round_index))
+    config, folder = round.config, round.run.folder / "export"
+    index = exported_round(round).path(round.run.policy_index)
     serve_forever(
-        run.folder / "export",
-        run.config.serving,
+        folder,
+        config.serving,
         index_folder=index if is_complete(index) else None,
-        candidates=run.config.candidates,
+        candidates=config.candidates,
         on_ready=lambda address: print(f"serving at {address}; POST /rank, GET /healthz"),
     )

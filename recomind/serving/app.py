@@ -16,13 +16,12 @@ import ray
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from recomind.candidates import CandidatesConfig
+from recomind.candidates import CandidatesConfig, fresh_items
 from recomind.errors import ConfigError
+from recomind.local_ray import start_ray
 from recomind.serving.config import ServingConfig
 from recomind.serving.engine import check_released, load_engine
 from recomind.serving.http import refuse, respond, too_large
-from recomind.training.cluster import start_ray
-from recomind.training.factories import fresh_items
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Serve's own deprecations, told on import

@@ -6,19 +6,16 @@ import logging
 import os
 import socket
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 
-from recomind.errors import ConfigError, RecomindError
+from recomind.errors import ConfigError
+from recomind.local_ray import connect, start_ray
 from recomind.training.config import TrainingConfig
 
-_OBJECT_STORE_BYTES = 512 * 1024**2
 _RELEASE_S = 5.0
-_START_ATTEMPTS = 3
 _CONNECT_S = 5.0  # to a head's port; Ray itself asks for half a minute and then ends the process
 
 
@@ -81,18 +78,9 @@ def check_cpus(needed: int, patience_s: float = 0.0) -> None:
 def _join(address: str) -> None:
     _refuse_silent(address)
     try:
-        _connect(address=address)
+        connect(address=address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_head(address, error) from error
-
-
-def _connect(**settings: Any) -> None:
-    """`ray.init` without a word."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
 
 
 def _refuse_another(address: str) -> None:
@@ -153,30 +141,3 @@ def _refuse_above(needed: int, available: int) -> None:
             expected=f"<= {available}, the CPUs that are free",
             mend="ask for fewer processes; 0 and 0 run in the calling process",
         )
-
-
-def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> None:
-    """A Ray of this machine alone: no dashboard, no chatter, a small object store.
-
-    Raises:
-        RecomindError: it does not come up.
-    """
-    for attempt in range(_START_ATTEMPTS):
-        try:
-            _connect(
-                address="local",  # else it joins any head that runs on this machine
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=object_store_bytes,
-            )
-        except Exception as error:
-            # Ray gives its own processes 30 s, too little on a machine that is busy.
-            ray.shutdown()
-            if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
-                raise RecomindError(
-                    "Ray does not start on this machine",
-                    got=(str(error).splitlines() or [type(error).__name__])[0],
-                    mend="see its log below /tmp/ray; try again when the machine is less busy",
-                ) from error
-        else:
-            return

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from recomind.artifacts import Manifest, read_manifest
-from recomind.cli import collect_logs
 from recomind.data import load_catalogue, write_sessions
 from recomind.export import load_scorer
+from recomind.pipeline.stages import collect_logs
 from recomind.policy import QPolicy
 from tests.flow.commands import MICRO, NOT_RELEASED
 from tests.flow.in_process import Command

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recomind.artifacts import read_manifest, write_artifact, write_json
-from recomind.cli import evaluate, select_round
+from recomind.pipeline.stages import evaluate, select_round
 from tests.flow.commands import MICRO, NOT_RELEASED, kill_when, read_report, recomind, start
 from tests.flow.in_process import Command
 
@@ -121,11 +121,11 @@ def test_a_round_is_chosen_on_sessions_that_the_report_does_not_have(
     met: dict[str, list[torch.Tensor]] = {"select": [], "report": []}
     for module, name in ((select_round, "select"), (evaluate, "report")):
 
-        def watched(*args: Any, _run=module.rollout, _met=met[name]) -> Any:
-            _met.append(args[3])
-            return _run(*args)
+        def watched(*args: Any, _play=module.play, _met=met[name]) -> Any:
+            _met.append(args[2])
+            return _play(*args)
 
-        monkeypatch.setattr(module, "rollout", watched)
+        monkeypatch.setattr(module, "play", watched)
     before = [selection(folder, index) for index in (0, 1)]
     for index in (0, 1):
         shutil.rmtree(folder / f"round_{index}" / "selection")

@@ -13,6 +13,7 @@ from recomind.artifacts import Manifest, load_tensors, read_manifest, save_tenso
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.evaluation.parity import step0_parity
 from recomind.export import ExportRecord, export_and_verify, export_policy, load_scorer
+from recomind.pipeline.factories import NetworkFactory, SimulatorFactory
 from recomind.plugins import VARIABLE
 from recomind.policy import PolicyConfig, QNetwork, QPolicy, RankerPolicy
 from recomind.policy.network import own_part
@@ -30,7 +31,6 @@ from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.ranker.recipe import ranker_recipe
 from recomind.simulation import LearnedSimulator, fit_simulator, load_simulator
 from recomind.streams import make_generator
-from recomind.training.factories import NetworkFactory, SimulatorFactory
 from recomind.training.rl_module import TargetCopy
 from recomind.types import Catalogue, Ranker
 from tests.parity.existing import FILES, HERE, TASK, ensemble, existing, write_ensemble

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from recomind.artifacts import Manifest
-from recomind.candidates import CandidatesConfig
+from recomind.candidates import CandidatesConfig, fresh_items
 from recomind.errors import ArtifactError, ConfigError, ParityError
 from recomind.export import export_policy, load_scorer
+from recomind.pipeline.factories import PoolFactory
 from recomind.plugins import VARIABLE
 from recomind.retrieval import RetrievalConfig, load_retrieval
 from recomind.retrieval.retrieval import index_items
@@ -20,7 +21,6 @@ from recomind.serving import ServingConfig, load_engine
 from recomind.serving.http import respond
 from recomind.serving.request import states_of
 from recomind.streams import SessionStreams, make_generator
-from recomind.training.factories import PoolFactory, fresh_items
 from tests.export.tiny import NUM_ITEMS, network, settings
 from tests.serving.conftest import write_scorer
 from tests.serving.test_request import GOOD, without

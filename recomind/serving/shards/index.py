@@ -211,7 +211,7 @@ class ShardedIndex:
 def _check_ray(needed: float) -> None:
     if not ray.is_initialized():
         raise ConfigError(
-            "Ray is not running", mend="connect first, as with recomind.training.cluster.start_ray"
+            "Ray is not running", mend="connect first, as with recomind.local_ray.start_ray"
         )
     total = ray.cluster_resources().get("CPU", 0.0)
     if needed > total:

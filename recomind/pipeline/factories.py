@@ -1,4 +1,4 @@
-"""The factories of a `SessionProblem` over artifact folders; they pickle by reference."""
+"""Factories of a `SessionProblem` over artifact folders; they pickle by reference."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from pathlib import Path
 
 import torch
 
-from recomind.candidates import CandidatePool, CandidatesConfig, make_pool
-from recomind.data import StoredCatalogue, load_catalogue
+from recomind.candidates import CandidatePool, CandidatesConfig, fresh_items, make_pool
+from recomind.data import load_catalogue
 from recomind.policy import PolicyConfig, QNetwork, RankerPolicy, load_density
 from recomind.ranker import load_rankers, trunk_of
 from recomind.retrieval import load_retrieval
 from recomind.simulation import LearnedSimulator, load_simulator
 from recomind.simulation.effects import standardised_effects
-
-_CHUNK = 1_048_576  # items looked at together
-_FRESH_SHARE = 100  # one item in so many counts as fresh
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,16 +48,6 @@ class PoolFactory:
         return make_pool(config, catalogue, retrieval, fresh_items(catalogue))
 
 
-def fresh_items(catalogue: StoredCatalogue) -> torch.Tensor | None:
-    """Ids of the newest hundredth of the items, where the catalogue knows their age."""
-    ages = [n for n, name in enumerate(catalogue.dense_names) if name.startswith("age")]
-    if not ages:
-        return None
-    chunks = torch.arange(catalogue.num_items).split(_CHUNK)
-    age = torch.cat([catalogue.features(ids).dense[:, ages[0]] for ids in chunks])
-    return age.argsort(stable=True)[: max(1, catalogue.num_items // _FRESH_SHARE)]
-
-
 @dataclass(kw_only=True, slots=True)
 class NetworkFactory:
     """Builds the network at step 0: the first ranker of the ensemble, residual zero."""
@@ -69,7 +56,7 @@ class NetworkFactory:
     reward_weights: dict[str, float]
     config: PolicyConfig
     seed: int
-    density_folder: Path | None = None  # of the logs; where `config.support_density` is above 0
+    density_folder: Path | None = None  # where `support_density` is above 0
     simulator_folder: Path | None = None  # whose effects of items, if any, the network sees
 
     def __call__(self) -> QNetwork:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recomind.cli import progress
-from recomind.cli.progress import StageLine
+from recomind.pipeline import progress
+from recomind.pipeline.progress import StageLine
 
 
 def test_the_time_left_of_a_second_part_is_counted_from_its_begin(

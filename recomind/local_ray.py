@@ -1,0 +1,51 @@
+"""A small Ray on this machine, for whoever needs one: training, serving, tests."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import Any
+
+import ray
+
+from recomind.errors import RecomindError
+
+_OBJECT_STORE_BYTES = 512 * 1024**2
+_START_ATTEMPTS = 3
+
+
+def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> None:
+    """A Ray of this machine alone: no dashboard, no chatter, a small object store.
+
+    Raises:
+        RecomindError: it does not come up.
+    """
+    for attempt in range(_START_ATTEMPTS):
+        try:
+            connect(
+                address="local",  # else it joins any head that runs on this machine
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=object_store_bytes,
+            )
+        except Exception as error:
+            # Ray gives its own processes 30 s, too little on a machine that is busy.
+            ray.shutdown()
+            if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
+                raise RecomindError(
+                    "Ray does not start on this machine",
+                    got=(str(error).splitlines() or [type(error).__name__])[0],
+                    mend="see its log below /tmp/ray; try again when the machine is less busy",
+                ) from error
+        else:
+            return
+
+
+def connect(**settings: Any) -> None:
+    """Call `ray.init` with these settings, quietly."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)

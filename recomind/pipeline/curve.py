@@ -1,0 +1,89 @@
+"""The learning curve of a training, point by point as it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recomind.artifacts import write_json
+from recomind.evaluation.rollout import rollout
+from recomind.pipeline.progress import StageLine
+from recomind.pipeline.run import Round
+from recomind.policy import QNetwork, QPolicy
+from recomind.simulation import BatchedSessions
+from recomind.streams import draw_seeds
+from recomind.training.problem import SessionProblem
+
+CURVE = "learning_curve.json"
+SECONDS = "seconds_round_{}.json"  # beside TensorBoard's folders: no part of a result
+
+
+class LearningCurve:
+    """Greedy return in the simulator and, where there is one, in the world, as training goes on.
+
+    The world's return is only looked at: nothing is chosen by it.
+
+    Args:
+        round: whose policy is trained.
+        problem: what it is trained on.
+        path: file of the points so far.
+        line: told of each iteration.
+    """
+
+    def __init__(self, round: Round, problem: SessionProblem, path: Path, line: StageLine) -> None:
+        self.round, self.path, self.line = round, path, line
+        self.pool, self.simulator = problem.candidates(), problem.environment()
+        self.world = round.run.world
+        self.seeds = draw_seeds(round.config.curve_sessions, round.generator("curve"))
+        self.points: list[dict[str, Any]] = []
+        self.note = ""
+
+    def start(self, network: QNetwork) -> None:
+        """The point at step 0, or the points of the training that goes on."""
+        if self.path.is_file():
+            self.points = json.loads(self.path.read_text())
+        else:
+            self._add(0, network)
+
+    def __call__(self, report: dict[str, Any]) -> None:
+        """One iteration of training is done."""
+        steps = int(report["env_steps"])
+        self._clock(steps, report["steps_per_s"])
+        self.points = [p for p in self.points if p["env_steps"] < steps]
+        self._add(steps, report["network"])
+        self.line(
+            steps,
+            self.round.config.training.num_env_steps,
+            f"({report['steps_per_s']:.0f} steps/s, {self.note})",
+        )
+
+    def _clock(self, steps: int, steps_per_s: float) -> None:
+        """Note the seconds of training so far, this iteration's included."""
+        path = self.round.run.folder / "tensorboard" / SECONDS.format(self.round.index)
+        seconds = json.loads(path.read_text()) if path.is_file() else [[0, 0.0]]
+        seconds = [pair for pair in seconds if pair[0] < steps]
+        before, so_far = seconds[-1]
+        write_json(path, [*seconds, [steps, so_far + (steps - before) / steps_per_s]])
+
+    def _add(self, steps: int, network: QNetwork) -> None:
+        simulator = self._return(self.simulator, network)
+        world = None if self.world is None else self._return(self.world, network)
+        self.points.append(
+            {
+                "env_steps": steps,
+                "round": self.round.index,
+                "simulator_return": simulator,
+                "world_return": world,
+            }
+        )
+        true = "" if world is None else f", {world:.2f} true"
+        self.note = f"return {simulator:.2f} simulated{true}"
+        write_json(self.path, self.points)
+
+    def _return(self, environment: BatchedSessions, network: QNetwork) -> float:
+        with torch.no_grad():
+            outcomes = rollout(environment, QPolicy(network), self.pool, self.seeds)
+        return float(outcomes.reward.mean())

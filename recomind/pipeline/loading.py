@@ -1,0 +1,97 @@
+"""What a round's artifacts are loaded as, and the recipes by which other processes load them."""
+
+from __future__ import annotations
+
+from recomind.artifacts import load_tensors, read_manifest
+from recomind.candidates import CandidatePool
+from recomind.pipeline.factories import (
+    MembersFactory,
+    NetworkFactory,
+    PoolFactory,
+    SimulatorFactory,
+)
+from recomind.pipeline.run import Round
+from recomind.policy import QNetwork, RankerPolicy
+from recomind.ranker import load_rankers
+from recomind.simulation import LearnedSimulator, TreeSimulator, load_holdout
+from recomind.training.problem import SessionProblem
+from recomind.types import Ranker
+
+
+def load_ensemble(round: Round) -> list[Ranker]:
+    """The round's rankers, the first of which is served."""
+    return load_rankers(round.path("ranker"))
+
+
+def ranker_policy(round: Round) -> RankerPolicy:
+    """The round's first ranker, greedy: what a supervised team would serve after that round."""
+    return RankerPolicy(load_ensemble(round)[:1], round.run.weights)
+
+
+def load_simulator(round: Round) -> LearnedSimulator:
+    """The simulator that the round's policy trains in."""
+    return simulator_factory(round)()
+
+
+def load_holdout_simulator(round: Round) -> TreeSimulator:
+    """The simulator of another kind, fitted to other users and days."""
+    return load_holdout(round.path("holdout_simulator"), round.run.weights)
+
+
+def load_pool(round: Round, index: str = "index") -> CandidatePool:
+    """The round's pool, by one of its indices."""
+    return pool_factory(round, index)()
+
+
+def load_policy(round: Round) -> QNetwork:
+    """The round's trained network."""
+    network, folder = network_factory(round)(), round.path("policy")
+    read_manifest(folder, "policy")
+    network.load_trainable_state(load_tensors(folder / "policy.safetensors"))
+    return network.eval()
+
+
+def problem(round: Round) -> SessionProblem:
+    """What the round's policy is trained on."""
+    return SessionProblem(
+        environment=simulator_factory(round),
+        candidates=pool_factory(round),
+        network=network_factory(round),
+        members=members_factory(round),
+    )
+
+
+def simulator_factory(round: Round) -> SimulatorFactory:
+    """Builds the training simulator."""
+    return SimulatorFactory(
+        simulator_folder=round.path("simulator"),
+        ranker_folder=round.path("ranker"),
+        reward_weights=round.run.weights,
+    )
+
+
+def pool_factory(round: Round, index: str = "index") -> PoolFactory:
+    """Builds the round's pool, by one of its indices."""
+    return PoolFactory(
+        config=round.config.candidates,
+        catalogue_folder=round.path("ranker"),
+        index_folder=round.path(index),
+    )
+
+
+def network_factory(round: Round) -> NetworkFactory:
+    """Builds the round's network at step 0."""
+    by_density = round.config.policy.support_density > 0.0
+    return NetworkFactory(
+        ranker_folder=round.path("ranker"),
+        reward_weights=round.run.weights,
+        config=round.config.policy,
+        seed=round.seed("network"),
+        density_folder=round.path("density") if by_density else None,
+        simulator_folder=round.path("simulator"),
+    )
+
+
+def members_factory(round: Round) -> MembersFactory:
+    """Builds the rankers that an ensemble's exploration draws from."""
+    return MembersFactory(ranker_folder=round.path("ranker"), reward_weights=round.run.weights)

@@ -1,0 +1,163 @@
+"""A run on disk, and each of its rounds: folders, seeds, logs.
+
+runs/demo/
+  run.json              the config that this folder belongs to
+  round_0/sessions      ranker  index  simulator  holdout_simulator  policy  query_index  selection
+          density       of the logs, where policy.support_density asks for it
+  round_1/...
+  report/  export/  tensorboard/
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recomind.artifacts import Manifest, read_manifest
+from recomind.config import RecomindConfig, make_world, plain
+from recomind.data import SessionDataset
+from recomind.errors import ConfigError
+from recomind.pipeline.progress import StageLine
+from recomind.pipeline.run_file import claim
+from recomind.simulation import World
+from recomind.streams import make_generator
+
+
+class Run:
+    """One run: its config and its folder."""
+
+    def __init__(self, config: RecomindConfig) -> None:
+        self.config, self.folder = config, Path(config.output)
+
+    def claim(self) -> None:
+        """Claim the existing folder; raise if another run owns it (see `run_file.claim`)."""
+        claim(self.folder, self.config)
+
+    @cached_property
+    def world(self) -> World | None:
+        """The world to collect from and to evaluate in, None where there is none."""
+        return make_world(self.config)
+
+    def require_world(self, stage: str) -> World:
+        """The world, for a stage that cannot do without.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.world is None:
+            raise ConfigError(f"{stage} needs a world", mend="choose one with world=...")
+        return self.world
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Reward and utility weights."""
+        return dict(self.config.ranker.utility_weights)
+
+    @property
+    def policy_index(self) -> str:
+        """Name of the index that a trained policy chooses from."""
+        return "query_index" if self.config.distil.num_states else "index"
+
+    def round(self, index: int) -> Round:
+        """One round of collect, refit, retrain; from 0."""
+        return Round(self, index)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The rounds that the config asks for."""
+        return [Round(self, index) for index in range(self.config.rounds)]
+
+    def seed(self, stage: str) -> int:
+        """The seed of a stage that is the same in every round."""
+        return self.round(0).seed(stage)
+
+    def generator(self, stage: str) -> torch.Generator:
+        """A generator with that seed."""
+        return make_generator(self.seed(stage))
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of a run."""
+
+    run: Run
+    index: int  # from 0
+
+    @property
+    def config(self) -> RecomindConfig:
+        """The run's config."""
+        return self.run.config
+
+    @property
+    def first(self) -> Round:
+        """The run's first round."""
+        return self.run.round(0)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no round comes before."""
+        return self.index == 0
+
+    @property
+    def previous(self) -> Round:
+        """The round before; not to be asked of the first one."""
+        assert not self.is_first
+        return self.run.round(self.index - 1)
+
+    @property
+    def so_far(self) -> list[Round]:
+        """All rounds up to this one."""
+        return [self.run.round(index) for index in range(self.index + 1)]
+
+    def path(self, name: str) -> Path:
+        """Folder of one of the round's artifacts."""
+        return self.run.folder / f"round_{self.index}" / name
+
+    def paths(self, *names: str) -> list[Path]:
+        """Folders of several of the round's artifacts."""
+        return [self.path(name) for name in names]
+
+    def seed(self, stage: str) -> int:
+        """The seed of a stage: another for each stage, round and run seed."""
+        text = f"{self.config.seed}/{stage}/{self.index}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+    def generator(self, stage: str) -> torch.Generator:
+        """A generator with that seed."""
+        return make_generator(self.seed(stage))
+
+    def line(self, stage: str) -> StageLine:
+        """The progress line of a stage."""
+        rounds = self.config.rounds
+        return StageLine(stage if rounds == 1 else f"{stage}, round {self.index + 1} of {rounds}")
+
+    @property
+    def session_folders(self) -> list[Path]:
+        """Sessions of all rounds up to this one."""
+        return [each.path("sessions") for each in self.so_far]
+
+    def dataset(self) -> SessionDataset:
+        """Sessions of all rounds up to this one, in memory."""
+        return SessionDataset.load(self.session_folders, self.config.ranker.history_length)
+
+    def manifest(
+        self, kind: str, seed: int, groups: Sequence[str], inputs: Sequence[Path]
+    ) -> Manifest:
+        """The manifest of an artifact about to be written, with the config of the named groups."""
+        config: dict[str, Any] = plain(self.config)
+        return Manifest(
+            kind=kind,
+            seed=seed,
+            config={group: config[group] for group in groups},
+            inputs={self._name(p): read_manifest(p, verify=False).identity for p in inputs},
+        )
+
+    def _name(self, path: Path) -> str:
+        inside = path.is_relative_to(self.run.folder)
+        return path.relative_to(self.run.folder).as_posix() if inside else path.name

@@ -1,0 +1,106 @@
+"""`run.json`: the config that a run's folder belongs to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recomind.artifacts import write_json
+from recomind.config import RecomindConfig, plain, resolve
+from recomind.errors import ArtifactError, ConfigError
+
+RUN_FILE = "run.json"
+_NOT_IDENTITY = (  # may differ between commands on one folder
+    "output",
+    "round",
+    "rounds",  # more may follow on those that are there
+    "exit_unreleased",
+    "serving",
+)
+# Rounds without a run file were left by stages that ran alone: the run goes on from them.
+_OF_A_RUN = re.compile(r"\..*|round_\d+|main\.log|tensorboard")
+
+
+def claim(folder: Path, config: RecomindConfig) -> None:
+    """Claim the existing folder for this config; raise if another run owns it.
+
+    Raises:
+        ConfigError: the folder belongs to a run of another config, or holds something else.
+    """
+    ours, path = _identity(plain(config)), folder / RUN_FILE
+    if not path.is_file():
+        _refuse_strangers(folder)
+        return write_json(path, ours)
+    theirs = _identity(json.loads(path.read_text()))
+    # Before any stage has finished, a first command that failed may be mended.
+    if theirs != json.loads(json.dumps(ours)) and any(folder.glob("round_*/*")):
+        raise ConfigError(
+            "the output folder holds another run",
+            got=f"{folder}, which differs in {_differing(ours, theirs)}",
+            mend="choose another folder with output=..., or remove this one",
+        )
+    write_json(path, ours)
+
+
+def read_config(folder: Path, allowed_targets: Sequence[str] = ()) -> RecomindConfig:
+    """The config that `run.json` holds, for as many rounds as have left a policy.
+
+    Args:
+        folder: of the run.
+        allowed_targets: prefixes of `_target_` beyond recomind's own. What the file says of them
+            is ignored: a folder does not decide which code is imported.
+
+    Raises:
+        ArtifactError: no run file, or one that is unreadable or of another version.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise ArtifactError(
+            "no run here", got=folder, expected=f"a folder with {RUN_FILE}", mend="run it first"
+        )
+    rounds = len(list(folder.glob("round_*/policy")))
+    given = {
+        "output": str(folder),
+        "rounds": max(1, rounds),
+        "allowed_targets": list(allowed_targets),
+    }
+    try:
+        found = OmegaConf.create(json.loads(path.read_text()) | given)
+        return resolve(OmegaConf.merge(OmegaConf.structured(RecomindConfig), found))  # pyright: ignore[reportArgumentType]
+    except (ValueError, TypeError, OmegaConfBaseException, ConfigError) as error:
+        raise ArtifactError(
+            "unreadable run file",
+            got=f"{path}: {str(error).splitlines()[0]}",
+            mend="write the run anew with this version",
+        ) from error
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _NOT_IDENTITY}
+
+
+def _refuse_strangers(folder: Path) -> None:
+    strangers = [path.name for path in folder.iterdir() if not _OF_A_RUN.fullmatch(path.name)]
+    if strangers:
+        raise ConfigError(
+            "the output folder holds something that is not a run",
+            got=f"{folder} with {sorted(strangers)[:5]}",
+            mend="choose another folder with output=...",
+        )
+
+
+def _differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key in sorted(set(ours) | set(theirs)):
+        mine, other = ours.get(key), theirs.get(key)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            names += _differing(mine, other, f"{prefix}{key}.")
+        elif mine != other:
+            names.append(f"{prefix}{key}")
+    return names[:6]

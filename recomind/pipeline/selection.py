@@ -1,0 +1,45 @@
+"""Which round's policy a run keeps, by what `select-round` found of each, and has exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recomind.artifacts import is_complete, read_manifest
+from recomind.config import KeepRound
+from recomind.pipeline.run import Round
+
+SELECTION = "selection.json"
+Judged = Sequence[Mapping[str, Any]]  # `selection.json` of each round
+
+
+def chooses(last: Round) -> bool:
+    """Whether one of the rounds up to `last` is chosen; where there are several, so is a world."""
+    return not last.is_first and last.config.keep is KeepRound.best
+
+
+def judged_rounds(last: Round) -> list[dict[str, Any]]:
+    """`selection.json` of every round up to `last`; none where the last one is kept anyway."""
+    if not chooses(last):
+        return []
+    paths = [each.path("selection") / SELECTION for each in last.so_far]
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def kept_round(judged: Judged, last: Round) -> Round:
+    """The round whose policy is kept; ties go to the latest one, which saw more logs."""
+    if not judged:
+        return last
+    best = max(judged, key=lambda each: (each["value"], each["round"]))
+    return last.run.round(best["round"])
+
+
+def exported_round(round: Round) -> Round:
+    """The round whose policy lies in `export/`; `round` itself where none does."""
+    folder = round.run.folder / "export"
+    inputs = read_manifest(folder, verify=False).inputs if is_complete(folder) else {}
+    found = [name for name in inputs if name.startswith("round_") and name.endswith("/policy")]
+    if not found:
+        return round
+    return round.run.round(int(found[0].removeprefix("round_").removesuffix("/policy")))

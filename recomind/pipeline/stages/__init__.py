@@ -1,0 +1,1 @@
+"""What each stage does, a file each; `recomind.pipeline.registry` names them."""

@@ -1,0 +1,74 @@
+"""`recomind export`: the policy in the ranker's interface, checked in a fresh process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recomind.artifacts import Manifest, read_manifest
+from recomind.errors import ArtifactError
+from recomind.evaluation.report import read_report
+from recomind.export import ExportRecord, export_and_verify
+from recomind.pipeline.loading import load_policy
+from recomind.pipeline.progress import StageLine
+from recomind.pipeline.run import Round
+from recomind.pipeline.stage import Stage
+
+
+class Export(Stage):
+    """The scorer; it says whether the gate released the policy, and why."""
+
+    name, kind, artifact, groups = "export", "scorer", "export", ("policy", "ranker")
+
+    def path(self, round: Round) -> Path:
+        """Beside the rounds."""
+        return round.run.folder / self.artifact
+
+    def inputs(self, round: Round) -> list[Path]:
+        """The policy that the report is on, its ranker, and the report."""
+        return [*_reported(round).paths("policy", "ranker"), _report_folder(round)]
+
+    def manifest(self, round: Round) -> Manifest:
+        """What the scorer will say of itself.
+
+        Raises:
+            ArtifactError: the policy has been trained anew since the report was written.
+        """
+        judged = read_manifest(_report_folder(round), "report").inputs
+        manifest = super().manifest(round)
+        name = f"round_{_reported(round).index}/policy"
+        if judged.get(name) != manifest.inputs[name]:
+            raise ArtifactError(
+                "the report judges another policy",
+                got=_report_folder(round),
+                mend="run `recomind evaluate`",
+            )
+        return manifest
+
+    def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
+        """Write the scorer, and let a fresh process answer the same requests with it."""
+        gate, dataset = read_report(_report_folder(round))["gate"], round.dataset()
+        record = ExportRecord(
+            config=manifest.config,
+            seed=manifest.seed,
+            released=bool(gate["released"]),
+            reasons=gate["reasons"],
+            user_feature_names=dataset.user_feature_names,
+            inputs=manifest.inputs,
+        )
+        start = dataset.state(dataset.session_starts())
+        network = load_policy(_reported(round))
+        parity = export_and_verify(self.path(round), network, record, start=start)
+        return (
+            f"released: {str(gate['released']).lower()}; largest difference of a score "
+            f"{parity['max_abs_difference']:.1e} in a fresh process"
+        )
+
+
+def _report_folder(round: Round) -> Path:
+    return round.run.folder / "report"
+
+
+def _reported(round: Round) -> Round:
+    """The round whose policy the report is on."""
+    report = read_report(_report_folder(round))
+    return round.run.round(report.get("rounds", {}).get("kept", round.index))

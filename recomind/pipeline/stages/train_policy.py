@@ -1,0 +1,49 @@
+"""`recomind train-policy`: from the ranker's weights, in the simulator, with RLlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from recomind.artifacts import Manifest, save_tensors, write_artifact, write_json
+from recomind.pipeline.curve import CURVE, LearningCurve
+from recomind.pipeline.loading import problem
+from recomind.pipeline.progress import StageLine
+from recomind.pipeline.run import Round
+from recomind.pipeline.stage import Stage
+from recomind.policy import QNetwork
+from recomind.training.trainer import train_policy
+
+
+class TrainPolicy(Stage):
+    """The round's policy; goes on from its newest checkpoint after a stop."""
+
+    name, kind, artifact = "train-policy", "policy", "policy"
+    groups = ("policy", "training", "candidates", "ranker")
+
+    def inputs(self, round: Round) -> list[Path]:
+        """What it begins from, where it trains, what it chooses from, and what the logs cover."""
+        density = round.paths("density") if round.config.policy.support_density else []
+        return round.paths("ranker", "simulator", "index") + density
+
+    def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
+        """Train, with a learning curve."""
+        trained_on, checkpoints = problem(round), round.path("checkpoints")
+        tau = round.config.policy.support_density
+        curve = LearningCurve(round, trained_on, checkpoints / CURVE, line)
+        curve.start(cast(QNetwork, trained_on.network()))
+        trained = train_policy(
+            trained_on,
+            round.config.training,
+            seed=manifest.seed,
+            checkpoint_dir=checkpoints,
+            on_iteration=curve,
+            tensorboard_dir=round.run.folder / "tensorboard" / f"round_{round.index}",
+            # The one setting that a checkpoint depends on and the training's own do not hold.
+            inputs=manifest.inputs | ({"policy.support_density": str(tau)} if tau else {}),
+        )
+        with write_artifact(self.path(round), manifest) as staging:
+            tensors = cast(QNetwork, trained).trainable_state()
+            save_tensors(staging / "policy.safetensors", tensors)
+            write_json(staging / CURVE, curve.points)
+        return curve.note
