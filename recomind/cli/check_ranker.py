@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from recomind.artifacts import is_complete, read_manifest
+from recomind.checks import Finding, Level, check_ranker
 from recomind.cli.context import Run
 from recomind.config import plain
 from recomind.data import SessionDataset, load_catalogue
 from recomind.errors import ConfigError, SchemaError
 from recomind.ranker import load_rankers
-from recomind.ranker.check import Finding, Level, check_ranker
 from recomind.ranker.config import ExternalKind
 from recomind.ranker.external import load_external
 from recomind.simulation import World

@@ -12,7 +12,7 @@ from recomind.artifacts import is_complete
 from recomind.cli.check_ranker import print_findings
 from recomind.cli.context import Run
 from recomind.errors import ConfigError, SchemaError
-from recomind.ranker.check import Level
+from recomind.findings import Level
 from recomind.simulation import BatchedSessions, check_world, load_holdout, load_simulator
 
 
