@@ -10,8 +10,8 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from experiments.external_rankers.models import NUM_DENSE, NUM_TOPICS, NUM_USER, history_topics
-from recomind.ranker.adapters import RowBatch
-from recomind.ranker.adapters.dlrm import dlrm_inputs
+from recomind.adapters import RowBatch
+from recomind.adapters.dlrm import dlrm_inputs
 
 NUM_AUTHORS = 1000
 TABLES = {

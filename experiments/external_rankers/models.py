@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from recomind.ranker.adapters import RowBatch, StateBatch
+from recomind.adapters import RowBatch, StateBatch
 from recomind.types import ItemFeatures
 
 NUM_TOPICS, NUM_USER, NUM_DENSE = 16, 9, 3

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from recomind.errors import SchemaError
-from recomind.ranker.check import Finding, Level
+from recomind.findings import Finding, Level
 
 _STYLES = {Level.error: "bold red", Level.warning: "yellow", Level.note: "dim"}
 

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from recomind.artifacts import is_complete, read_manifest
+from recomind.checks import check_ranker
 from recomind.config import plain
 from recomind.data import SessionDataset, load_catalogue
 from recomind.errors import ConfigError
+from recomind.findings import Finding
 from recomind.pipeline.loading import load_ensemble
 from recomind.pipeline.run import Round
-from recomind.ranker.check import Finding, check_ranker
 from recomind.ranker.config import ExternalKind
 from recomind.ranker.external import load_external
 from recomind.simulation import World

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from recomind.artifacts import is_complete
 from recomind.errors import ConfigError
+from recomind.findings import Finding
 from recomind.pipeline.loading import load_holdout_simulator, load_simulator
 from recomind.pipeline.run import Round
-from recomind.ranker.check import Finding
 from recomind.simulation import BatchedSessions, check_world
 
 

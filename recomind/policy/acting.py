@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from recomind.candidates import Exploration, SubsetExploration, best_slot
+from recomind.incremental import RunningEncodings
 from recomind.policy.finite import require_finite_logits, require_finite_q
 from recomind.policy.network import QNetwork
 from recomind.policy.running import RunningQ
 from recomind.policy.support import support_mask, supported_values
 from recomind.ranker import tasks_of, utility
-from recomind.ranker.advance import RunningEncodings
 from recomind.simulation.environment import task_weights
 from recomind.streams import hash_uniform
 from recomind.types import Candidates, Decision, Ranker, SessionState

@@ -2,7 +2,7 @@
 
 Symbols: `B` sessions, `K` candidates.
 
-What an event is encoded as is kept while the weights stay (`recomind.ranker.advance`), the frozen
+Encoded events are kept while the weights stay (`recomind.incremental`), the frozen
 ranker's also when the trunk learns; the trunk's item half is computed once under its weights,
 where that pays. The numbers are those of `QNetwork.q_values` but for rounding, unless the config
 asks for bfloat16: then they are held against it once, and it is gone back to where they differ by
@@ -11,22 +11,22 @@ more than the config allows. Ours.
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 
+from recomind.incremental import FastJoint, RunningEncodings, TrunkItems
 from recomind.policy.config import Precision
 from recomind.policy.density import LoggedDensity
-from recomind.policy.item_halves import TrunkItems
-from recomind.policy.lowered import FastJoint
 from recomind.policy.network import QEncoding, QNetwork
 from recomind.policy.score_parity import NUM_COMPARED, ScoreParity, score_parity
 from recomind.ranker import SessionRanker, StateEncoding, utility
-from recomind.ranker.advance import RunningEncodings
 from recomind.types import SessionState
 
+_DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 _log = logging.getLogger(__name__)
 
 
@@ -47,9 +47,10 @@ class RunningQ:
         self._joints = self._fast_joints() if self.is_fast else None
 
     def _fast_joints(self) -> tuple[FastJoint | None, FastJoint]:
-        frozen, trunk = self.network.frozen, self.network.trunk
-        of_frozen = FastJoint(frozen, self.config) if type(frozen) is SessionRanker else None
-        return of_frozen, FastJoint(trunk, self.config)
+        frozen, dtype = self.network.frozen, _DTYPES[self.config.precision]
+        fast = functools.partial(FastJoint, dtype=dtype, compiled=self.config.compile)
+        of_frozen = fast(frozen) if type(frozen) is SessionRanker else None
+        return of_frozen, fast(self.network.trunk)
 
     def forget(self) -> None:
         """Encode the next states anew, so that what follows depends on them alone."""

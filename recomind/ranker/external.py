@@ -1,8 +1,8 @@
-"""Rankers that exist already, in place of ours.
+"""A model that exists already, in place of the ranker.
 
 `ExternalRanker` puts a frozen model behind the `Ranker` Protocol for the tasks that it has;
-`CompletedRanker` takes the log's other tasks from a ranker of ours. Of an external ranker only
-the calibration, fitted on later days, belongs to this project: its model stays a file.
+`CompletedRanker` takes the log's other tasks from a ranker of ours. Only the
+calibration, fitted on the calibration split, belongs to this project: the model stays a file.
 
 Symbols: `B` states, `K` candidates, `H` tasks.
 """
@@ -16,26 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recomind.errors import ConfigError
-from recomind.ranker.adapters import (
-    FlatRows,
+from recomind.adapters import (
+    ExternalConfig,
     Scorer,
-    SplitModule,
     StateBatch,
-    is_split,
-    load_boosters,
-    load_onnx,
-    load_torch,
-    load_torchscript,
-    unpacking,
+    load_scorer,
+    model_path,
+    require_settings,
+    require_tasks,
 )
-from recomind.ranker.adapters.batches import RowBatch as RowBatch
-from recomind.ranker.adapters.files import copy_model as copy_model
-from recomind.ranker.adapters.files import model_path
-from recomind.ranker.adapters.settings import inputs_function, require_settings
-from recomind.ranker.adapters.settings import require_tasks as require_tasks
 from recomind.ranker.calibration import Calibration
-from recomind.ranker.config import ExternalConfig, ExternalKind
 from recomind.ranker.model import SessionRanker
 from recomind.types import Catalogue, SessionState
 
@@ -175,29 +165,4 @@ def load_external(
     require_settings(config)
     path = model_path(config, folder)
     config = replace(config, path=str(path))
-    return ExternalRanker(_scorer(config, path), config, catalogue)
-
-
-def _scorer(config: ExternalConfig, path: Path) -> Scorer:
-    name = f"{config.kind.value} ranker {path.name}"
-    inputs = inputs_function(config)
-    match config.kind:
-        case ExternalKind.onnx:
-            model = load_onnx(config, path)
-        case ExternalKind.lightgbm:
-            model = load_boosters(config, path)
-        case ExternalKind.torchscript:
-            model = unpacking(load_torchscript(config, path))
-        case _:
-            module = load_torch(config, path)
-            if inputs is None and is_split(module):
-                return SplitModule(module, config, name)
-            model = unpacking(module)
-    if inputs is None:
-        raise ConfigError(
-            "ranker.external.inputs is not given",
-            expected="the dotted name of a function from RowBatch to what the model takes",
-            mend="or, for kind=torch, a module with encode(StateBatch) and "
-            "score(encoding, item_id, items)",
-        )
-    return FlatRows(model, inputs, config, name)
+    return ExternalRanker(load_scorer(config, path), config, catalogue)

@@ -27,10 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recomind.ranker.attention import gated_sum, gated_sum_of_nearest
 from recomind.ranker.calibration import Calibration
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.encodings import ItemEncoding, StateEncoding
-from recomind.ranker.gate import gated_sum, gated_sum_of_nearest
 from recomind.ranker.history import (
     NUM_PROGRESS,
     CausalTransformer,
@@ -44,8 +44,8 @@ from recomind.ranker.history import (
     state_parts,
     tallies,
 )
+from recomind.ranker.item_cache import ItemCache
 from recomind.ranker.items import ItemEncoder
-from recomind.ranker.memo import ItemMemo
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.types import Catalogue, SessionState
 
@@ -103,7 +103,7 @@ class SessionRanker(nn.Module):
         # The item half of every item, per catalogue, where the catalogue is small enough.
         self.table: ItemEncoding | None = None
         # Where it is not, the item halves of the items met lately.
-        self.memo: ItemMemo | None = None
+        self.memo: ItemCache | None = None
         # False where `gate` and `item_part` go on learning: of the table, vectors alone hold.
         self.table_is_whole = True
 
@@ -122,7 +122,7 @@ class SessionRanker(nn.Module):
         else:
             parts = (self.items, self.gate, self.item_part, self.wide_item)
             weights = [t for part in parts for t in chain(part.parameters(), part.buffers())]
-            self.memo = ItemMemo(self._item_half, weights)
+            self.memo = ItemCache(self._item_half, weights)
         return self
 
     def item_vectors(self, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
@@ -150,7 +150,7 @@ class SessionRanker(nn.Module):
         unit_nD, part = self._unit(vector_nD), self.item_part(vector_nD)
         return vector_nD, unit_nD, part, self.wide_item(numbers)
 
-    def _remembered(self, snapshot: Tensor | None) -> ItemMemo | None:
+    def _remembered(self, snapshot: Tensor | None) -> ItemCache | None:
         """Item halves met lately, where such are kept and are what is meant."""
         fixed = snapshot is None and self.table_is_whole and not self.training
         return self.memo if fixed and not torch.is_grad_enabled() else None

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from recomind.adapters import ExternalConfig, copy_model
 from recomind.artifacts import load_tensors
 from recomind.errors import ArtifactError, ConfigError
-from recomind.ranker.config import ExternalConfig, RankerConfig
-from recomind.ranker.external import CompletedRanker, ExternalRanker, copy_model, load_external
+from recomind.ranker.config import RankerConfig
+from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external
 from recomind.ranker.model import SessionRanker
 from recomind.types import Catalogue, Ranker
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.errors import RecomindError, require
-from recomind.ranker.check import Finding, Level
-from recomind.ranker.check.findings import finding
+from recomind.findings import Finding, Level, finding
 from recomind.simulation.check import Event, broken_promises, run_sessions
 from recomind.simulation.environment import LANE_ACT, BatchedSessions, World
 from recomind.streams import make_generator

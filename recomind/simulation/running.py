@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recomind.ranker.advance import Beside, RunningEncodings
+from recomind.incremental import Beside, RunningEncodings
 from recomind.ranker.history import Events
 from recomind.simulation.summary import event_parts, summary_of
 from recomind.types import Catalogue, Ranker, SessionState

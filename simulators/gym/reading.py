@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from recomind.data import TableCatalogue
 from recomind.errors import ConfigError, SchemaError
-from recomind.ranker.check import Finding, Level
-from recomind.ranker.check.findings import finding
+from recomind.findings import Finding, Level, finding
 from recomind.types import Catalogue
 
 MAX_FEATURES = 512  # of a default reading; a wider observation is a picture, not a user

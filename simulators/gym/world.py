@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ArtifactError, ConfigError, SchemaError
+from recomind.findings import Finding, Level, finding
 from recomind.plugins import resolve
-from recomind.ranker.check import Finding, Level
-from recomind.ranker.check.findings import finding
 from recomind.simulation.environment import Hidden, World, check_horizon
 from recomind.streams import SessionStreams, hash_int64
 from recomind.types import Catalogue, Policy, Response, SessionState

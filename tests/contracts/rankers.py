@@ -9,9 +9,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recomind.adapters import RowBatch
 from recomind.artifacts import Manifest
 from recomind.data import SessionDataset, write_sessions
-from recomind.ranker.adapters import RowBatch
 from recomind.streams import hash_uniform
 from recomind.types import SessionState
 from simulators.video_feed.world import TASKS

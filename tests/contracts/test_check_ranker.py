@@ -10,10 +10,10 @@ import safetensors.torch
 import torch
 
 from recomind.artifacts import Manifest
+from recomind.checks import Level, check_ranker, require_ranker
+from recomind.checks.labels import auc_standard_error, ece_noise
 from recomind.errors import SchemaError
 from recomind.ranker import save_rankers
-from recomind.ranker.check import Level, check_ranker, require_ranker
-from recomind.ranker.check.labels import auc_standard_error, ece_noise
 from tests.contracts.rankers import Fair, FlatModel, labelled, write_labelled
 from tests.flow.in_process import Command
 from tests.simulation import tiny

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recomind.data import TableCatalogue
-from recomind.ranker.check import Level
+from recomind.findings import Level
 from recomind.simulation import check_world
 from simulators.video_feed.presets import PRESETS
 from simulators.video_feed.world import VideoFeed

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from recomind.adapters import StateBatch
 from recomind.artifacts import Manifest
 from recomind.candidates import (
     CandidatePool,
@@ -35,7 +36,6 @@ from recomind.policy import (
     support_mask,
 )
 from recomind.policy.density_fitting import known_rows
-from recomind.ranker.adapters import StateBatch
 from recomind.ranker.config import ExternalConfig
 from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.simulation import collect_sessions

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recomind.errors import ConfigError
-from recomind.policy import PolicyConfig, Precision, QNetwork, RunningQ, lowered, score_parity
-from recomind.policy.item_halves import TrunkItems
+from recomind.incremental import TrunkItems, precision
+from recomind.policy import PolicyConfig, Precision, QNetwork, RunningQ, score_parity
 from recomind.simulation.environment import BatchedSessions
 from recomind.streams import make_generator
 from simulators.video_feed.world import VideoFeed
@@ -217,7 +217,7 @@ def test_a_compiler_that_fails_is_not_used_and_that_is_said_once(monkeypatch, ca
 
         return fails
 
-    monkeypatch.setattr(lowered.torch, "compile", broken)
+    monkeypatch.setattr(precision.torch, "compile", broken)
     running, ours, plain = worlds_scores(make_network(compile=True))
     assert largest_difference(ours, plain) < 1e-5
     assert not running.is_fast

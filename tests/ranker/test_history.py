@@ -12,7 +12,7 @@ import torch
 
 from recomind.data import TableCatalogue
 from recomind.ranker import RankerConfig, SessionRanker, new_ranker
-from recomind.ranker.gate import gated_sum
+from recomind.ranker.attention import gated_sum
 from recomind.ranker.history import (
     CausalTransformer,
     DecayPool,

@@ -14,8 +14,8 @@ from recomind.data import TableCatalogue
 from recomind.errors import ArtifactError, ConfigError, RecomindError, SchemaError
 from recomind.evaluation.metrics import summarise
 from recomind.evaluation.rollout import rollout
+from recomind.findings import Level
 from recomind.policy import RandomPolicy
-from recomind.ranker.check import Level
 from recomind.simulation import check_environment, check_world, collect_sessions
 from recomind.streams import make_generator
 from simulators.gym.actions import ItemActions

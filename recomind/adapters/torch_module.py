@@ -1,0 +1,87 @@
+"""Torch modules: one that a function of the user builds, and a TorchScript file.
+
+Weights are safetensors. A TorchScript file holds a program, which torch's own reader
+(a restricted one, not Python's unpickler) runs: load one only from where you would run code from.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from recomind.adapters.config import ExternalConfig
+from recomind.errors import ArtifactError, ConfigError
+from recomind.plugins import resolve
+
+
+def load_torch(config: ExternalConfig, path: Path) -> nn.Module:
+    """The module that `config.factory` builds, with the weights of `path`, frozen.
+
+    Raises:
+        ConfigError: the factory cannot be had, or builds no module.
+        ArtifactError: the file is not safetensors, or does not fit the module.
+    """
+    factory = resolve(config.factory, setting="ranker.external.factory")
+    # Fresh weights are drawn and then overwritten: nobody else's luck may depend on that.
+    with torch.random.fork_rng(devices=[]):
+        module = factory() if callable(factory) else None
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            "ranker.external.factory builds no module",
+            got=f"{config.factory} gives {type(module).__name__}",
+            expected="a function without arguments that returns a torch.nn.Module",
+        )
+    try:
+        safetensors.torch.load_model(module, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ArtifactError(
+            "ranker.external.path holds no safetensors",
+            got=f"{path}: {error}",
+            mend="write it with safetensors.torch.save_model(model, path)",
+        ) from error
+    except RuntimeError as error:
+        raise ArtifactError(
+            "weights do not fit the module of ranker.external.factory", got=f"{path}: {error}"
+        ) from error
+    return module.eval().requires_grad_(False)
+
+
+def load_torchscript(config: ExternalConfig, path: Path) -> nn.Module:
+    """The module of a TorchScript file, in evaluation mode, on the CPU.
+
+    Raises:
+        ArtifactError: not a TorchScript file.
+    """
+    del config
+    with warnings.catch_warnings():
+        # torch 2.13 calls the format deprecated; files in it are still what many have.
+        warnings.filterwarnings(
+            "ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning
+        )
+        try:
+            module = torch.jit.load(str(path), map_location="cpu")
+        except (RuntimeError, ValueError) as error:
+            raise ArtifactError(
+                "ranker.external.path holds no TorchScript",
+                got=f"{path}: {str(error).splitlines()[0]}",
+                expected="a file written by torch.jit.save",
+            ) from error
+    return module.eval()
+
+
+def unpacking(module: nn.Module) -> Callable[[Any], Any]:
+    """`module` as a function of one thing: a tuple is its arguments, a mapping its keywords."""
+
+    def run(inputs: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            return module(**inputs)
+        return module(*inputs) if isinstance(inputs, (tuple, list)) else module(inputs)
+
+    return run
