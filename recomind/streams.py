@@ -19,6 +19,10 @@ _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
+# Independent random lanes of a session's stream, one for each consumer.
+LANE_WORLD, LANE_POOL, LANE_ACT, LANE_BEGIN = 0, 1, 2, 3
+
+
 def _wrap(value: int) -> int:
     """`value` modulo 2^64 as a signed 64-bit integer."""
     return (value + 2**63) % 2**64 - 2**63
@@ -84,7 +88,7 @@ class SessionStreams:
     def uniform(self, step: Tensor, num: int, lane: int = 0) -> Tensor:
         """Uniform draws [B, num] for the sessions' steps `step` [B].
 
-        `lane` separates consumers (world, candidate pool, exploration): draws of different lanes
+        `lane` separates consumers, such as `LANE_WORLD` and `LANE_POOL`: draws of different lanes
         are independent.
         """
         keys = hash_int64(self.seeds ^ hash_int64(step, 17 + lane))

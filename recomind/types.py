@@ -13,12 +13,13 @@ A state with L = 4 of a session in its third step (two events in this session, o
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from tensordict import TensorClass
-from torch import Tensor
+from torch import Tensor, nn
 
 from recomind.streams import SessionStreams
 
@@ -164,14 +165,71 @@ class CandidateSource(Protocol):
 
 
 @runtime_checkable
-class SessionEnvironment(Protocol):
-    """A world (the truth) or a simulator (learned); nobody downstream can tell them apart."""
+class QFunction(Protocol):
+    """Values items by what follows from showing them; the policy chooses the largest."""
 
-    tasks: tuple[str, ...]
-    catalogue: Catalogue
-    horizon: int
-    history_length: int
-    streams: SessionStreams  # of the sessions that are running
+    def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Q [B, K] and the frozen ranker's utility [B, K] of `item_id` [B, K], units of reward."""
+        ...
+
+
+class TrainableQFunction(QFunction, Protocol):
+    """A Q function that is a `torch.nn.Module`; its parameters with `requires_grad` are trained.
+
+    `recomind.policy.QNetwork` is one. It says nothing of how the parts that do not learn came
+    about: those never travel between processes and are in no checkpoint.
+    """
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def eval(self) -> Self:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def cpu(self) -> Self:
+        """As of `torch.nn.Module`."""
+        ...
+
+
+@runtime_checkable
+class SessionEnvironment(Protocol):
+    """A world (the truth) or a simulator (learned); nobody downstream can tell them apart.
+
+    `recomind.simulation.BatchedSessions` implements all of it but how users begin and respond;
+    `recomind.simulation.check_environment` checks an implementation.
+    """
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the feedback tasks, in the order of `Response.feedback`."""
+        ...
+
+    @property
+    def reward_weights_H(self) -> Tensor:
+        """[H] float32: the reward is the feedback's sum under these weights."""
+        ...
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items that can be shown."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which a session is truncated."""
+        ...
+
+    @property
+    def history_length(self) -> int:
+        """`L` of the states."""
+        ...
+
+    @property
+    def streams(self) -> SessionStreams:
+        """Random streams of the running sessions."""
+        ...
 
     def reset(
         self, num_sessions: int, generator: torch.Generator, *, auto_reset: bool = False
@@ -179,6 +237,18 @@ class SessionEnvironment(Protocol):
         """Start sessions; with `auto_reset` an ended one begins anew at its next step."""
         ...
 
+    def reset_to(self, seeds: Tensor) -> SessionState:
+        """Start one session for each of `seeds` [B] int64; equal seeds are equal users and luck."""
+        ...
+
     def step(self, item_id: Tensor) -> Step:
         """Show `item_id` [B]; sessions that have ended ignore theirs (`valid` is False)."""
+        ...
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Tensors from which `set_state` continues exactly, here or in another process."""
+        ...
+
+    def set_state(self, tensors: Mapping[str, Tensor], *, auto_reset: bool = True) -> SessionState:
+        """Continue where `get_state` was taken."""
         ...

@@ -12,8 +12,8 @@ from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.data import TableCatalogue
 from recomind.policy import PolicyConfig, QNetwork
 from recomind.ranker import RankerConfig, SessionRanker
-from recomind.simulation.environment import LANE_BEGIN, LANE_WORLD, BatchedSessions, Hidden
-from recomind.streams import SessionStreams, make_generator
+from recomind.simulation.environment import BatchedSessions, Hidden
+from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams, make_generator
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
 from recomind.types import Response, SessionState

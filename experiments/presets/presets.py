@@ -21,7 +21,7 @@ from recomind.evaluation.rollout import rollout
 from recomind.evaluation.statistics import paired_lift
 from recomind.policy import RandomPolicy
 from recomind.streams import draw_seeds, make_generator
-from simulators.video_feed.policies import Oracle
+from simulators.video_feed.oracles import Oracle
 from simulators.video_feed.world import VideoFeed
 
 PRESETS = ("fatigue", "steady", "confounded")

@@ -27,10 +27,9 @@ from recomind.candidates.sources import Sources
 from recomind.candidates.withheld import Withdrawals, Withheld
 from recomind.data.item_ids import among_rows, first_occurrence
 from recomind.errors import SchemaError
-from recomind.streams import SessionStreams, make_generator
+from recomind.streams import LANE_POOL, SessionStreams, make_generator
 from recomind.types import Candidates, SessionState
 
-LANE_POOL = 1  # random lane of the pool; the environments keep the other lanes
 _PLANES = 0  # seed of the hash planes, the same in every process and in serving
 
 

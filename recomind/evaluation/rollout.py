@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
-from recomind.simulation.environment import LANE_ACT, BatchedSessions
-from recomind.streams import SessionStreams
-from recomind.types import CandidateSource, Policy, SessionState, Step
+from recomind.streams import LANE_ACT, SessionStreams
+from recomind.types import CandidateSource, Policy, SessionEnvironment, SessionState, Step
 
 LONG_WATCH_S = 10.0  # a watch counts for `watch_10s_per_session` if it lasts longer than this
 _NOTHING = -1  # fills the slots of the item table after a session's end
@@ -53,7 +52,7 @@ class SessionOutcomes:
 
 @torch.no_grad()
 def rollout(
-    environment: BatchedSessions,
+    environment: SessionEnvironment,
     policy: Policy,
     candidates: CandidateSource,
     seeds: Tensor,
@@ -79,7 +78,7 @@ def rollout(
 
 
 def _run(
-    environment: BatchedSessions, policy: Policy, candidates: CandidateSource, seeds_B: Tensor
+    environment: SessionEnvironment, policy: Policy, candidates: CandidateSource, seeds_B: Tensor
 ) -> SessionOutcomes:
     state = environment.reset_to(seeds_B)
     tally = _Tally(environment, len(seeds_B))
@@ -99,7 +98,7 @@ def _run(
 
 
 def _choose(
-    environment: BatchedSessions,
+    environment: SessionEnvironment,
     policy: Policy,
     source: CandidateSource,
     state: SessionState,
@@ -125,7 +124,7 @@ def _choose(
 class _Tally:
     """Sums of a chunk of `num` sessions while it runs."""
 
-    def __init__(self, environment: BatchedSessions, num: int) -> None:
+    def __init__(self, environment: SessionEnvironment, num: int) -> None:
         self.environment = environment
         self.reward = torch.zeros(num, dtype=torch.float64)
         self.counts = torch.zeros(num, len(environment.tasks), dtype=torch.int64)

@@ -15,9 +15,10 @@ from recomind.policy.item_values import SupportedValues
 from recomind.policy.network import QNetwork, own_part
 from recomind.policy.running import RunningQ
 from recomind.policy.score_parity import ScoreParity, score_parity
-from recomind.policy.support import support_mask, supported_values
+from recomind.policy.support import CoversLogs, has_density, support_mask, supported_values
 
 __all__ = [
+    "CoversLogs",
     "LoggedDensity",
     "MixedExploration",
     "PolicyConfig",
@@ -32,6 +33,7 @@ __all__ = [
     "check_propensities",
     "decide",
     "fit_density",
+    "has_density",
     "load_density",
     "own_part",
     "require_finite_logits",

@@ -15,7 +15,7 @@ from recomind.policy.network import QNetwork
 from recomind.policy.running import RunningQ
 from recomind.policy.support import support_mask, supported_values
 from recomind.ranker import tasks_of, utility
-from recomind.simulation.environment import task_weights
+from recomind.rewards import task_weights
 from recomind.streams import hash_uniform
 from recomind.types import Candidates, Decision, Ranker, SessionState
 

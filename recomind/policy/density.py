@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from recomind.artifacts import Manifest, load_tensors, read_manifest, save_tensors, write_artifact
 from recomind.errors import ArtifactError
+from recomind.fitting import Standardising
 from recomind.policy.content import content, content_width
 from recomind.ranker import SessionRanker, StateEncoding
 from recomind.ranker.stamp import Stamp
-from recomind.simulation.response import Standardising
 from recomind.types import Catalogue, SessionState
 
 KIND, WEIGHTS = "density", "density.safetensors"

@@ -16,16 +16,17 @@ Where several loggers wrote the rows, g is that of their mixture: every row coun
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
 from recomind.errors import ConfigError
+from recomind.fitting import Fit, fit_network
 from recomind.policy.content import content
 from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker
-from recomind.simulation import SimulatorConfig
-from recomind.simulation.response import Fit, fit_network
 from recomind.streams import draw_rows, make_generator
 
 _MAX_ROWS = 40_000
@@ -99,11 +100,17 @@ def fit_density(
     return density, {"rows": float(len(rows[0]))} | _figures(density, later)
 
 
-def _settings(num_rows: int) -> SimulatorConfig:
-    """As many passes as it takes for a small log as well; the best on later days is kept."""
+@dataclass(kw_only=True, slots=True)
+class _Settings:
+    num_epochs: int
+    batch_size: int = _BATCH_ROWS
+    learning_rate: float = 5e-3
+
+
+def _settings(num_rows: int) -> _Settings:
+    """Enough passes for a small log too; the best epoch on later days is kept."""
     updates = -(-num_rows // _BATCH_ROWS)
-    num_epochs = max(_NUM_EPOCHS, -(-_LEAST_UPDATES // updates))
-    return SimulatorConfig(num_epochs=num_epochs, batch_size=_BATCH_ROWS, learning_rate=5e-3)
+    return _Settings(num_epochs=max(_NUM_EPOCHS, -(-_LEAST_UPDATES // updates)))
 
 
 @torch.no_grad()

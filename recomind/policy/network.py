@@ -25,7 +25,7 @@ from recomind.policy.config import PolicyConfig
 from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker, StateEncoding, utility
 from recomind.ranker.external import CompletedRanker
-from recomind.simulation.environment import task_weights
+from recomind.rewards import task_weights
 from recomind.types import Catalogue, Ranker, SessionState
 
 

@@ -16,12 +16,45 @@ A larger rho or tau never allows more. Ours.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from recomind.types import SessionState
+from recomind.policy.config import PolicyConfig
+from recomind.types import QFunction, SessionState
+
+
+@runtime_checkable
+class CoversLogs(QFunction, Protocol):
+    """A Q function that knows how densely the logs cover an item: `QNetwork`, `RunningQ`."""
+
+    @property
+    def density(self) -> nn.Module | None:
+        """The model of it; None where the support does not ask for it."""
+        ...
+
+    @property
+    def config(self) -> PolicyConfig:
+        """Whose `support_density` is tau."""
+        ...
+
+    def encode_state(self, state: SessionState) -> Any:
+        """Everything of `state` [B] that scoring needs, computed once."""
+        ...
+
+    def score_encoded(self, encoding: Any, item_id: Tensor) -> tuple[Tensor, Tensor]:
+        """As `q_values`, for states that are encoded already."""
+        ...
+
+    def log_density(self, encoding: Any, item_id: Tensor) -> Tensor | None:
+        """Log-density of the logs [B, K], up to a constant for each state."""
+        ...
+
+
+def has_density(network: QFunction) -> TypeGuard[CoversLogs]:
+    """Whether the support of `network` asks for the density of the logs."""
+    return isinstance(network, CoversLogs) and network.density is not None
 
 
 def support_mask(
@@ -72,19 +105,19 @@ class Supported(NamedTuple):
 
 
 def supported_values(
-    network: Any, state: SessionState, item_id: Tensor, mask_BK: Tensor, support_ratio: float
+    network: QFunction, state: SessionState, item_id: Tensor, mask_BK: Tensor, support_ratio: float
 ) -> Supported:
     """Q, utility and support of `item_id` [B, K]; each state is encoded once.
 
     Args:
-        network: a `QNetwork`, a `RunningQ` of one, or anything with their `q_values`; the density
-            is asked for where it has a model of it.
+        network: a `QNetwork`, a `RunningQ`, or another Q function; the density counts where
+            `has_density`.
         state: [B].
         item_id: [B, K] int64.
         mask_BK: False where the slot is padding.
-        support_ratio: rho; tau is the network's own, which its density was fitted for.
+        support_ratio: rho; tau is the setting of the network.
     """
-    if getattr(network, "density", None) is None:
+    if not has_density(network):
         q_BK, utility_BK = network.q_values(state, item_id)
         return Supported(q_BK, utility_BK, support_mask(utility_BK, mask_BK, support_ratio))
     encoding = network.encode_state(state)

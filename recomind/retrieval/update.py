@@ -1,24 +1,18 @@
-"""What has changed in a catalogue, put into a live index.
+"""A change of a catalogue, applied to a generation of a live index.
 
-Symbols: `n` items that are new or changed, `w` withdrawn ones, `D` length of a vector.
+Symbols: `n` new or changed items, `w` withdrawn ones, `D` length of a vector.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from recomind.data import CatalogueStore
 from recomind.errors import ArtifactError, SchemaError
 from recomind.retrieval.generation import Generation
-from recomind.retrieval.index import CHUNK_ITEMS, ItemVectors, check_vectors
-
-if TYPE_CHECKING:
-    from recomind.retrieval.live import LiveIndex
+from recomind.retrieval.index import check_vectors
 
 
 @dataclass(kw_only=True)
@@ -32,37 +26,8 @@ class IndexUpdate:
     withdrawn: Tensor  # [w] int64, items that may not be found any more
 
 
-def catch_up(index: LiveIndex, store: CatalogueStore, vectors_of: ItemVectors) -> bool:
-    """Bring `index` to the version of `store`, and say whether it was behind.
-
-    Args:
-        index: of an earlier version of the store, or of this one.
-        store: the catalogue.
-        vectors_of: item ids [n] -> vectors [n, D], of the store's version.
-
-    Raises:
-        SchemaError: vectors of another length, or NaN, infinite or zero ones.
-    """
-    index.refresh()
-    if index.version >= store.version:
-        return False
-    changes = store.changes_since(index.version)
-    item_id = torch.cat([changes.added, changes.changed])
-    vectors = [vectors_of(ids) for ids in item_id.split(CHUNK_ITEMS) if len(ids)]
-    index.update(
-        IndexUpdate(
-            version=store.version,
-            num_items=store.num_items,
-            item_id=item_id,
-            vectors=torch.cat(vectors) if vectors else torch.zeros(0, index.dim),
-            withdrawn=changes.withdrawn,
-        )
-    )
-    return True
-
-
 def updated(old: Generation, change: IndexUpdate) -> Generation:
-    """The generation after `old`."""
+    """The generation after `old`, with `change` applied."""
     ids, gone = change.item_id.numpy(), np.unique(change.withdrawn.numpy())
     _check_change(old, change, ids, gone)
     vectors = check_vectors(change.vectors, old.side_vector.shape[1], "item vector")

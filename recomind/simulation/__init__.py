@@ -1,17 +1,13 @@
 """Whole sessions: the batched environment, response and leave models, simulators."""
 
+from recomind.rewards import task_weights
 from recomind.simulation.check import check_environment
 from recomind.simulation.collect import collect_sessions
 from recomind.simulation.config import Pessimism, SimulatorConfig
 from recomind.simulation.environment import (
-    LANE_ACT,
-    LANE_BEGIN,
-    LANE_POOL,
-    LANE_WORLD,
     BatchedSessions,
     World,
     append_event,
-    task_weights,
 )
 from recomind.simulation.findings import check_world
 from recomind.simulation.gym_views import SessionEnv, SessionVectorEnv
@@ -22,6 +18,7 @@ from recomind.simulation.store import (
     load_holdout,
     load_simulator,
 )
+from recomind.streams import LANE_ACT, LANE_BEGIN, LANE_POOL, LANE_WORLD
 
 __all__ = [
     "LANE_ACT",

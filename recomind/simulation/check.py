@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import RecomindError, SchemaError, require
-from recomind.simulation.environment import BatchedSessions, state_tensors
+from recomind.simulation.environment import state_tensors
 from recomind.simulation.memory import (
     NUM_SESSIONS,
     check_hidden,
@@ -29,7 +29,7 @@ from recomind.simulation.memory import (
 )
 from recomind.simulation.shapes import check_history, check_state, check_step
 from recomind.streams import SessionStreams, make_generator
-from recomind.types import SessionState, Step
+from recomind.types import SessionEnvironment, SessionState, Step
 
 _PARTS = (slice(0, 1), slice(3, 8))  # batches that sessions are run in once more
 _NEEDED = (
@@ -47,7 +47,7 @@ class Event:
     step: Step
 
 
-def check_environment(env: BatchedSessions, seed: int = 0) -> None:
+def check_environment(env: SessionEnvironment, seed: int = 0) -> None:
     """Run sessions of `env` and check everything that other rooms count on.
 
     Args:
@@ -61,7 +61,7 @@ def check_environment(env: BatchedSessions, seed: int = 0) -> None:
         raise error
 
 
-def broken_promises(env: BatchedSessions, seed: int = 0) -> Iterator[RecomindError]:
+def broken_promises(env: SessionEnvironment, seed: int = 0) -> Iterator[RecomindError]:
     """As `check_environment`, going on after a broken promise where more can be tried.
 
     What makes the steps themselves wrong comes alone, and so does a session that cannot be
@@ -81,9 +81,14 @@ def broken_promises(env: BatchedSessions, seed: int = 0) -> Iterator[RecomindErr
             yield error
 
 
-def _first_run(env: BatchedSessions, seed: int) -> list[Event]:
+def _first_run(env: SessionEnvironment, seed: int) -> list[Event]:
     missing = [name for name in _NEEDED if not hasattr(env, name)]
-    require(not missing, "not a session environment, it lacks", missing, mend="see BatchedSessions")
+    require(
+        not missing,
+        "not a session environment, it lacks",
+        missing,
+        mend="see recomind.types",
+    )
     run = run_sessions(env, seed)
     seeds = env.streams.seeds
     require(
@@ -95,7 +100,7 @@ def _first_run(env: BatchedSessions, seed: int) -> list[Event]:
     return run
 
 
-def run_sessions(env: BatchedSessions, seed: int) -> list[Event]:
+def run_sessions(env: SessionEnvironment, seed: int) -> list[Event]:
     """Every step of some sessions with random items, each of them checked.
 
     Raises:
@@ -105,13 +110,13 @@ def run_sessions(env: BatchedSessions, seed: int) -> list[Event]:
     return list(_run(env, state, torch.arange(NUM_SESSIONS)))
 
 
-def _check_repeats(env: BatchedSessions, run: list[Event], seed: int) -> None:
+def _check_repeats(env: SessionEnvironment, run: list[Event], seed: int) -> None:
     state = env.reset(NUM_SESSIONS, make_generator(seed))
     again = _run(env, state, torch.arange(NUM_SESSIONS))
     _check_same(run, again, slice(None), "the same generator gives other sessions")
 
 
-def _check_parts(env: BatchedSessions, *, run: list[Event], seed: int) -> None:
+def _check_parts(env: SessionEnvironment, *, run: list[Event], seed: int) -> None:
     env.reset(NUM_SESSIONS, make_generator(seed))
     seeds, sessions = env.streams.seeds, torch.arange(NUM_SESSIONS)
     for part in _PARTS:
@@ -119,7 +124,7 @@ def _check_parts(env: BatchedSessions, *, run: list[Event], seed: int) -> None:
         _check_same(run, other, part, "a session depends on the others of its batch")
 
 
-def _run(env: BatchedSessions, state: SessionState, sessions: Tensor) -> Iterator[Event]:
+def _run(env: SessionEnvironment, state: SessionState, sessions: Tensor) -> Iterator[Event]:
     """Step until the horizon and once more, checking each step; `sessions` [B] picks the items."""
     streams, num = SessionStreams(sessions), len(sessions)
     check_state(env, state, num)
@@ -151,7 +156,9 @@ def _check_unchanged(before: SessionState, after: SessionState) -> None:
         )
 
 
-def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor, *, first: bool = False) -> None:
+def _check_outcome(
+    env: SessionEnvironment, step: Step, valid: Tensor, *, first: bool = False
+) -> None:
     """Endings and reward of a step, given which sessions had not ended before it."""
     require(
         bool(step.valid.all()) or not first,
@@ -184,7 +191,7 @@ def _check_outcome(env: BatchedSessions, step: Step, valid: Tensor, *, first: bo
     )
 
 
-def _check_truncated(env: BatchedSessions, step: Step, running: Tensor) -> None:
+def _check_truncated(env: SessionEnvironment, step: Step, running: Tensor) -> None:
     """The horizon cuts every session that still runs; before it, only what `cuts_early` does."""
     over = running & (step.state.step >= env.horizon)
     require(
@@ -201,7 +208,7 @@ def _check_truncated(env: BatchedSessions, step: Step, running: Tensor) -> None:
     )
 
 
-def _check_ends(env: BatchedSessions, run: list[Event]) -> None:
+def _check_ends(env: SessionEnvironment, run: list[Event]) -> None:
     ends = torch.stack([event.step.terminated | event.step.truncated for event in run])
     open_B = ~ends.any(0)
     require(
@@ -238,7 +245,7 @@ def _outcome(event: Event) -> dict[str, Tensor]:
     }
 
 
-def _check_auto_reset(env: BatchedSessions, *, seed: int) -> None:
+def _check_auto_reset(env: SessionEnvironment, *, seed: int) -> None:
     """After its end a session skips one step, which begins the next session."""
     state = env.reset(NUM_SESSIONS, make_generator(seed), auto_reset=True)
     ended = torch.zeros(NUM_SESSIONS, dtype=torch.bool)

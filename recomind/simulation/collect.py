@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from recomind.errors import SchemaError
-from recomind.simulation.environment import LANE_ACT, BatchedSessions
-from recomind.streams import SessionStreams, hash_uniform
-from recomind.types import CandidateSource, Decision, Policy, SessionState, Step
+from recomind.streams import LANE_ACT, SessionStreams, hash_uniform
+from recomind.types import CandidateSource, Decision, Policy, SessionEnvironment, SessionState, Step
 
 _SECOND_MS = 1000
 _CHUNK = 1024  # sessions whose pools are held at once
@@ -23,7 +22,7 @@ _SALT_HOLDOUT = 71
 
 
 def collect_sessions(
-    environment: BatchedSessions,
+    environment: SessionEnvironment,
     policy: Policy,
     candidates: CandidateSource,
     *,

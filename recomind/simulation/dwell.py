@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
+from recomind.fitting import Fit, fit_network
 from recomind.simulation.config import SimulatorConfig
-from recomind.simulation.response import Fit, SummaryNet, fit_network
+from recomind.simulation.response import SummaryNet
 
 
 class DwellModel(nn.Module):

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
+from recomind.rewards import task_weights
 from recomind.simulation.finite import require_finite_event
 from recomind.streams import SessionStreams, draw_seeds, hash_int64
 from recomind.types import Catalogue, Policy, Response, SessionState, Step
-
-LANE_WORLD, LANE_POOL, LANE_ACT, LANE_BEGIN = 0, 1, 2, 3  # independent random lanes of a session
 
 STATE_FIELDS = [field.name for field in dataclasses.fields(SessionState)]
 Hidden = dict[str, Tensor]  # what a user carries and nobody sees, each [B, ...]
@@ -190,21 +189,6 @@ def check_horizon(horizon: int) -> None:
     """Raise a ConfigError unless a session has room for a step."""
     if horizon < 1:
         raise ConfigError("a session needs at least one step", got=horizon, expected=">= 1")
-
-
-def task_weights(tasks: tuple[str, ...], weights: Mapping[str, float]) -> Tensor:
-    """[H] float32 weights in the order of `tasks`; absent tasks weigh 0.
-
-    Raises:
-        ConfigError: a weight for a task that does not exist, or no weight other than 0.
-    """
-    unknown = sorted(set(weights) - set(tasks))
-    if unknown:
-        raise ConfigError("weight for an unknown task", got=unknown, expected=list(tasks))
-    vector = torch.tensor([float(weights.get(task, 0.0)) for task in tasks])
-    if not bool(vector.any()):
-        raise ConfigError("every task weighs 0, so nothing is to be gained", got=dict(weights))
-    return vector
 
 
 def append_event(state: SessionState, item_id: Tensor, response: Response) -> SessionState:

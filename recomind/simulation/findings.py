@@ -15,15 +15,16 @@ from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.errors import RecomindError, require
 from recomind.findings import Finding, Level, finding
 from recomind.simulation.check import Event, broken_promises, run_sessions
-from recomind.simulation.environment import LANE_ACT, BatchedSessions, World
-from recomind.streams import make_generator
+from recomind.simulation.environment import World
+from recomind.streams import LANE_ACT, make_generator
+from recomind.types import SessionEnvironment
 
 _LARGE = 20.0  # of a feature that is said to be standardised
 _NUM_SESSIONS, _NUM_CANDIDATES = 13, 16
 _NUM_ITEMS = 1000  # whose features are looked at
 
 
-def check_world(env: BatchedSessions, seed: int = 0) -> list[Finding]:
+def check_world(env: SessionEnvironment, seed: int = 0) -> list[Finding]:
     """Check everything that other rooms count on, and what a run would show too late.
 
     Args:
@@ -37,7 +38,7 @@ def check_world(env: BatchedSessions, seed: int = 0) -> list[Finding]:
     return list(_findings(env, seed))
 
 
-def _findings(env: BatchedSessions, seed: int) -> Iterator[Finding]:
+def _findings(env: SessionEnvironment, seed: int) -> Iterator[Finding]:
     broken = [Finding(Level.error, error) for error in broken_promises(env, seed)]
     yield from broken
     try:
@@ -56,7 +57,7 @@ def _findings(env: BatchedSessions, seed: int) -> Iterator[Finding]:
     yield from getattr(env, "remarks", list)()
 
 
-def _check_names(env: BatchedSessions, run: list[Event]) -> None:
+def _check_names(env: SessionEnvironment, run: list[Event]) -> None:
     require(len(set(env.tasks)) == len(env.tasks) > 0, "tasks must be distinct names", env.tasks)
     if isinstance(env, World):
         names, width = list(env.user_feature_names), run[0].before.user_features.shape[1]
@@ -92,7 +93,7 @@ def _check_logging(world: World, seed: int) -> None:
     )
 
 
-def _ends(env: BatchedSessions, run: list[Event]) -> Iterator[Finding]:
+def _ends(env: SessionEnvironment, run: list[Event]) -> Iterator[Finding]:
     depth_B = torch.stack([event.step.valid for event in run]).sum(0).double()
     left = torch.stack([event.step.terminated for event in run]).any(0)
     if not bool(left.any()):
@@ -112,7 +113,7 @@ def _ends(env: BatchedSessions, run: list[Event]) -> Iterator[Finding]:
     )
 
 
-def _tasks(env: BatchedSessions, run: list[Event]) -> Iterator[Finding]:
+def _tasks(env: SessionEnvironment, run: list[Event]) -> Iterator[Finding]:
     valid = torch.cat([event.step.valid for event in run])
     feedback_EH = torch.cat([event.step.response.feedback for event in run])[valid]
     rewards = torch.cat([event.step.reward for event in run])[valid]
@@ -146,7 +147,7 @@ def _features(run: list[Event]) -> Iterator[Finding]:
         )
 
 
-def _items(env: BatchedSessions) -> Iterator[Finding]:
+def _items(env: SessionEnvironment) -> Iterator[Finding]:
     catalogue = env.catalogue
     few = torch.linspace(0, catalogue.num_items - 1, min(_NUM_ITEMS, catalogue.num_items)).long()
     dense_NF = catalogue.features(few).dense

@@ -30,10 +30,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recomind.errors import RecomindError, SchemaError
-from recomind.simulation.environment import BatchedSessions
 from recomind.simulation.summary import summarise
 from recomind.streams import make_generator
-from recomind.types import Candidates, CandidateSource, SessionState, Step
+from recomind.types import Candidates, CandidateSource, SessionEnvironment, SessionState, Step
 
 Observation = dict[str, NDArray[Any]]
 
@@ -43,7 +42,7 @@ class _Sessions:
 
     def __init__(
         self,
-        environment: Callable[[], BatchedSessions],
+        environment: Callable[[], SessionEnvironment],
         candidates: Callable[[], CandidateSource],
     ) -> None:
         self.environment, self.source = environment(), candidates()
@@ -133,7 +132,7 @@ class SessionVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     def __init__(
         self,
-        environment: Callable[[], BatchedSessions],
+        environment: Callable[[], SessionEnvironment],
         candidates: Callable[[], CandidateSource],
         num_envs: int = 1,
     ) -> None:
@@ -181,7 +180,7 @@ class SessionEnv(gym.Env[Observation, np.int64]):
 
     def __init__(
         self,
-        environment: Callable[[], BatchedSessions],
+        environment: Callable[[], SessionEnvironment],
         candidates: Callable[[], CandidateSource],
     ) -> None:
         self._sessions, self._running = _Sessions(environment, candidates), False

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from recomind.errors import require
-from recomind.simulation.environment import LANE_ACT, BatchedSessions, state_tensors
-from recomind.streams import SessionStreams, make_generator
-from recomind.types import Step
+from recomind.simulation.environment import Hidden, state_tensors
+from recomind.streams import LANE_ACT, SessionStreams, make_generator
+from recomind.types import SessionEnvironment, Step
 
 NUM_SESSIONS = 13
 _CHANGE, _LEAK = 1e-6, 0.999999  # of something hidden; correlation that is no coincidence
 _SECONDS_TOLERANCE = 1e-3  # a network's sums depend a little on the size of the batch
 
 
-def random_items(env: BatchedSessions, streams: SessionStreams, index: int) -> Tensor:
+def random_items(env: SessionEnvironment, streams: SessionStreams, index: int) -> Tensor:
     """[B] int64: what is shown at step `index`, whatever happened before."""
     draw = streams.uniform(torch.full_like(streams.seeds, index), 1, LANE_ACT)[:, 0]
     return (draw.double() * env.catalogue.num_items).long()
 
 
-def check_resumes(env: BatchedSessions, *, seed: int) -> None:
+def check_resumes(env: SessionEnvironment, *, seed: int) -> None:
     """What `get_state` returned in the midst of sessions leads to the same ends."""
     env.reset(NUM_SESSIONS, make_generator(seed), auto_reset=True)
     streams, middle = SessionStreams(torch.arange(NUM_SESSIONS)), max(1, env.horizon // 3)
@@ -58,12 +58,17 @@ def equal(ours: Tensor, other: Tensor) -> bool:
     return torch.equal(ours, other)
 
 
-def check_hidden(env: BatchedSessions, *, seed: int) -> None:
-    """No user feature is, up to scale, something hidden that changes within a session."""
+def check_hidden(env: SessionEnvironment, *, seed: int) -> None:
+    """No user feature is, up to scale, something hidden that changes within a session.
+
+    Only where the environment shows what is hidden, as `BatchedSessions.hidden` does.
+    """
+    if not hasattr(env, "hidden"):
+        return
     state = env.reset(NUM_SESSIONS, make_generator(seed))
     streams, seen, hidden = SessionStreams(torch.arange(NUM_SESSIONS)), [], []
     for index in range(env.horizon):
-        real = {k: v for k, v in env.hidden.items() if v.is_floating_point()}
+        real = {k: v for k, v in _hidden_of(env).items() if v.is_floating_point()}
         columns = {k: v.reshape(NUM_SESSIONS, -1) for k, v in sorted(real.items())}
         seen.append(state.user_features)
         hidden.append(torch.cat([torch.zeros(NUM_SESSIONS, 0), *columns.values()], dim=1))
@@ -79,6 +84,10 @@ def check_hidden(env: BatchedSessions, *, seed: int) -> None:
             f"column {int(alike.int().argmax())} of state.user_features follows it exactly",
             "features that a production log could hold",
         )
+
+
+def _hidden_of(env: SessionEnvironment) -> Hidden:
+    return getattr(env, "hidden", {})
 
 
 def _correlation(columns_SU: Tensor, other_S: Tensor) -> Tensor:

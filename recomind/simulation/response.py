@@ -12,8 +12,7 @@ Symbols: `B` sessions, `H` tasks, `Q` dwell quantiles, `M` summary features.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import cast
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
+from recomind.fitting import Fit, Standardising, fit_network
 from recomind.ranker import Calibration, predict
 from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
@@ -28,31 +28,12 @@ from recomind.simulation.effects import out_of_fold, with_effects, without_conte
 from recomind.simulation.exploring import unconfounded_rows
 from recomind.simulation.recency import recency_weights
 from recomind.simulation.summary import summarise, summary_size
-from recomind.streams import make_generator
 from recomind.types import Ranker
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of outputs, context, labels
 LEAST_PROBABILITY = 1e-6  # that a calibration tells from 0
 _FEW_EXPLORING = 200  # rows below which nothing is calibrated on them
 _OPEN_GATE = 4.0  # logit at which a gate starts: .98
 _FEW_OUTCOMES = 50  # later events of either outcome below which a hazard is not calibrated
-
-
-class Standardising(nn.Module):
-    """A small network that knows mean and scale of its inputs, for `fit_network`."""
-
-    mean: Tensor  # [inputs]
-    scale: Tensor  # [inputs]
-
-    def __init__(self, num_inputs: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(num_inputs))
-        self.register_buffer("scale", torch.ones(num_inputs))
-
-    def standardise(self, inputs_RM: Tensor) -> None:
-        """Take mean and scale from rows."""
-        self.mean.copy_(inputs_RM.mean(0))
-        self.scale.copy_(inputs_RM.std(0).clamp(min=1e-3))
 
 
 class SummaryNet(Standardising):
@@ -70,45 +51,6 @@ class SummaryNet(Standardising):
     def forward(self, summary_BM: Tensor) -> Tensor:
         """Logits [B, outputs]."""
         return self.net((summary_BM - self.mean) / self.scale)
-
-
-@dataclass(slots=True)
-class Fit:
-    """A batch for `fit_network`: inputs, what the loss needs, and which rows to hold out."""
-
-    inputs: Tensor  # [R, M]
-    context: Tensor  # [R, ...] whatever the loss takes beside the outputs
-    labels: Tensor  # [R, ...]
-
-
-def fit_network(
-    net: Standardising, train: Fit, held_out: Fit, loss: Loss, config: SimulatorConfig, seed: int
-) -> int:
-    """Minimise `loss(outputs, context, labels)`; keep the best epoch on the held-out rows.
-
-    Returns:
-        After how many epochs that was.
-    """
-    net.standardise(train.inputs)
-    generator = make_generator(seed)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=1e-3)
-    best, best_loss, best_epoch = None, float("inf"), config.num_epochs
-    for epoch in range(config.num_epochs):
-        order = torch.randperm(len(train.inputs), generator=generator)
-        for rows in order.split(config.batch_size):
-            value = loss(net(train.inputs[rows]), train.context[rows], train.labels[rows])
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-        with torch.no_grad():
-            judged = held_out if len(held_out.inputs) else train
-            value = loss(net(judged.inputs), judged.context, judged.labels).item()
-        if value < best_loss:
-            best, best_loss = {k: v.clone() for k, v in net.state_dict().items()}, value
-            best_epoch = epoch + 1
-    if best is not None:
-        net.load_state_dict(best)
-    return best_epoch
 
 
 def gate_loss(gate_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:

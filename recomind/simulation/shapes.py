@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from recomind.errors import SchemaError, require
-from recomind.simulation.environment import BatchedSessions, state_tensors
-from recomind.types import SessionState, Step
+from recomind.simulation.environment import state_tensors
+from recomind.types import SessionEnvironment, SessionState, Step
 
 
 def _require_tensor(value: object, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
@@ -19,7 +19,7 @@ def _require_tensor(value: object, name: str, dtype: torch.dtype, shape: tuple[i
         require(bool(torch.isfinite(value).all()), f"{name} is not finite", value.tolist())
 
 
-def check_state(env: BatchedSessions, state: SessionState, num: int) -> None:
+def check_state(env: SessionEnvironment, state: SessionState, num: int) -> None:
     """Fields of `state` [num], and what padding must look like."""
     length, num_tasks = env.history_length, len(env.tasks)
     width = state.user_features.shape[-1]
@@ -40,7 +40,7 @@ def check_state(env: BatchedSessions, state: SessionState, num: int) -> None:
     _check_gaps(state)
 
 
-def _check_padding(env: BatchedSessions, state: SessionState) -> None:
+def _check_padding(env: SessionEnvironment, state: SessionState) -> None:
     mask, item_id = state.history_mask, state.history_item_id
     require(
         not bool((mask[:, :-1] & ~mask[:, 1:]).any()),
@@ -74,7 +74,7 @@ def _check_gaps(state: SessionState) -> None:
     )
 
 
-def check_step(env: BatchedSessions, step: Step, num: int) -> None:
+def check_step(env: SessionEnvironment, step: Step, num: int) -> None:
     """Fields of `step` [num]."""
     fields = {
         "response.feedback": (step.response.feedback, torch.bool, (num, len(env.tasks))),

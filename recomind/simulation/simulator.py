@@ -18,20 +18,13 @@ from recomind.errors import ConfigError, SchemaError
 from recomind.ranker import Calibration, tasks_of
 from recomind.simulation.config import Pessimism
 from recomind.simulation.dwell import DwellModel
-from recomind.simulation.environment import (
-    LANE_BEGIN,
-    LANE_WORLD,
-    BatchedSessions,
-    Hidden,
-    append_event,
-    rows_of,
-)
+from recomind.simulation.environment import BatchedSessions, Hidden, append_event, rows_of
 from recomind.simulation.finite import require_finite_probabilities
 from recomind.simulation.response import SummaryNet, calibrated, joint_feedback, joint_rate
 from recomind.simulation.running import RunningSessions
 from recomind.simulation.summary import summarise
 from recomind.simulation.trees import TreeModels
-from recomind.streams import SessionStreams
+from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams
 from recomind.types import Catalogue, Ranker, Response, SessionState
 
 _LEAVING = ("leaving",)

@@ -20,7 +20,7 @@ from recomind.policy import (
     require_finite_q,
     supported_values,
 )
-from recomind.simulation.environment import LANE_ACT
+from recomind.streams import LANE_ACT
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
 from recomind.training.rows import SessionRows, pack_step

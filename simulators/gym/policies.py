@@ -1,9 +1,9 @@
-"""What may have served a Gymnasium environment before there was a ranker."""
+"""Logging policies of a Gymnasium environment: what may have served before the ranker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,18 +11,25 @@ from torch import Tensor
 from recomind.candidates import SubsetExploration
 from recomind.policy import MixedExploration, RandomPolicy
 from recomind.policy.acting import ScoredPolicy
-from recomind.types import Candidates, Policy, SessionState
+from recomind.types import Candidates, Catalogue, Policy, SessionState
+from simulators.gym.reading import RandomSample, Reading
 
-if TYPE_CHECKING:
-    from simulators.gym.world import GymWorld
+_PRIOR_SHOWS = 2.0  # imagined events at the average reward, added to those seen of an item
 
-_PRIOR_SHOWS = 2.0  # of an item at the average reward, added to what was seen of it
+
+class SampledWorld(Protocol):
+    """What a logging policy may go by: the part of `GymWorld` that was seen before any log."""
+
+    sample: RandomSample
+    reading: Reading
+    catalogue: Catalogue
+    reward_weights_H: Tensor
 
 
 class SampledPopularity(ScoredPolicy):
     """Ranks items by their mean weighted feedback in the world's random sample, smoothed."""
 
-    def __init__(self, world: GymWorld) -> None:
+    def __init__(self, world: SampledWorld) -> None:
         super().__init__()
         sample, reading = world.sample, world.reading
         feedback_SH = torch.tensor([list(map(float, reading.feedback(m))) for m in sample.moments])
@@ -38,15 +45,15 @@ class SampledPopularity(ScoredPolicy):
         return self.rate_N[candidates.item_id], candidates.mask
 
 
-def _random(world: GymWorld) -> Policy:
+def _random(world: SampledWorld) -> Policy:
     del world
     return RandomPolicy()
 
 
-def _epsilon(world: GymWorld) -> Policy:
+def _epsilon(world: SampledWorld) -> Policy:
     """Half of the sessions explore 30 % of the time and half 10 %, with exact propensities."""
     more, less = (SubsetExploration(epsilon=e, subset_size=1) for e in (0.3, 0.1))
     return MixedExploration(SampledPopularity(world), more, less)
 
 
-LOGGING: dict[str, Callable[[GymWorld], Policy]] = {"random": _random, "epsilon": _epsilon}
+LOGGING: dict[str, Callable[[SampledWorld], Policy]] = {"random": _random, "epsilon": _epsilon}

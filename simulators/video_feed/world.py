@@ -14,15 +14,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from recomind.simulation.environment import (
-    LANE_BEGIN,
-    LANE_WORLD,
-    Hidden,
-    World,
-)
-from recomind.streams import SessionStreams, hash_uniform
+from recomind.simulation.environment import Hidden, World
+from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams, hash_uniform
 from recomind.types import Policy, Response, SessionState
 from simulators.video_feed.catalogue import HashedCatalogue, HashedUsers, Items
+from simulators.video_feed.logging_policy import LoggingPolicy
 from simulators.video_feed.presets import WorldParameters, preset
 
 TASKS = ("watch_10s", "long_view", "like", "hide")
@@ -66,10 +62,8 @@ class VideoFeed(World):
         )
 
     def logging_policy(self) -> Policy:
-        """Visible quality and the cohort's taste; see `simulators.video_feed.policies`."""
-        from simulators.video_feed.policies import LoggingPolicy  # it is written against a world
-
-        return LoggingPolicy(self)
+        """Visible quality and the cohort's taste, with exploration."""
+        return LoggingPolicy(self.items, self.users)
 
     @property
     def present_users(self) -> Tensor:

@@ -12,16 +12,15 @@ from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.candidates.draws import fine_uniforms, uniform_items
 from recomind.data.item_ids import among_rows, first_occurrence
 from recomind.errors import ConfigError, RecomindError, SchemaError
-from recomind.simulation.environment import LANE_POOL as ENVIRONMENT_LANE
-from recomind.streams import SessionStreams, make_generator
+from recomind.streams import LANE_POOL, SessionStreams, make_generator
 from recomind.types import CandidateSource
 from tests.candidates.pools import NearZero, config_of, state_of, streams_of
 
 
-def test_pool_is_a_candidate_source_on_the_environments_lane() -> None:
+def test_pool_is_a_candidate_source_on_the_lane_of_pools() -> None:
     pool = CandidatePool(config_of(), 100)
     assert isinstance(pool, CandidateSource)
-    assert pool.lane == ENVIRONMENT_LANE
+    assert pool.lane == LANE_POOL
 
 
 def test_shares_of_a_pool() -> None:

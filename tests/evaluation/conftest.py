@@ -15,8 +15,8 @@ import torch
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.evaluation.report import build_report, environment_entry
 from recomind.evaluation.rollout import SessionOutcomes, rollout
-from recomind.simulation.environment import LANE_BEGIN, LANE_WORLD, BatchedSessions
-from recomind.streams import draw_seeds, make_generator
+from recomind.simulation.environment import BatchedSessions
+from recomind.streams import LANE_BEGIN, LANE_WORLD, draw_seeds, make_generator
 from recomind.types import Candidates, Decision, ItemFeatures, Response, SessionState
 
 torch.set_num_threads(1)

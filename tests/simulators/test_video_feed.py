@@ -14,7 +14,7 @@ from recomind.simulation import LANE_ACT
 from recomind.streams import make_generator
 from recomind.types import Candidates
 from simulators.video_feed.catalogue import HashedCatalogue
-from simulators.video_feed.policies import LoggingPolicy, Oracle, expected_patience, expected_watch
+from simulators.video_feed.oracles import Oracle, expected_patience, expected_watch
 from simulators.video_feed.presets import PRESETS, preset
 from simulators.video_feed.world import VideoFeed
 
@@ -340,7 +340,7 @@ def test_logging_propensities_are_the_frequencies(name):
     pools = pool(6).candidates(state, feed.streams)
     pools, state = pools[pools.mask.all(1)], state[pools.mask.all(1)]
     uniforms = torch.rand(repeats, len(state), 4, generator=make_generator(1))
-    policy = LoggingPolicy(feed)
+    policy = feed.logging_policy()
     decisions = [policy.act(state, pools, u.clamp(1e-6, 1 - 1e-6)) for u in uniforms]
     slots_RB = torch.stack([d.slot for d in decisions])
     p_RB = torch.stack([d.log_propensity for d in decisions]).double().exp()
@@ -365,7 +365,7 @@ def taste_of_shown(name):
     state = feed.reset(4_000, make_generator(0))
     pools = pool().candidates(state, feed.streams)
     uniforms = feed.streams.uniform(state.step, 4, LANE_ACT)
-    shown = LoggingPolicy(feed).act(state, pools, uniforms).item_id
+    shown = feed.logging_policy().act(state, pools, uniforms).item_id
     own = feed.hidden["taste"] - sqrt(0.5) * feed.users.cohort_taste(state.user_id)
     return float(own.gather(1, feed.items.items(shown[:, None]).topic).mean())
 
@@ -388,7 +388,7 @@ def lift(feed, better, worse, num=600):
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_the_myopic_oracle_beats_logging_which_beats_random(name):
     feed = world(name)
-    oracle, logging = Oracle(feed), LoggingPolicy(feed)
+    oracle, logging = Oracle(feed), feed.logging_policy()
     for better, worse in ((oracle, logging), (logging, RandomPolicy())):
         mean, error = lift(feed, better, worse)
         assert mean > 3 * error

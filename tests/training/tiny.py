@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recomind.simulation.environment import LANE_BEGIN, LANE_WORLD, BatchedSessions, Hidden
-from recomind.streams import SessionStreams
+from recomind.simulation.environment import BatchedSessions, Hidden
+from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
 from recomind.types import Candidates, ItemFeatures, Response, SessionState

@@ -17,8 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recomind.simulation.environment import LANE_WORLD, BatchedSessions, Hidden
-from recomind.streams import SessionStreams
+from recomind.simulation.environment import BatchedSessions, Hidden
+from recomind.streams import LANE_WORLD, SessionStreams
 from recomind.training.problem import SessionProblem
 from recomind.types import Candidates, Response, SessionState
 from tests.training.tiny import TinyCatalogue

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from recomind.evaluation.fidelity.absent import absent
 from recomind.evaluation.rollout import rollout
-from recomind.simulation import BatchedSessions
 from recomind.streams import draw_seeds
-from recomind.types import CandidateSource, Policy
+from recomind.types import CandidateSource, Policy, SessionEnvironment
 
 
 def kendall_tau(first: np.ndarray, second: np.ndarray) -> float | None:
@@ -34,7 +33,7 @@ def kendall_tau(first: np.ndarray, second: np.ndarray) -> float | None:
 
 def mean_rewards(
     policies: Mapping[str, Policy],
-    environment: BatchedSessions,
+    environment: SessionEnvironment,
     candidates: CandidateSource,
     seeds: Tensor,
 ) -> tuple[list[float], list[float]]:
@@ -49,8 +48,8 @@ def mean_rewards(
 
 def rank_agreement(
     policies: Mapping[str, Policy],
-    simulator: BatchedSessions,
-    world: BatchedSessions | None,
+    simulator: SessionEnvironment,
+    world: SessionEnvironment | None,
     candidates: CandidateSource,
     *,
     num_sessions: int,

@@ -14,7 +14,8 @@ from recomind.candidates import SubsetExploration
 from recomind.data import SessionDataset
 from recomind.policy import RandomPolicy, RankerPolicy
 from recomind.policy.acting import ScoredPolicy
-from recomind.simulation import World, task_weights
+from recomind.rewards import task_weights
+from recomind.simulation import World
 from recomind.types import Candidates, Policy, Ranker, SessionState
 
 _MIXTURES = (0.25, 0.5, 0.75)

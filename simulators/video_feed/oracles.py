@@ -1,7 +1,6 @@
-"""Reference policies of the embedded world: the logging policy and the oracles.
+"""Oracles of the embedded world: policies that read its hidden state.
 
-The oracles read the hidden state; they bound what a learned policy can reach and are never
-trained on.
+They bound what a learned policy can reach; nothing is ever trained on them.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from math import exp
 import torch
 from torch import Tensor
 
-from recomind.candidates import SubsetExploration
-from recomind.streams import hash_uniform
 from recomind.types import Candidates, Decision, SessionState
 from simulators.video_feed.catalogue import Items
 from simulators.video_feed.world import VideoFeed
@@ -27,38 +24,6 @@ def greedy(scores_BK: Tensor, candidates: Candidates) -> Decision:
         log_propensity=torch.zeros(len(slot)),
         batch_size=[len(slot)],
     )
-
-
-class LoggingPolicy:
-    """What served the feed before: visible quality and the taste of the user's cohort.
-
-    Half of the sessions explore 30 % of the time and half 10 %, with exact propensities. In the
-    preset `confounded` it knows the hidden taste of the user instead of the cohort's.
-    """
-
-    def __init__(self, world: VideoFeed) -> None:
-        self.world = world
-        self.explorations = [SubsetExploration(epsilon=e, subset_size=1) for e in (0.3, 0.1)]
-
-    def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
-        """One candidate a session."""
-        world, item_id = self.world, candidates.item_id
-        users = world.users
-        knows = world.parameters.logger_knows_taste
-        taste = (users.taste if knows else users.cohort_taste)(state.user_id)
-        items = world.items.items(item_id)
-        scores = taste.gather(1, items.topic) + 0.5 * items.quality_signal
-        explores_more = hash_uniform(state.user_id, 41) < 0.5
-        slots, logs = zip(
-            *(e.choose(scores, candidates.mask, uniforms) for e in self.explorations), strict=True
-        )
-        slot = torch.where(explores_more, slots[0], slots[1])
-        return Decision(
-            slot=slot,
-            item_id=item_id.gather(1, slot[:, None])[:, 0],
-            log_propensity=torch.where(explores_more, logs[0], logs[1]),
-            batch_size=[len(slot)],
-        )
 
 
 class Oracle:
