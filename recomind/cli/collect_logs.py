@@ -5,7 +5,7 @@ from __future__ import annotations
 from recomind.artifacts import load_tensors, read_manifest
 from recomind.candidates import SubsetExploration, make_pool
 from recomind.cli.context import Run, is_current
-from recomind.data import StoredCatalogue, storable, write_sessions
+from recomind.data import StoredCatalogue, collected_logs, storable, write_sessions
 from recomind.policy import MixedExploration, QNetwork, QPolicy
 from recomind.simulation import World, collect_sessions
 from recomind.training.factories import NetworkFactory, fresh_items
@@ -33,7 +33,7 @@ def run(run: Run, round_index: int) -> None:
         num_sessions=config.collect.fresh_sessions if round_index else config.collect.num_sessions,
         generator=run.generator("collect-logs", round_index),
         user_feature_names=world.user_feature_names,
-        holdout_share=config.data.holdout_share,
+        holdout_share=collected_logs(config.data).holdout_share,
         progress=line,
     )
     write_sessions(folder, frame, catalogue, tasks=world.tasks, manifest=manifest)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from recomind.cli.context import Run, is_current
-from recomind.data import DataSource, read_kuairand, write_sessions
-from recomind.errors import ConfigError
+from recomind.data import files_identity, make_source, write_sessions
 
 
 def run(run: Run, round_index: int) -> None:
     """Read the raw logs that `data.source` names."""
-    if run.config.data.source is not DataSource.kuairand:
-        raise ConfigError(
-            "prepare-data reads raw logs",
-            got=f"data.source={run.config.data.source.value}",
-            mend="use data=kuairand data.root=..., or collect-logs for a world",
-        )
+    source = make_source(run.config.data, run.config.allowed_targets)
     line, folder = run.line("prepare-data", round_index), run.path("sessions", 0)
     manifest = run.manifest("sessions", "prepare-data", 0, ["data"], [])
+    manifest.inputs["raw files"] = files_identity(source.files())
     if is_current(folder, manifest):
         return line.skipped()
-    frame, catalogue, counts = read_kuairand(run.config.data)
-    tasks = ["watch_10s", "long_view", "like", "hide"]
-    write_sessions(folder, frame, catalogue, tasks=tasks, manifest=manifest, extra=counts)
-    line.done(f"({frame.height} events, {_counts(counts)})")
+    logs = source.read()
+    write_sessions(
+        folder,
+        logs.frame,
+        logs.catalogue,
+        tasks=logs.tasks,
+        manifest=manifest,
+        extra=logs.facts,
+        tables=logs.tables,
+    )
+    line.done(f"({logs.frame.height} events, {_counts(logs.facts)})")
 
 
 def _counts(counts: dict) -> str:

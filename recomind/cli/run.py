@@ -17,7 +17,7 @@ from recomind.cli import (
     train_ranker,
 )
 from recomind.cli.context import Run
-from recomind.data import DataSource
+from recomind.data import reads_logs
 
 
 def run(run: Run, round_index: int) -> bool:
@@ -25,10 +25,10 @@ def run(run: Run, round_index: int) -> bool:
     run.claim()
     last = run.config.rounds - 1
     for index in range(run.config.rounds):
-        if run.config.data.source is DataSource.world:
-            collect_logs.run(run, index)
-        else:
+        if reads_logs(run.config.data):
             prepare_data.run(run, index)
+        else:
+            collect_logs.run(run, index)
         train_ranker.run(run, index)
         build_index.run(run, index)
         fit_simulator.run(run, index)
