@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 import recomind
 from recomind import plugins
 from recomind.candidates import CandidatesConfig
-from recomind.data import DataConfig, DataSource
+from recomind.data import collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.policy import PolicyConfig
@@ -87,7 +87,7 @@ class RecomindConfig:
     allowed_targets: list[str] = field(default_factory=list)  # further prefixes of `_target_`
     exit_unreleased: int = 3  # exit status of `run` and `evaluate` when the gate stays shut
     curve_sessions: int = 300  # sessions per point of the learning curve in the world
-    data: DataConfig = field(default_factory=DataConfig)
+    data: dict[str, Any] = field(default_factory=dict)  # `source` and its settings
     collect: CollectConfig = field(default_factory=CollectConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
@@ -105,15 +105,15 @@ class RecomindConfig:
             raise ConfigError(
                 "rounds", got=f"rounds={self.rounds}, round={self.round}", expected=">= 1, >= 0"
             )
-        if self.data.source is DataSource.world and not self.world:
+        if not reads_logs(self.data) and not self.world:
             raise ConfigError(
                 "data.source=world without a world",
-                mend="choose one, such as world=fatigue, or data=kuairand with data.root=...",
+                mend="choose one, such as world=fatigue, or data=table for logs of your own",
             )
-        if self.data.source is not DataSource.world and self.rounds > 1:
+        if reads_logs(self.data) and self.rounds > 1:
             raise ConfigError(
                 "rounds of fresh logs need a world to collect from",
-                got=f"rounds={self.rounds}, data.source={self.data.source.value}",
+                got=f"rounds={self.rounds}, data.source={self.data.get('source')}",
                 expected="rounds=1",
             )
         if self.training.support_ratio != self.policy.support_ratio:
@@ -134,7 +134,6 @@ class RecomindConfig:
 
 
 _GROUPS: dict[str, type] = {
-    "data": DataConfig,
     "collect": CollectConfig,
     "ranker": RankerConfig,
     "retrieval": RetrievalConfig,
@@ -183,7 +182,16 @@ def resolve(config: DictConfig) -> RecomindConfig:
     resolved = OmegaConf.to_object(config)
     if not isinstance(resolved, RecomindConfig):
         raise ConfigError("not a recomind config", got=type(resolved).__name__)
+    _check_data(resolved)
     return resolved
+
+
+def _check_data(config: RecomindConfig) -> None:
+    """Settings of the logs are checked before any stage begins."""
+    if reads_logs(config.data):
+        make_source(config.data, config.allowed_targets)
+    else:
+        collected_logs(config.data)
 
 
 def _refuse_unknown(config: DictConfig, schema: type, prefix: str = "") -> None:

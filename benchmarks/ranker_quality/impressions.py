@@ -14,7 +14,8 @@ import polars as pl
 import torch
 
 from recomind.artifacts import Manifest
-from recomind.data import DataConfig, DataSource, SessionDataset, read_kuairand, write_sessions
+from recomind.data import SessionDataset, write_sessions
+from recomind.data.sources.kuairand import KuaiRand
 from recomind.types import SessionState
 
 TASKS = ("watch_10s", "long_view")  # the tasks that are compared
@@ -28,16 +29,19 @@ _OF_REQUEST = ("tab_", "hour_")  # what the request brings, whoever asks
 def prepare(root: str, folder: Path) -> Path:
     """Write the sessions artifact: calibrated on 3 May, tested on 4 May, all users."""
     if not folder.exists():
-        config = DataConfig(
-            source=DataSource.kuairand,
-            root=root,
-            holdout_share=0.0,
-            calibration_from="2022-05-03",
-            test_from="2022-05-04",
+        source = KuaiRand(
+            root=root, holdout_share=0.0, calibration_from="2022-05-03", test_from="2022-05-04"
         )
-        frame, catalogue, counts = read_kuairand(config)
+        logs = source.read()
         manifest = Manifest(kind="sessions")
-        write_sessions(folder, frame, catalogue, tasks=ALL_TASKS, manifest=manifest, extra=counts)
+        write_sessions(
+            folder,
+            logs.frame,
+            logs.catalogue,
+            tasks=logs.tasks,
+            manifest=manifest,
+            extra=logs.facts,
+        )
     return folder
 
 
@@ -110,7 +114,7 @@ class Impressions:
         It is (sum + m * rate) / (n + m) with the user's running rate, which had moved on by the
         time of the first event in this tab.
         """
-        smoothing, count = DataConfig().user_smoothing, np.expm1(self.unscaled(_IN_TAB[0])[in_tab])
+        smoothing, count = KuaiRand().user_smoothing, np.expm1(self.unscaled(_IN_TAB[0])[in_tab])
         rate, name = self.unscaled(f"rate_{task}"), f"rate_in_tab_{task}"
         moved = rate[first] - rate[in_tab]
         value = self.unscaled(name)[in_tab] + moved * smoothing / (count + smoothing)

@@ -10,29 +10,40 @@ from recomind.data.catalogue_writer import (
     create_catalogue_store,
     withdraw_items,
 )
-from recomind.data.config import DataConfig, DataSource
+from recomind.data.config import WorldLogs
 from recomind.data.dataset import SessionDataset
-from recomind.data.kuairand import read_kuairand
 from recomind.data.sessions import write_sessions
+from recomind.data.sources import (
+    Logs,
+    LogSource,
+    collected_logs,
+    files_identity,
+    make_source,
+    reads_logs,
+)
 from recomind.data.stream import SessionSource, SessionStream
 
 __all__ = [
     "CatalogueStore",
-    "DataConfig",
-    "DataSource",
     "EmbeddingKind",
+    "LogSource",
+    "Logs",
     "SessionDataset",
     "SessionSource",
     "SessionStream",
     "StoreFormat",
     "StoredCatalogue",
     "TableCatalogue",
+    "WorldLogs",
     "add_items",
     "change_items",
+    "collected_logs",
     "create_catalogue_store",
+    "files_identity",
     "load_catalogue",
+    "make_source",
     "materialise",
-    "read_kuairand",
+    "reads_logs",
     "storable",
     "withdraw_items",
     "write_sessions",

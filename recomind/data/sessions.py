@@ -57,6 +57,7 @@ def write_sessions(
     tasks: Sequence[str],
     manifest: Manifest,
     extra: Mapping[str, Any] | None = None,
+    tables: Mapping[str, pl.DataFrame] | None = None,
 ) -> None:
     """Check events and write them with their catalogue, whole or not at all.
 
@@ -68,6 +69,7 @@ def write_sessions(
         tasks: names of the task columns, in order.
         manifest: of kind "sessions"; `extra` and the facts a reader needs are added to it.
         extra: more to keep in `manifest.extra`, such as counts.
+        tables: more Parquet files by name, such as maps of ids.
 
     Raises:
         SchemaError: an empty frame, or a column or value that may not be.
@@ -87,6 +89,8 @@ def write_sessions(
     with write_artifact(folder, manifest) as staging:
         frame.write_parquet(staging / EVENTS, row_group_size=ROW_GROUP_EVENTS)
         catalogue.save(staging)
+        for name, table in (tables or {}).items():
+            table.write_parquet(staging / name)
 
 
 def split_code(split: str) -> int:

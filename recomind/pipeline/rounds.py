@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from recomind.data import DataSource
+from recomind.data import reads_logs
 from recomind.evaluation.report import read_report
 from recomind.pipeline.registry import complete_command
 from recomind.pipeline.run import Round, Run
@@ -25,8 +25,8 @@ def complete_run(run: Run) -> dict[str, Any]:
 
 def complete_round(round: Round, *, chosen: bool) -> None:
     """Fresh logs to a trained policy; `chosen` if the best of several rounds is kept."""
-    from_world = round.config.data.source is DataSource.world
-    complete_command("collect-logs" if from_world else "prepare-data", round)
+    from_logs = reads_logs(round.config.data)
+    complete_command("prepare-data" if from_logs else "collect-logs", round)
     complete_command("train-ranker", round)
     complete_command("build-index", round)
     complete_command("fit-simulator", round)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
 
-from recomind.data import DataConfig, DataSource
+from recomind.data import collected_logs, make_source, reads_logs
+from recomind.data.sources.kuairand import KuaiRand
 from recomind.errors import ConfigError
 
 
@@ -28,10 +27,36 @@ from recomind.errors import ConfigError
 )
 def test_a_setting_out_of_range_is_named(setting, message):
     with pytest.raises(ConfigError, match=message):
-        DataConfig(**setting)
+        KuaiRand(root="raw", **setting)
 
 
-def test_hydra_can_hold_it_and_reads_the_source_as_written_in_yaml():
-    ConfigStore.instance().store(name="data_config_of_test", node=DataConfig)
-    merged = OmegaConf.merge(OmegaConf.structured(DataConfig), {"source": "kuairand"})
-    assert OmegaConf.to_object(merged) == DataConfig(source=DataSource.kuairand)
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": "kuairnd"}, "unknown data.source 'kuairnd': did you mean 'kuairand'"),
+        ({"source": "kuairand"}, r"settings without a value; got: \['data.root'\]"),
+        ({"source": "kuairand", "rot": "raw"}, "unknown setting 'data.rot': did you mean 'root'"),
+        ({"source": "kuairand", "root": "raw", "author_buckets": "many"}, "data.author_buckets: "),
+        ({"source": "os.path.join"}, "outside the allowed prefixes"),
+        ({"source": "recomind.data.SessionDataset"}, "is no source of logs"),
+        ({"source": "world"}, "prepare-data reads raw logs"),
+        ({"source": "recomind.data.sources.kuairand.KuaiRnd"}, "cannot be imported"),
+    ],
+)
+def test_a_source_that_cannot_be_made(data, message):
+    with pytest.raises(ConfigError, match=message):
+        make_source(data)
+
+
+def test_a_source_is_made_from_its_name_or_its_dotted_path():
+    made = KuaiRand(root="raw", holdout_share=0.5)
+    dotted = "recomind.data.sources.kuairand.KuaiRand"
+    assert make_source({"source": "kuairand", "root": "raw", "holdout_share": 0.5}) == made
+    assert make_source({"_target_": dotted, "root": "raw", "holdout_share": 0.5}) == made
+
+
+def test_logs_of_a_world_are_collected():
+    assert not reads_logs({})
+    assert collected_logs({"source": "world", "holdout_share": 0.5}).holdout_share == 0.5
+    with pytest.raises(ConfigError, match=r"data\.holdout_share is out of range"):
+        collected_logs({"holdout_share": 2})

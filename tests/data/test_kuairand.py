@@ -8,16 +8,17 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from recomind.data import DataConfig, DataSource, read_kuairand
-from recomind.data.kuairand import TASKS
-from recomind.data.kuairand_files import HISTORY
 from recomind.data.sessions import checked_events
+from recomind.data.sources.kuairand import KuaiRand
+from recomind.data.sources.kuairand.files import HISTORY
+from recomind.data.sources.kuairand.source import TASKS
 from recomind.errors import ConfigError, SchemaError
 from tests.data.conftest import HOUR_MS, START_MS, small_log, small_users, small_videos
 
 
 def read(root, **settings):
-    return read_kuairand(DataConfig(source=DataSource.kuairand, root=str(root), **settings))
+    logs = KuaiRand(root=str(root), **settings).read()
+    return logs.frame, logs.catalogue, logs.facts
 
 
 def users(frame):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recomind.artifacts import Manifest
 from recomind.candidates import SubsetExploration, fresh_items, make_pool
-from recomind.data import StoredCatalogue, storable, write_sessions
+from recomind.data import StoredCatalogue, collected_logs, storable, write_sessions
 from recomind.pipeline.loading import load_policy, load_pool
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
@@ -43,7 +43,7 @@ class CollectLogs(Stage):
             num_sessions=settings.num_sessions if round.is_first else settings.fresh_sessions,
             generator=round.generator(self.name),
             user_feature_names=world.user_feature_names,
-            holdout_share=round.config.data.holdout_share,
+            holdout_share=collected_logs(round.config.data).holdout_share,
             progress=line,
         )
         write_sessions(self.path(round), frame, catalogue, tasks=world.tasks, manifest=manifest)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from recomind.artifacts import Manifest
-from recomind.data import DataSource, read_kuairand, write_sessions
-from recomind.errors import ConfigError
+from recomind.data import LogSource, files_identity, make_source, write_sessions
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
-
-_TASKS = ["watch_10s", "long_view", "like", "hide"]
 
 
 class PrepareData(Stage):
@@ -24,31 +23,33 @@ class PrepareData(Stage):
         return round.first.path(self.artifact)
 
     def manifest(self, round: Round) -> Manifest:
-        """The first round's."""
-        return super().manifest(round.first)
+        """The first round's; it names the raw files as they are now."""
+        manifest = super().manifest(round.first)
+        manifest.inputs["raw files"] = files_identity(_source(round).files())
+        return manifest
 
     def inputs(self, round: Round) -> list[Path]:
-        """No artifact.
-
-        Raises:
-            ConfigError: the sessions come from a world.
-        """
-        source = round.config.data.source
-        if source is not DataSource.kuairand:
-            raise ConfigError(
-                "prepare-data reads raw logs",
-                got=f"data.source={source.value}",
-                mend="use data=kuairand data.root=..., or collect-logs for a world",
-            )
+        """No artifact: raw files are not ours."""
         return []
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Read, cut into sessions, write."""
-        frame, catalogue, counts = read_kuairand(round.config.data)
-        folder = self.path(round)
-        write_sessions(folder, frame, catalogue, tasks=_TASKS, manifest=manifest, extra=counts)
-        return f"{frame.height} events, {_counts(counts)}"
+        logs = _source(round).read()
+        write_sessions(
+            self.path(round),
+            logs.frame,
+            logs.catalogue,
+            tasks=logs.tasks,
+            manifest=manifest,
+            extra=logs.facts,
+            tables=logs.tables,
+        )
+        return f"{logs.frame.height} events, {_counts(logs.facts)}"
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{k.removeprefix('num_')} {v}" for k, v in counts.items() if k[:4] == "num_")
+def _source(round: Round) -> LogSource:
+    return make_source(round.config.data, round.config.allowed_targets)
+
+
+def _counts(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k.removeprefix('num_')} {v}" for k, v in facts.items() if k[:4] == "num_")

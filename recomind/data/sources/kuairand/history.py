@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recomind.data.kuairand_files import RawKuaiRand
+from recomind.data.sources.kuairand.files import RawKuaiRand
 
 RECENT = 15  # events in a user's recent rate before the log
 _USERS = {

@@ -1,7 +1,7 @@
 """User and context features of an event, from strictly earlier events of the same user.
 
 Events of one user at the same millisecond do not see each other. Rates are of surprise, as in
-`recomind.data.kuairand_rates`, and smoothed: (sum + m * prior) / (n + m). Ours.
+`recomind.data.sources.kuairand.rates`, and smoothed: (sum + m * prior) / (n + m). Ours.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import math
 import numpy as np
 import polars as pl
 
-from recomind.data.kuairand_files import CODES
-from recomind.data.kuairand_history import Prior
-from recomind.data.kuairand_rates import RATED
 from recomind.data.running import Earlier
+from recomind.data.sources.kuairand.files import CODES
+from recomind.data.sources.kuairand.history import Prior
+from recomind.data.sources.kuairand.rates import RATED
 
 RECENT = 5  # events in the recent rates
 UTC_OFFSET_MS = 8 * 3_600_000  # Asia/Shanghai, no summer time since 1991

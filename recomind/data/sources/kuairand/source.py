@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from omegaconf import MISSING
 
-from recomind.data.catalogue import TableCatalogue
-from recomind.data.config import DataConfig
-from recomind.data.kuairand_files import RawKuaiRand, read_files
-from recomind.data.kuairand_history import history_prior
-from recomind.data.kuairand_items import dated_features, kuairand_catalogue
-from recomind.data.kuairand_rates import DEPTHS, RATED, groups_of, with_surprise
-from recomind.data.kuairand_users import UTC_OFFSET_MS, user_features, with_user_rates
+from recomind.data.config import check_days, check_holdout, require_setting
 from recomind.data.scaling import standardised
+from recomind.data.sources.interface import Logs
+from recomind.data.sources.kuairand.files import RawKuaiRand, raw_files, read_files
+from recomind.data.sources.kuairand.history import history_prior
+from recomind.data.sources.kuairand.items import dated_features, kuairand_catalogue
+from recomind.data.sources.kuairand.rates import DEPTHS, RATED, groups_of, with_surprise
+from recomind.data.sources.kuairand.users import UTC_OFFSET_MS, user_features, with_user_rates
 from recomind.errors import ConfigError, SchemaError
 from recomind.streams import hash_uniform
 
@@ -35,34 +38,71 @@ _HOUR_MS = 3_600_000
 _MIN_DAYS = 4  # train, calibration, and two of test
 
 
-def read_kuairand(config: DataConfig) -> tuple[pl.DataFrame, TableCatalogue, dict[str, Any]]:
-    """Read the official KuaiRand-Pure files of `config.root`.
+@dataclass(kw_only=True, slots=True)
+class KuaiRand:
+    """The official KuaiRand-Pure files of the folder `root`; a `LogSource`."""
 
-    Returns:
-        The events as `recomind.data.sessions.SCHEMA` wants them, with task columns `TASKS`; the
-        catalogue with one snapshot a day; and counts and scalings for the manifest.
+    root: str = MISSING  # folder that holds the raw files
+    session_gap_hours: float = 24.0  # hours of silence that start a new session
+    treat_gap_as_end: bool = True  # a gap the log saw counts as leaving; not a causal end
+    calibration_from: str = ""  # ISO day, Asia/Shanghai; empty: the day before `test_from`
+    test_from: str = ""  # ISO day, Asia/Shanghai; empty: the last two days of the log
+    holdout_share: float = 0.2  # share of users kept for hold-out simulators
+    holdout_seed: int = 0  # selects which users those are
+    use_history_file: bool = True  # read `history_before_4_25.parquet` where it exists
+    user_smoothing: float = 5.0  # pseudo-events in a user's running rates
+    item_smoothing: float = 20.0  # pseudo-events in an item's, author's and tag's rates
+    author_buckets: int = 4096  # authors are hashed into this many ids, plus 0 for unknown
 
-    Raises:
-        ConfigError: `root` is not a folder, or the days leave a split empty.
-        SchemaError: a file, column or value is missing or wrong.
-    """
-    raw = read_files(config.root, use_history_file=config.use_history_file)
-    groups = groups_of(raw.videos)
-    events = _events(raw.log, raw.videos)
-    events = _with_sessions(events, config)
-    events = events.with_columns(_split(events, config))
-    train = events["split"] == "train"
-    prior = history_prior(raw, config.user_smoothing, config.item_smoothing)
-    events = with_user_rates(with_surprise(events), prior, config.user_smoothing)
-    dense = dated_features(events, raw.videos, groups, prior, config.item_smoothing)
-    features = user_features(_beyond_items(events, dense), raw.users, train, config.user_smoothing)
-    features, user_scaling = standardised(features, train)
-    catalogue, item_facts = kuairand_catalogue(
-        dense, events.filter(train), raw.videos, groups, config.author_buckets
-    )
-    frame = _columns(events, raw.videos.height, config)
-    facts = _facts(events, raw) | item_facts | {"user_scaling": user_scaling}
-    return frame.hstack(features.select(pl.all().name.prefix("u_"))), catalogue, facts
+    def __post_init__(self) -> None:
+        for name in ("session_gap_hours", "user_smoothing", "item_smoothing"):
+            require_setting(getattr(self, name) > 0, name, getattr(self, name), "> 0")
+        require_setting(self.author_buckets >= 1, "author_buckets", self.author_buckets, ">= 1")
+        check_holdout(self.holdout_share)
+        check_days(self.calibration_from, self.test_from)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Watched for 10 s, watched long, liked, hidden."""
+        return TASKS
+
+    @property
+    def guarded(self) -> tuple[str, ...]:
+        """A release may not raise hides."""
+        return ("hide",)
+
+    def utility(self, reward: Mapping[str, float]) -> dict[str, float]:
+        """`reward`, or long watches where it is empty."""
+        return dict(reward) or {"watch_10s": 1.0}
+
+    def files(self) -> list[Path]:
+        """All files of the folder that are read."""
+        return raw_files(self.root)
+
+    def read(self) -> Logs:
+        """The events with task columns `TASKS`, and a catalogue with one snapshot a day."""
+        raw = read_files(self.root, use_history_file=self.use_history_file)
+        groups = groups_of(raw.videos)
+        events = _events(raw.log, raw.videos)
+        events = _with_sessions(events, self)
+        events = events.with_columns(_split(events, self))
+        train = events["split"] == "train"
+        prior = history_prior(raw, self.user_smoothing, self.item_smoothing)
+        events = with_user_rates(with_surprise(events), prior, self.user_smoothing)
+        dense = dated_features(events, raw.videos, groups, prior, self.item_smoothing)
+        beyond = _beyond_items(events, dense)
+        features = user_features(beyond, raw.users, train, self.user_smoothing)
+        features, user_scaling = standardised(features, train)
+        catalogue, item_facts = kuairand_catalogue(
+            dense, events.filter(train), raw.videos, groups, self.author_buckets
+        )
+        frame = _columns(events, raw.videos.height, self)
+        return Logs(
+            frame=frame.hstack(features.select(pl.all().name.prefix("u_"))),
+            catalogue=catalogue,
+            tasks=TASKS,
+            facts=_facts(events, raw) | item_facts | {"user_scaling": user_scaling},
+        )
 
 
 def _beyond_items(events: pl.DataFrame, dense: Mapping[str, np.ndarray]) -> pl.DataFrame:
@@ -94,7 +134,7 @@ def _events(log: pl.DataFrame, videos: pl.DataFrame) -> pl.DataFrame:
     ).sort("user_id", "time_ms", maintain_order=True)
 
 
-def _with_sessions(events: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
+def _with_sessions(events: pl.DataFrame, config: KuaiRand) -> pl.DataFrame:
     """Events with session_id, position, left and left_known.
 
     Whether a user left after an event is known where the log goes on for a whole gap after it.
@@ -115,7 +155,7 @@ def _with_sessions(events: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     )
 
 
-def _split(events: pl.DataFrame, config: DataConfig) -> pl.Series:
+def _split(events: pl.DataFrame, config: KuaiRand) -> pl.Series:
     """[E] "train", "calibration" or "test", by the event's day."""
     days = events["local_day"].to_numpy()
     first_day, num_days = int(days.min()), int(days.max() - days.min()) + 1
@@ -155,7 +195,7 @@ def _iso(day: int) -> str:
     return (datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).isoformat()
 
 
-def _columns(events: pl.DataFrame, num_items: int, config: DataConfig) -> pl.DataFrame:
+def _columns(events: pl.DataFrame, num_items: int, config: KuaiRand) -> pl.DataFrame:
     """The columns of the artifact, without the user features."""
     user = torch.from_numpy(events["user_id"].to_numpy().copy())
     holdout = (hash_uniform(user, config.holdout_seed) < config.holdout_share).numpy()

@@ -13,9 +13,9 @@ import polars as pl
 import torch
 
 from recomind.data.catalogue import TableCatalogue
-from recomind.data.kuairand_history import Prior
-from recomind.data.kuairand_rates import Groups, item_statistics
 from recomind.data.scaling import Scaling
+from recomind.data.sources.kuairand.history import Prior
+from recomind.data.sources.kuairand.rates import Groups, item_statistics
 from recomind.streams import hash_int64
 
 VIDEO_TYPES = ("NORMAL", "AD")  # 0 is for any other

@@ -100,6 +100,13 @@ def read_files(root: str, *, use_history_file: bool) -> RawKuaiRand:
     )
 
 
+def raw_files(root: str) -> list[Path]:
+    """The files of `root` that `read_files` looks at, those that exist."""
+    folder = _folder(root)
+    names = [folder / name for name in (USERS, VIDEOS, HISTORY)]
+    return [path for path in names if path.is_file()] + sorted(folder.glob("log_*.csv"))
+
+
 def _folder(root: str) -> Path:
     folder = Path(root).expanduser()
     if not root or not folder.is_dir():

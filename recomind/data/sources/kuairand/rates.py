@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recomind.data.kuairand_history import Prior
 from recomind.data.running import Earlier
+from recomind.data.sources.kuairand.history import Prior
 
 RATED = ("watch_10s", "long_view")  # the tasks with enough positives for running rates
 DEPTHS = {"played_3s": 3, "played_30s": 30}  # further labels for videos only: played for longer

@@ -1,0 +1,58 @@
+"""What a source of logs is, and what it makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import polars as pl
+
+from recomind.data.catalogue import StoredCatalogue
+
+
+@dataclass(kw_only=True, slots=True)
+class Logs:
+    """Raw logs, read and checked: what the sessions artifact is written from."""
+
+    frame: pl.DataFrame  # events, as `recomind.data.write_sessions` wants them
+    catalogue: StoredCatalogue
+    tasks: tuple[str, ...]
+    facts: dict[str, Any] = field(default_factory=dict)  # counts, scalings: into the manifest
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)  # Parquet files kept beside
+
+
+@runtime_checkable
+class LogSource(Protocol):
+    """Raw logs to sessions; `data.source` names the class, its settings are the arguments.
+
+    A dataclass is the shortest way to write one: see docs/bring-your-own-logs.md.
+    """
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        """Names of the 0/1 responses in the log, known before it is read."""
+        ...
+
+    @property
+    def guarded(self) -> Sequence[str]:
+        """Tasks that a release may not raise, such as hides and complaints."""
+        ...
+
+    def utility(self, reward: Mapping[str, float]) -> dict[str, float]:
+        """Weight of each task, from weights of tasks and amounts; {} asks for the default."""
+        ...
+
+    def files(self) -> list[Path]:
+        """The raw files on this machine; a change in them makes the sessions out of date."""
+        ...
+
+    def read(self) -> Logs:
+        """Read and check everything.
+
+        Raises:
+            ConfigError: a setting that does not fit the logs.
+            SchemaError: a file, column or value is missing or wrong.
+        """
+        ...
