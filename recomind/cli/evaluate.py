@@ -10,24 +10,37 @@ from typing import Any
 import torch
 
 from recomind.artifacts import read_manifest, write_artifact
+from recomind.candidates import make_pool
 from recomind.cli.collect_logs import load_policy, network_factory
 from recomind.cli.context import Run, is_current
 from recomind.cli.progress import StageLine
 from recomind.cli.select_round import judged_rounds, kept_round, ranker_of_round
 from recomind.cli.train_policy import CURVE
-from recomind.data import SessionDataset
+from recomind.data import DataSource, SessionDataset, storable
+from recomind.evaluation.arms import Arm, InSupport
+from recomind.evaluation.config import (
+    FIRST_RANKER,
+    LOGGING,
+    POLICY,
+    RANDOM,
+    RANDOM_IN_SUPPORT,
+    RANKER,
+    RANKER_ENSEMBLE,
+    RANKER_IN_SUPPORT,
+)
 from recomind.evaluation.html import write_html
 from recomind.evaluation.parity import step0_parity
+from recomind.evaluation.preflight import check_request, require_target
 from recomind.evaluation.report import build_report, environment_entry, read_report, write_report
 from recomind.evaluation.rollout import rollout
 from recomind.evaluation.table import print_report
-from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
+from recomind.policy import QNetwork, QPolicy, RandomPolicy, RankerPolicy
 from recomind.ranker import calibration_curve, load_rankers, predict
 from recomind.simulation import BatchedSessions, load_holdout, load_simulator
 from recomind.streams import SessionStreams, draw_seeds
-from recomind.types import CandidateSource, Policy, Ranker
+from recomind.training.factories import fresh_items
+from recomind.types import CandidateSource, Ranker
 
-FIRST_RANKER = "first_ranker"  # the arm of the ranker that was there before the run
 Judged = Sequence[Mapping[str, Any]]  # `selection.json` of each round
 
 
@@ -89,27 +102,30 @@ def _report(
         rankers_kept = load_rankers(run.path("ranker", kept))
     if kept != round_index or run.policy_index != "index":
         pool_kept = run.pool_factory(kept, run.policy_index)()
-    arms: dict[str, tuple[Policy, CandidateSource]] = {
-        "random": (RandomPolicy(), pool),
-        "ranker": (RankerPolicy(rankers[:1], run.weights), pool),
-        "ranker_ensemble": (RankerPolicy(rankers, run.weights), pool),
+    arms = {
+        RANDOM: Arm(policy=RandomPolicy(), candidates=pool),
+        RANKER: Arm(policy=RankerPolicy(rankers[:1], run.weights), candidates=pool),
+        RANKER_ENSEMBLE: Arm(policy=RankerPolicy(rankers, run.weights), candidates=pool),
     }
     further = [FIRST_RANKER] if round_index else []
     if round_index:
-        arms[FIRST_RANKER] = (ranker_of_round(run, 0), run.pool_factory(0)())
-    arms["policy"] = (QPolicy(load_policy(run, kept)), pool_kept)
+        arms[FIRST_RANKER] = Arm(policy=ranker_of_round(run, 0), candidates=run.pool_factory(0)())
+    arms |= _supported_arms(load_policy(run, kept), pool_kept) | _logging_arm(run)
     environments = _environments(run, round_index, kept)
+    check_request(config.evaluation, config.gate, arms, environments)
     seeds = draw_seeds(
         config.evaluation.num_sessions, run.generator(f"evaluate-{config.evaluation.seed}")
     )
-    entries, total = [], len(environments) * len(arms)
+    entries = []
     for name, kind, environment in environments:
-        outcomes = {}
-        for arm, (acting, source) in arms.items():
+        outcomes, here = {}, {n: arm for n, arm in arms.items() if arm.only_in in (None, kind)}
+        for arm, acting in here.items():
             batch = config.evaluation.batch_size
-            outcomes[arm] = rollout(environment, acting, source, seeds, batch)
-            line(len(entries) * len(arms) + len(outcomes), total, f"({name}, {arm})")
+            outcomes[arm] = rollout(environment, acting.policy, acting.candidates, seeds, batch)
+            done = len(entries) + len(outcomes) / len(here)
+            line(done, len(environments), f"({name}, {arm})")
         entries.append(environment_entry(name, kind, outcomes, config.evaluation, further))
+    require_target(entries, config.gate)
     dataset = run.dataset(round_index)
     curves = [
         json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)
@@ -128,7 +144,35 @@ def _report(
             for name, index in (("simulator", kept), ("holdout_simulator", round_index))
         },
         rounds={"keep": config.keep.value, "kept": kept, "judged": judged},
+        policy_identity=_identity(run, kept),
     )
+
+
+def _supported_arms(network: QNetwork, pool: CandidateSource) -> dict[str, Arm]:
+    """The trained policy, and what its support is worth without what it learned."""
+    by_chance = InSupport(network, by_chance=True)
+    return {
+        RANDOM_IN_SUPPORT: Arm(policy=by_chance, candidates=pool),
+        RANKER_IN_SUPPORT: Arm(policy=InSupport(network), candidates=pool),
+        POLICY: Arm(policy=QPolicy(network), candidates=pool),
+    }
+
+
+def _logging_arm(run: Run) -> dict[str, Arm]:
+    """What collected the first round's logs, in the world that it was written for."""
+    if run.world is None or run.config.data.source is not DataSource.world:
+        return {}
+    catalogue = storable(run.world.catalogue, run.config.collect.max_catalogue_items)
+    pool = make_pool(run.config.candidates, catalogue, None, fresh_items(catalogue))
+    arm = Arm(policy=run.world.logging_policy(), candidates=pool, only_in="world")
+    return {LOGGING: arm}
+
+
+def _identity(run: Run, kept: int) -> str | None:
+    """Identity of the policy that the verdict is about; None where another arm is on trial."""
+    if run.config.evaluation.policy_arm != POLICY:
+        return None
+    return read_manifest(run.path("policy", kept)).identity
 
 
 def _environments(run: Run, round_index: int, kept: int) -> list[tuple[str, str, BatchedSessions]]:

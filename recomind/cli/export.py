@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from recomind.artifacts import is_complete, read_manifest
 from recomind.cli.collect_logs import load_policy
 from recomind.cli.context import Run, is_current
 from recomind.errors import ArtifactError
+from recomind.evaluation.config import POLICY
 from recomind.evaluation.report import read_report
 from recomind.export import ExportRecord, export_and_verify
 
@@ -20,10 +25,7 @@ def run(run: Run, round_index: int) -> None:
     inputs = [run.path("policy", kept), run.path("ranker", kept), report_folder]
     manifest = run.manifest("scorer", "export", round_index, ["policy", "ranker"], inputs)
     name = f"round_{kept}/policy"
-    if judged.get(name) != manifest.inputs[name]:
-        raise ArtifactError(
-            "the report judges another policy", got=report_folder, mend="run `recomind evaluate`"
-        )
+    _check_verdict(gate, judged.get(name), manifest.inputs[name], report_folder)
     line = run.line("export", round_index)
     if is_current(folder, manifest):
         return line.skipped()
@@ -42,6 +44,24 @@ def run(run: Run, round_index: int) -> None:
         f"(released: {str(gate['released']).lower()}; largest difference of a score "
         f"{parity['max_abs_difference']:.1e} in a fresh process)"
     )
+
+
+def _check_verdict(
+    gate: Mapping[str, Any], judged: str | None, identity: str, folder: Path
+) -> None:
+    """Raise an ArtifactError unless the verdict is about the policy that is exported."""
+    arm = gate.get("policy_arm")
+    if arm is not None and arm != POLICY:
+        raise ArtifactError(
+            "the report judges another arm than the policy",
+            got=f"gate.policy_arm={arm} in {folder}",
+            expected=f"gate.policy_arm={POLICY}",
+            mend=f"run `recomind evaluate` with evaluation.policy_arm={POLICY}",
+        )
+    if judged != identity or gate.get("policy_identity") != identity:
+        raise ArtifactError(
+            "the report judges another policy", got=folder, mend="run `recomind evaluate`"
+        )
 
 
 def exported_round(run: Run, otherwise: int) -> int:
