@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from recomind.errors import ConfigError, did_you_mean
+
+RANDOM, LOGGING, RANKER = "random", "logging_policy", "ranker"
+RANKER_ENSEMBLE, FIRST_RANKER = "ranker_ensemble", "first_ranker"
+RANDOM_IN_SUPPORT, RANKER_IN_SUPPORT, POLICY = "random_in_support", "ranker_in_support", "policy"
+# What a report may compare, see `recomind.evaluation.arms`: which of them a run has depends on it.
+ARMS = (
+    RANDOM,
+    LOGGING,
+    RANKER,
+    RANKER_ENSEMBLE,
+    FIRST_RANKER,
+    RANDOM_IN_SUPPORT,
+    RANKER_IN_SUPPORT,
+    POLICY,
+)
 
 # Metrics that every environment has; `<task>_per_session` exists where the task does.
 ALWAYS_MEASURED = ("coverage", "repeat_share", "session_depth", "session_depth_10plus")
@@ -28,6 +44,12 @@ class GateConfig:
             raise ConfigError("gate.min_lift is a ratio", got=self.min_lift, expected="> -1")
         if not 0.0 <= self.tolerance < 1.0:
             raise ConfigError("gate.tolerance is a ratio", got=self.tolerance, expected="[0, 1)")
+        if self.target_metric == "coverage":
+            raise ConfigError(
+                "coverage cannot be the target of the gate",
+                expected="a metric that each session has, so that its lift has an interval",
+                mend="choose another gate.target_metric; coverage may be a guardrail",
+            )
         both = sorted(set(self.must_not_fall) & set(self.must_not_rise))
         if both:
             raise ConfigError("a guardrail that may neither fall nor rise", got=both)
@@ -71,7 +93,22 @@ class EvaluationConfig:
             raise ConfigError("an interval needs at least two sessions", got=self.num_sessions)
         if not 0.0 < self.confidence < 1.0:
             raise ConfigError("evaluation.confidence", got=self.confidence, expected="(0, 1)")
+        check_arms(self, ARMS)
         if self.policy_arm == self.baseline_arm:
             raise ConfigError(
                 "the policy arm and the baseline arm are the same", got=self.policy_arm
+            )
+
+
+def check_arms(config: EvaluationConfig, known: Iterable[str]) -> None:
+    """Raise a ConfigError unless both arms that are compared are among `known`."""
+    known = list(known)
+    for setting in ("policy_arm", "baseline_arm"):
+        name = getattr(config, setting)
+        if name not in known:
+            raise ConfigError(
+                f"evaluation.{setting} names no arm of this run",
+                got=name,
+                expected=f"one of {known}",
+                mend=did_you_mean(name, known),
             )

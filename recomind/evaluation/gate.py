@@ -32,8 +32,9 @@ def decide(
         baseline_arm: what it must beat.
 
     Returns:
-        `{released, reasons, target_metric, min_lift, decided_by}`; the reasons are sentences, for
-        either outcome: what failed where something failed, else what was shown.
+        `{released, reasons, target_metric, min_lift, decided_by, policy_arm, baseline_arm}`; the
+        reasons are sentences, for either outcome: what failed where something failed, else what
+        was shown.
     """
     deciding = deciding_environments(environments)
     verdicts = [
@@ -54,6 +55,8 @@ def decide(
         "target_metric": config.target_metric,
         "min_lift": config.min_lift,
         "decided_by": [environment["name"] for environment in deciding],
+        "policy_arm": policy_arm,
+        "baseline_arm": baseline_arm,
     }
 
 

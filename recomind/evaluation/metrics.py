@@ -8,6 +8,7 @@ of sums over sessions. One form for all of them means one estimator and one inte
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from recomind.errors import SchemaError
 from recomind.evaluation.rollout import SessionOutcomes
 
 COVERAGE = "coverage"
+ENV_REWARD = "env_reward_per_session"  # only where an environment pays a reward of its own
 LONG_WATCH_TASK = "watch_10s"
 DEEP_SESSION = 10  # interactions from which a session counts for `session_depth_10plus`
 
@@ -73,11 +75,22 @@ def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
     ratios["session_depth_10plus"] = SessionRatio(numerator=depth * deep, denominator=deep)
     ratios["reward_per_session"] = _per_session(outcomes.reward)
     if outcomes.env_reward is not None:
-        ratios.setdefault("env_reward_per_session", _per_session(outcomes.env_reward))
+        ratios.setdefault(ENV_REWARD, _per_session(outcomes.env_reward))
     ratios["repeat_share"] = SessionRatio(
         numerator=outcomes.num_repeats.double(), denominator=depth
     )
     return ratios
+
+
+def metric_names(tasks: Sequence[str]) -> list[str]:
+    """Metrics with a value per session that every environment of these tasks has.
+
+    >>> metric_names(["watch_10s"])[:2]
+    ['watch_10s_per_session', 'session_depth']
+    """
+    per_task = [f"{task}_per_session" for task in (*tasks, LONG_WATCH_TASK)]
+    always = ("session_depth", "session_depth_10plus", "reward_per_session", "repeat_share")
+    return list(dict.fromkeys((*per_task, *always)))
 
 
 def coverage(outcomes: SessionOutcomes) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from recomind.artifacts import write_json
 from recomind.errors import ArtifactError, SchemaError
-from recomind.evaluation.config import EvaluationConfig, GateConfig
+from recomind.evaluation.config import RANKER_IN_SUPPORT, EvaluationConfig, GateConfig
 from recomind.evaluation.gate import decide
 from recomind.evaluation.metrics import summarise
 from recomind.evaluation.rollout import SessionOutcomes
@@ -42,10 +42,11 @@ def environment_entry(
         raise SchemaError("kind of an environment", got=kind, expected=list(KINDS))
     if not outcomes:
         raise SchemaError(f"environment {name} has no arms", expected="at least one rollout")
+    policy, baseline, confidence = config.policy_arm, config.baseline_arm, config.confidence
     found = {
-        arm: _lifts(outcomes, config, arm) for arm in (config.baseline_arm, *further_baselines)
+        arm: _lifts(outcomes, policy, arm, confidence) for arm in (baseline, *further_baselines)
     }
-    table = found.pop(config.baseline_arm)
+    table = found.pop(baseline)
     return {
         "name": name,
         "kind": kind,
@@ -53,18 +54,19 @@ def environment_entry(
         "arms": {arm: summarise(outcome) for arm, outcome in outcomes.items()},
         "lift": table,
         "lift_over": found,
+        "rl_lift": _lifts(outcomes, policy, RANKER_IN_SUPPORT, confidence),
+        "support_lift": _lifts(outcomes, RANKER_IN_SUPPORT, baseline, confidence),
         "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
     }
 
 
 def _lifts(
-    outcomes: Mapping[str, SessionOutcomes], config: EvaluationConfig, baseline_arm: str
+    outcomes: Mapping[str, SessionOutcomes], arm: str, baseline: str, confidence: float
 ) -> dict[str, Any]:
-    """Metric -> lift of the arm on trial; nothing where one of the two did not run."""
-    policy, baseline = outcomes.get(config.policy_arm), outcomes.get(baseline_arm)
-    if policy is None or baseline is None:
+    """Metric -> lift of one arm over another; nothing where one did not run or both are one."""
+    if arm == baseline or arm not in outcomes or baseline not in outcomes:
         return {}
-    table = lifts(policy, baseline, config.confidence)
+    table = lifts(outcomes[arm], outcomes[baseline], confidence)
     return {metric: lift.to_dict() for metric, lift in table.items()}
 
 
@@ -80,6 +82,7 @@ def build_report(
     ranker: Mapping[str, Any] | None = None,
     fidelity: Mapping[str, Any] | None = None,
     rounds: Mapping[str, Any] | None = None,
+    policy_identity: str | None = None,
 ) -> dict[str, Any]:
     """The report, with the gate's verdict, validated.
 
@@ -95,6 +98,8 @@ def build_report(
         ranker: quality of the ranker, such as `{task: {auc, log_loss}}`.
         fidelity: how close the simulator is to what it stands for.
         rounds: which round's policy this is, and what each was judged by.
+        policy_identity: of the artifact that the verdict is about, which an export checks; None
+            where the arm on trial is no trained policy.
 
     Raises:
         SchemaError: something in it is not as `report.json` must be.
@@ -104,7 +109,7 @@ def build_report(
         gate,
         policy_arm=evaluation.policy_arm,
         baseline_arm=evaluation.baseline_arm,
-    )
+    ) | {"policy_identity": policy_identity}
     report = {
         "format_version": REPORT_FORMAT_VERSION,
         "seed": seed,

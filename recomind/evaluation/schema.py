@@ -57,7 +57,16 @@ _ENVIRONMENT = {
     "arms": MapOf(MapOf(_MEASURE)),
     "lift": MapOf(_LIFT),
     "lift_over": NotRequired(MapOf(MapOf(_LIFT))),  # by baseline, where there are further ones
+    "rl_lift": NotRequired(MapOf(_LIFT)),  # of the policy over the ranker inside its support
+    "support_lift": NotRequired(MapOf(_LIFT)),  # of that ranker over the baseline
     "survival": MapOf([float]),
+}
+_GATE = {
+    "released": bool,
+    "reasons": [str],
+    "policy_arm": NotRequired(str),
+    "baseline_arm": NotRequired(str),
+    "policy_identity": NotRequired(Nullable(str)),
 }
 _LEARNING = {
     "env_steps": int,
@@ -74,7 +83,7 @@ REPORT_SCHEMA: dict[str, Any] = {
     "step0_parity": Nullable(
         {"max_rank_difference": int, "max_score_difference": float, "num_states": int}
     ),
-    "gate": {"released": bool, "reasons": [str]},
+    "gate": _GATE,
     "learning_curve": [_LEARNING],
     "calibration": MapOf(_CALIBRATION),
     "ranker": dict,

@@ -86,3 +86,28 @@ def test_a_refit_policy_makes_the_report_stale(command: Command, folder: Path) -
     assert outcome.err.startswith("error: the report judges another policy")
     assert command("evaluate", *MICRO, at(folder), *other).status == NOT_RELEASED
     assert read_report(folder)["environments"][0]["lift"]["reward_per_session"]["value"] == 0.0
+
+
+def test_a_verdict_on_another_arm_releases_nothing(command: Command, folder: Path) -> None:
+    other = ("evaluation.policy_arm=random", "evaluation.baseline_arm=policy", *OPEN_GATE)
+    assert command("evaluate", *MICRO, at(folder), *other).status == 0
+    assert read_report(folder)["gate"]["policy_identity"] is None
+    outcome = command("export", *MICRO, at(folder), *other)
+    assert outcome.status == 2
+    assert "judges another arm than the policy; got: gate.policy_arm=random" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("evaluation.policy_arm=first_ranker", "names no arm of this run; got: first_ranker"),
+        ("gate.target_metric=watches_per_session", "gate.target_metric is no metric of world"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_a_session_runs(
+    command: Command, folder: Path, setting: str, message: str
+) -> None:
+    outcome = command("evaluate", *MICRO, at(folder), setting)
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert (folder / "report" / "report.json").is_file()  # of the run before

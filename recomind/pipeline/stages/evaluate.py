@@ -9,10 +9,22 @@ from typing import Any
 import torch
 
 from recomind.artifacts import Manifest, read_manifest, write_artifact
-from recomind.candidates import CandidatePool
-from recomind.data import SessionDataset
+from recomind.candidates import CandidatePool, fresh_items, make_pool
+from recomind.data import SessionDataset, reads_logs, storable
+from recomind.evaluation.arms import Arm, InSupport
+from recomind.evaluation.config import (
+    FIRST_RANKER,
+    LOGGING,
+    POLICY,
+    RANDOM,
+    RANDOM_IN_SUPPORT,
+    RANKER,
+    RANKER_ENSEMBLE,
+    RANKER_IN_SUPPORT,
+)
 from recomind.evaluation.html import write_html
 from recomind.evaluation.parity import step0_parity
+from recomind.evaluation.preflight import check_request, require_target
 from recomind.evaluation.report import build_report, environment_entry, write_report
 from recomind.pipeline.curve import CURVE
 from recomind.pipeline.loading import (
@@ -24,18 +36,18 @@ from recomind.pipeline.loading import (
     network_factory,
     ranker_policy,
 )
-from recomind.pipeline.play import Arms, play
+from recomind.pipeline.play import play
 from recomind.pipeline.progress import StageLine
-from recomind.pipeline.run import Round
+from recomind.pipeline.run import Round, Run
 from recomind.pipeline.selection import Judged, judged_rounds, kept_round
 from recomind.pipeline.stage import Stage
-from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
+from recomind.policy import QNetwork, QPolicy, RandomPolicy, RankerPolicy
 from recomind.ranker import calibration_curve, predict
 from recomind.simulation import BatchedSessions
 from recomind.streams import SessionStreams, draw_seeds
-from recomind.types import Ranker
+from recomind.types import CandidateSource, Ranker
 
-FIRST_RANKER = "first_ranker"  # the arm of the ranker that was there before the run
+Arms = dict[str, Arm]
 
 
 class Evaluate(Stage):
@@ -79,19 +91,22 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
     if kept != last or last.run.policy_index != "index":
         pool_kept = load_pool(kept, last.run.policy_index)
     arms = {
-        "random": (RandomPolicy(), pool),
-        "ranker": (RankerPolicy(rankers[:1], last.run.weights), pool),
-        "ranker_ensemble": (RankerPolicy(rankers, last.run.weights), pool),
+        RANDOM: Arm(policy=RandomPolicy(), candidates=pool),
+        RANKER: Arm(policy=RankerPolicy(rankers[:1], last.run.weights), candidates=pool),
+        RANKER_ENSEMBLE: Arm(policy=RankerPolicy(rankers, last.run.weights), candidates=pool),
     }
     if not last.is_first:
-        arms[FIRST_RANKER] = (ranker_policy(last.first), load_pool(last.first))
-    arms["policy"] = (QPolicy(load_policy(kept)), pool_kept)
+        arms[FIRST_RANKER] = Arm(policy=ranker_policy(last.first), candidates=load_pool(last.first))
+    arms |= _supported_arms(load_policy(kept), pool_kept) | _logging_arm(last.run)
     environments = _environments(last, kept)
+    check_request(config.evaluation, config.gate, arms, environments)
+    entries = _entries(last, environments, arms, line)
+    require_target(entries, config.gate)
     curves = [json.loads((each.path("policy") / CURVE).read_text()) for each in last.so_far]
     bins = config.evaluation.calibration_bins
     return build_report(
         seed=config.seed,
-        environments=_entries(last, environments, arms, line),
+        environments=entries,
         evaluation=config.evaluation,
         gate=config.gate,
         step0_parity=_parity(kept, rankers_kept[0], environments[0][2], pool_kept),
@@ -103,7 +118,33 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
             for name, each in (("simulator", kept), ("holdout_simulator", last))
         },
         rounds={"keep": config.keep.value, "kept": kept.index, "judged": judged},
+        policy_identity=_identity(kept),
     )
+
+
+def _supported_arms(network: QNetwork, pool: CandidateSource) -> Arms:
+    """The trained policy, and what its support is worth without what it learned."""
+    return {
+        RANDOM_IN_SUPPORT: Arm(policy=InSupport(network, by_chance=True), candidates=pool),
+        RANKER_IN_SUPPORT: Arm(policy=InSupport(network), candidates=pool),
+        POLICY: Arm(policy=QPolicy(network), candidates=pool),
+    }
+
+
+def _logging_arm(run: Run) -> Arms:
+    """What collected the first round's logs, in the world that it was written for."""
+    if run.world is None or reads_logs(run.config.data):
+        return {}
+    catalogue = storable(run.world.catalogue, run.config.collect.max_catalogue_items)
+    pool = make_pool(run.config.candidates, catalogue, None, fresh_items(catalogue))
+    return {LOGGING: Arm(policy=run.world.logging_policy(), candidates=pool, only_in="world")}
+
+
+def _identity(kept: Round) -> str | None:
+    """Identity of the policy that the verdict is about; None where another arm is on trial."""
+    if kept.config.evaluation.policy_arm != POLICY:
+        return None
+    return read_manifest(kept.path("policy")).identity
 
 
 def _environments(last: Round, kept: Round) -> list[tuple[str, str, BatchedSessions]]:
@@ -123,18 +164,24 @@ def _entries(
     line: StageLine,
 ) -> list[dict[str, Any]]:
     """Every arm in every environment, all on the same seeds."""
-    config, total = last.config.evaluation, len(environments) * len(arms)
+    config = last.config.evaluation
     seeds = draw_seeds(config.num_sessions, last.run.generator(f"evaluate-{config.seed}"))
     further = [FIRST_RANKER] if FIRST_RANKER in arms else []
     entries: list[dict[str, Any]] = []
-    done: list[str] = []
     for name, kind, environment in environments:
+        here = {
+            arm: (it.policy, it.candidates)
+            for arm, it in arms.items()
+            if it.only_in in (None, kind)
+        }
+        finished: list[str] = []
 
-        def on_arm(arm: str, name: str = name) -> None:
-            done.append(arm)
-            line(len(done), total, f"({name}, {arm})")
+        def on_arm(arm: str, name: str = name, finished: list[str] = finished) -> None:
+            finished.append(arm)
+            share = len(finished) / len(here)  # noqa: B023
+            line(len(entries) + share, len(environments), f"({name}, {arm})")
 
-        outcomes = play(environment, arms, seeds, config.batch_size, on_arm)
+        outcomes = play(environment, here, seeds, config.batch_size, on_arm)
         entries.append(environment_entry(name, kind, outcomes, config, further))
     return entries
 

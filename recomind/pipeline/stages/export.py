@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from recomind.artifacts import Manifest, read_manifest
 from recomind.errors import ArtifactError
+from recomind.evaluation.config import POLICY
 from recomind.evaluation.report import read_report
 from recomind.export import ExportRecord, export_and_verify
 from recomind.pipeline.loading import load_policy
@@ -31,17 +34,12 @@ class Export(Stage):
         """What the scorer will say of itself.
 
         Raises:
-            ArtifactError: the policy has been trained anew since the report was written.
+            ArtifactError: the report is about another arm, or about another policy.
         """
-        judged = read_manifest(_report_folder(round), "report").inputs
-        manifest = super().manifest(round)
+        folder, manifest = _report_folder(round), super().manifest(round)
         name = f"round_{_reported(round).index}/policy"
-        if judged.get(name) != manifest.inputs[name]:
-            raise ArtifactError(
-                "the report judges another policy",
-                got=_report_folder(round),
-                mend="run `recomind evaluate`",
-            )
+        judged = read_manifest(folder, "report").inputs.get(name)
+        _check_verdict(read_report(folder)["gate"], judged, manifest.inputs[name], folder)
         return manifest
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
@@ -61,6 +59,24 @@ class Export(Stage):
         return (
             f"released: {str(gate['released']).lower()}; largest difference of a score "
             f"{parity['max_abs_difference']:.1e} in a fresh process"
+        )
+
+
+def _check_verdict(
+    gate: Mapping[str, Any], judged: str | None, identity: str, folder: Path
+) -> None:
+    """Raise an ArtifactError unless the verdict is about the policy that is exported."""
+    arm = gate.get("policy_arm")
+    if arm is not None and arm != POLICY:
+        raise ArtifactError(
+            "the report judges another arm than the policy",
+            got=f"gate.policy_arm={arm} in {folder}",
+            expected=f"gate.policy_arm={POLICY}",
+            mend=f"run `recomind evaluate` with evaluation.policy_arm={POLICY}",
+        )
+    if judged != identity or gate.get("policy_identity") != identity:
+        raise ArtifactError(
+            "the report judges another policy", got=folder, mend="run `recomind evaluate`"
         )
 
 

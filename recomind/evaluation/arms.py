@@ -1,0 +1,85 @@
+"""The arms of a report, and those that tell where a lift comes from.
+
+`policy` over `ranker` mixes two things: what was learned, and what the support constraint leaves to
+choose from, which is worth something to a policy that has learned nothing (ADR 9). Two arms choose
+inside the trained policy's support without its Q values: `ranker_in_support` by the frozen ranker's
+utility, `random_in_support` by chance. What the policy gains over the first is learning (`rl_lift`
+in `report.json`).
+
+The support always holds the ranker's first choice, whatever its density, so that greedy ranking in
+it would be the ranker itself. `covered_mask` is the support without that exception. Ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recomind.candidates import SubsetExploration
+from recomind.policy import QNetwork
+from recomind.policy.acting import GREEDY, ScoredPolicy
+from recomind.policy.running import RunningQ
+from recomind.policy.support import support_mask
+from recomind.types import Candidates, CandidateSource, Policy, SessionState
+
+
+@dataclass(kw_only=True, slots=True)
+class Arm:
+    """One column of the report."""
+
+    policy: Policy
+    candidates: CandidateSource
+    only_in: str | None = None  # kind of environment that it can act in; None for all
+
+
+class InSupport(ScoredPolicy):
+    """Chooses among the candidates that the network's support covers, without its Q values.
+
+    Args:
+        network: the trained policy's; its constraint and its frozen ranker are used.
+        by_chance: choose uniformly among all that the policy may choose, in place of by the
+            ranker's utility among what the support covers.
+    """
+
+    def __init__(self, network: QNetwork, *, by_chance: bool = False) -> None:
+        super().__init__(SubsetExploration(epsilon=1.0, subset_size=1) if by_chance else GREEDY)
+        self.network, self._running = network, RunningQ(network)
+        self._mask = support_mask if by_chance else covered_mask
+
+    @torch.no_grad()
+    def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """The frozen ranker's utility [B, K], and which candidates count [B, K]."""
+        config = self.network.config
+        encoding = self._running.encode_state(state)
+        _, utility_BK = self._running.score_encoded(encoding, candidates.item_id)
+        log_density_BK = self._running.log_density(encoding, candidates.item_id)
+        return utility_BK, self._mask(
+            utility_BK,
+            candidates.mask,
+            config.support_ratio,
+            log_density_BK,
+            config.support_density,
+        )
+
+
+def covered_mask(
+    utility_BK: Tensor,
+    mask_BK: Tensor,
+    support_ratio: float,
+    log_density_BK: Tensor | None,
+    support_density: float,
+) -> Tensor:
+    """The support without the ranker's first choice where only the exception allows that.
+
+    Arguments as of `support_mask`. A row in which nothing else is covered keeps the first choice.
+    """
+    by_ratio = support_mask(utility_BK, mask_BK, support_ratio)
+    if log_density_BK is None or support_density <= 0.0:
+        return by_ratio
+    density_BK = log_density_BK.masked_fill(~mask_BK, -torch.inf)
+    bound_B1 = density_BK.max(dim=1, keepdim=True).values + math.log(support_density)
+    covered = by_ratio & (density_BK >= bound_B1)
+    return torch.where(covered.any(dim=1, keepdim=True), covered, by_ratio)
