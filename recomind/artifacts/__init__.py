@@ -7,22 +7,34 @@ from recomind.artifacts.folder import (
     sync_folder,
     write_artifact,
 )
-from recomind.artifacts.json_files import write_json
+from recomind.artifacts.json_files import read_json, write_json
 from recomind.artifacts.locks import holding, only_writer
-from recomind.artifacts.manifest import FORMAT_VERSION, MANIFEST, Manifest, package_versions
+from recomind.artifacts.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    READABLE_VERSIONS,
+    Manifest,
+    package_versions,
+)
+from recomind.artifacts.reading import brief, loads, reading
 from recomind.artifacts.tensors import load_tensors, save_tensors
 
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "READABLE_VERSIONS",
     "Manifest",
+    "brief",
     "file_sha256",
     "holding",
     "is_complete",
     "load_tensors",
+    "loads",
     "only_writer",
     "package_versions",
+    "read_json",
     "read_manifest",
+    "reading",
     "save_tensors",
     "sync_folder",
     "write_artifact",

@@ -7,19 +7,28 @@ read back is the one that was written. Nothing that is loaded is a pickle.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from recomind.artifacts.json_files import write_json
-from recomind.artifacts.manifest import FORMAT_VERSION, MANIFEST, Manifest, package_versions
+from recomind.artifacts.json_files import read_json, write_json
+from recomind.artifacts.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    READABLE_VERSIONS,
+    Manifest,
+    manifest_from,
+    package_versions,
+)
+from recomind.artifacts.reading import brief
 from recomind.errors import ArtifactError
+
+_ANEW = "run the stage that writes it again; `recomind run` does so by itself"
 
 
 def file_sha256(path: Path) -> str:
@@ -45,8 +54,9 @@ def write_artifact(folder: Path, manifest: Manifest) -> Iterator[Path]:
         yield staging
         paths = sorted(p for p in staging.rglob("*") if p.is_file())
         manifest.files = {p.relative_to(staging).as_posix(): file_sha256(p) for p in paths}
-        manifest.versions = package_versions()
-        write_json(staging / MANIFEST, dataclasses.asdict(manifest))
+        manifest.versions, manifest.format_version = package_versions(), FORMAT_VERSION
+        manifest.digest = (sealed := manifest.sealed())["digest"]
+        write_json(staging / MANIFEST, sealed)
         _swap(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -80,8 +90,8 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = True)
     """Read and check an artifact.
 
     Raises:
-        ArtifactError: no manifest, another kind or format version, or a file that differs
-            from its recorded hash.
+        ArtifactError: no manifest or one that was changed, another kind or format version, a
+            file that differs from its recorded hash, or one that the manifest does not list.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -92,17 +102,13 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = True)
             expected=f"a folder with {MANIFEST}",
             mend="run the stage that writes it first, or point to another folder",
         )
+    values = read_json(path, "manifest", _ANEW)
+    _require_version(values, folder)
     try:
-        manifest = Manifest(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ArtifactError("unreadable manifest", got=f"{path}: {error}") from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise ArtifactError(
-            "artifact of another format version",
-            got=f"{manifest.format_version} in {folder}",
-            expected=FORMAT_VERSION,
-            mend="write it anew with this version",
-        )
+        manifest = manifest_from(values)
+    except ValueError as error:
+        got = f"{path}: {brief(error)}"
+        raise ArtifactError("unreadable manifest", got=got, mend=_ANEW) from error
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(
             "artifact of another kind", got=f"{manifest.kind} in {folder}", expected=kind
@@ -110,6 +116,17 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = True)
     if verify:
         _verify_files(folder, manifest)
     return manifest
+
+
+def _require_version(values: Any, folder: Path) -> None:
+    found = values.get("format_version") if isinstance(values, dict) else None
+    if isinstance(found, int) and found not in READABLE_VERSIONS:
+        raise ArtifactError(
+            "artifact of another format version",
+            got=f"{found} in {folder}",
+            expected=f"one of {', '.join(map(str, READABLE_VERSIONS))}",
+            mend="write it anew with this version, or read it with the version that wrote it",
+        )
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
@@ -122,4 +139,19 @@ def _verify_files(folder: Path, manifest: Manifest) -> None:
                 "damaged artifact: a file is absent or differs from its recorded hash",
                 got=path,
                 mend=f"remove {folder} and run its stage again",
+            )
+    _refuse_unlisted(folder, manifest)
+
+
+def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    """What the manifest does not list has no hash, and a loader might obey it."""
+    listed = {MANIFEST, *manifest.files}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)  # no loader reads such names
+        if path.is_file() and not hidden and name.as_posix() not in listed:
+            raise ArtifactError(
+                "an artifact holds a file that its manifest does not list",
+                got=path,
+                mend="move the file elsewhere, or run the stage of the artifact again",
             )
