@@ -57,7 +57,7 @@ class Golden:
         Raises:
             ArtifactError: absent, or not a file of golden requests.
         """
-        tensors = load_tensors(path)
+        tensors = load_tensors(path, finite=False)  # a log-density may be -inf
         fields: dict[str, Any] = {
             k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)
         }

@@ -84,7 +84,7 @@ class Checkpoint:
         """
         if self.path is None or not self.path.is_file():
             return
-        tensors = load_tensors(self.path)
+        tensors = load_tensors(self.path, finite=False)
         try:
             self._take(tensors)
         except (KeyError, RuntimeError, ValueError) as error:

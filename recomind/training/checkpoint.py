@@ -141,7 +141,7 @@ def load_checkpoint(path: Path) -> tuple[Manifest, dict[str, Any]]:
     """
     manifest = read_manifest(path, KIND)
     with reading("checkpoint", path):
-        tree = unflatten(read_json(path / _TREE), load_tensors(path / _TENSORS))
+        tree = unflatten(read_json(path / _TREE), load_tensors(path / _TENSORS, finite=False))
     return manifest, tree
 
 
