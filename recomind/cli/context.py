@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recomind.artifacts import Manifest, is_complete, read_manifest, write_json
+from recomind.artifacts import Manifest, is_complete, read_json, read_manifest, write_json
 from recomind.cli.progress import StageLine
 from recomind.config import RecomindConfig, make_world, plain
 from recomind.data import SessionDataset
@@ -52,7 +52,7 @@ class Run:
         ours = {k: v for k, v in plain(self.config).items() if k not in _NOT_IDENTITY}
         path = self.folder / RUN_FILE
         if path.is_file():
-            theirs = json.loads(path.read_text())
+            theirs = self._settings(path)
             theirs = {k: v for k, v in theirs.items() if k not in _NOT_IDENTITY}
             if theirs != json.loads(json.dumps(ours)) and self._has_results():
                 raise ConfigError(
@@ -72,6 +72,14 @@ class Run:
                 mend="choose another folder with output=...",
             )
         write_json(path, ours)
+
+    @staticmethod
+    def _settings(path: Path) -> dict[str, Any]:
+        mend = "remove it: what the stages have written is judged by its own manifests"
+        found = read_json(path, RUN_FILE, mend)
+        if not isinstance(found, dict):
+            raise ArtifactError(f"unreadable {RUN_FILE}", got=path, expected="settings", mend=mend)
+        return found
 
     def _has_results(self) -> bool:
         """Whether a stage has finished here; a first command that failed may be mended."""
