@@ -96,7 +96,7 @@ def test_parquet_with_a_byte_changed_is_refused(sessions: Path, place: int) -> N
     content[place] ^= 0xFF
     (sessions / EVENTS).write_bytes(content)
     reseal(sessions)
-    with pytest.raises(ArtifactError, match="sessions|Parquet"):
+    with pytest.raises(ArtifactError, match="sessions"):
         SessionDataset.load([sessions], history_length=4)
 
 
