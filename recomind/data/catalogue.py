@@ -5,7 +5,6 @@ Symbols: `D` dated snapshots, `N` items, `F` dense features, `C` categorical fea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from recomind.artifacts import load_tensors, save_tensors, write_json
+from recomind.artifacts import load_tensors, read_json, reading, save_tensors, write_json
 from recomind.data.item_ids import check_range
-from recomind.errors import ArtifactError, ConfigError, SchemaError
+from recomind.errors import ConfigError, SchemaError
 from recomind.types import Catalogue, ItemFeatures
 
 TENSORS, NAMES = "catalogue.safetensors", "catalogue.json"
@@ -136,12 +135,10 @@ class TableCatalogue:
         Raises:
             ArtifactError: a file is absent or cannot be read.
         """
+        names = read_json(Path(folder) / NAMES, "catalogue")
         tensors = load_tensors(Path(folder) / TENSORS)
-        try:
-            names = json.loads((Path(folder) / NAMES).read_text())
+        with reading("catalogue", folder):
             return cls(tensors["dense"], tensors["categorical"], **names)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ArtifactError("unreadable catalogue", got=f"{folder}: {error}") from error
 
 
 def materialise(catalogue: Catalogue, max_items: int) -> TableCatalogue:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recomind.artifacts import loads
 from recomind.data.catalogue import StoredCatalogue, TableCatalogue, materialise
 from recomind.data.catalogue_store import REFERENCE, CatalogueStore
 from recomind.types import Catalogue
 
 
+@loads("catalogue")
 def load_catalogue(folder: Path) -> StoredCatalogue:
     """The catalogue of an artifact: a table that lies in it, or a store that it refers to.
 

@@ -19,11 +19,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recomind.artifacts import loads
 from recomind.data.catalogue import StoredCatalogue
 from recomind.data.catalogue_kinds import load_catalogue
 from recomind.data.item_ids import check_range
-from recomind.data.rounds import concatenated, read_facts
-from recomind.data.sessions import EVENTS, SPLITS, split_code
+from recomind.data.parquet import scan_checked
+from recomind.data.rounds import concatenated, read_facts, require_events
+from recomind.data.sessions import EVENTS, SPLITS, check_loaded, split_code
 from recomind.errors import ConfigError
 from recomind.streams import hash_int64
 from recomind.types import SessionState
@@ -73,6 +75,7 @@ class SessionDataset:
         _, self._session = torch.unique_consecutive(self._session_keys(), return_inverse=True)
 
     @classmethod
+    @loads("sessions")
     def load(cls, folders: Sequence[Path], history_length: int) -> SessionDataset:
         """Read sessions artifacts, in the order of their rounds; the last brings the catalogue.
 
@@ -82,10 +85,14 @@ class SessionDataset:
             ConfigError: no folder, or a history length below 1.
         """
         facts = read_facts(folders)
-        frames = [pl.read_parquet(Path(folder) / EVENTS) for folder in folders]
+        catalogue = load_catalogue(Path(folders[-1]))
+        frames = [scan_checked(Path(folder) / EVENTS, "sessions").collect() for folder in folders]
+        for index, (frame, folder) in enumerate(zip(frames, folders, strict=True)):
+            require_events(frame.height, facts, index, folder)
+            check_loaded(frame, catalogue, facts, folder)
         return cls(
             concatenated(dict(enumerate(frames))),
-            load_catalogue(Path(folders[-1])),
+            catalogue,
             tasks=facts["tasks"],
             user_feature_names=facts["user_feature_names"],
             history_length=history_length,

@@ -28,6 +28,8 @@ def concatenated(frames: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
 def read_facts(folders: Sequence[Path]) -> dict[str, Any]:
     """What the last of the manifests says; tasks and features are the same in all of them.
 
+    `events_of` is how many events each of the rounds has.
+
     Raises:
         ArtifactError: an artifact is absent or damaged, the rounds differ, or one has fewer items
             than the one before it: a catalogue grows, and its ids stay.
@@ -39,7 +41,18 @@ def read_facts(folders: Sequence[Path]) -> dict[str, Any]:
     for name in ("tasks", "user_feature_names"):
         _require_equal(name, [extra[name] for extra in extras], folders)
     _require_growth([extra["num_items"] for extra in extras], folders)
-    return extras[-1]
+    return extras[-1] | {"events_of": [extra["num_events"] for extra in extras]}
+
+
+def require_events(found: int, facts: Mapping[str, Any], index: int, folder: Path) -> None:
+    """Raise an ArtifactError where a round has not as many events as its manifest says."""
+    if found != facts["events_of"][index]:
+        raise ArtifactError(
+            "sessions with another number of events than their manifest says",
+            got=f"{found} in {folder}",
+            expected=facts["events_of"][index],
+            mend="write the sessions anew",
+        )
 
 
 def _require_equal(name: str, values: list[object], folders: Sequence[Path]) -> None:

@@ -25,7 +25,7 @@ from recomind.data.validate import (
     require_rows,
     require_schema,
 )
-from recomind.errors import ConfigError, SchemaError, did_you_mean
+from recomind.errors import ArtifactError, ConfigError, SchemaError, did_you_mean
 
 KIND, EVENTS = "sessions", "sessions.parquet"
 ROW_GROUP_EVENTS = 50_000  # of the file; a reader of a part reads whole row groups
@@ -126,6 +126,32 @@ def checked_events(
     frame = frame.select(list(schema)).sort(*ORDER, maintain_order=True)
     _check_order(frame)
     return frame
+
+
+def check_loaded(
+    frame: pl.DataFrame, catalogue: StoredCatalogue, facts: Mapping[str, Any], where: object
+) -> None:
+    """Check events that were read back against what the manifest says of them.
+
+    Args:
+        frame: all events of a file, or some.
+        catalogue: the items.
+        facts: `tasks` and `user_feature_names`.
+        where: they were read from.
+
+    Raises:
+        ArtifactError: a column or value that may not be.
+    """
+    tasks, features = list(facts["tasks"]), [f"u_{name}" for name in facts["user_feature_names"]]
+    schema = SCHEMA | {task: pl.UInt8() for task in tasks}
+    schema |= {name: pl.Float32() for name in features}
+    try:
+        require_rows(frame, _WHERE)
+        require_schema(frame, schema, _WHERE)
+        require_present(frame, [name for name in schema if name != "propensity"], _WHERE)
+        _check_values(frame, catalogue, tasks, features)
+    except SchemaError as error:
+        raise ArtifactError("sessions that no stage wrote", got=f"{where}: {error}") from error
 
 
 def _check_values(

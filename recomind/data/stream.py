@@ -20,11 +20,13 @@ import numpy as np
 import polars as pl
 import torch
 
+from recomind.artifacts import loads, reading
 from recomind.data.catalogue import StoredCatalogue
 from recomind.data.catalogue_kinds import load_catalogue
 from recomind.data.dataset import SessionDataset
-from recomind.data.rounds import concatenated, read_facts
-from recomind.data.sessions import EVENTS, SPLITS, split_code
+from recomind.data.parquet import scan_checked
+from recomind.data.rounds import concatenated, read_facts, require_events
+from recomind.data.sessions import EVENTS, SPLITS, check_loaded, split_code
 from recomind.errors import ConfigError
 
 _CHUNKS_PER_BLOCK = 8  # a block drawn from several places of the log mixes users, days and rounds
@@ -81,6 +83,7 @@ class SessionStream:
         self._whole: SessionDataset | None = None
 
     @classmethod
+    @loads("sessions")
     def open(
         cls, folders: Sequence[Path], history_length: int, max_block_events: int = 250_000
     ) -> SessionStream:
@@ -106,7 +109,9 @@ class SessionStream:
         chunks, counts = [], np.zeros((len(SPLITS), 2), dtype=np.int64)
         size = max(1, max_block_events // _CHUNKS_PER_BLOCK)
         for index, folder in enumerate(folders):
-            chunks += _cut_round(index, _events(folder), size, counts)
+            cut = _cut_round(index, _events(folder), size, counts)
+            require_events(sum(chunk.num_events for chunk in cut), facts, index, folder)
+            chunks += cut
         return cls(
             folders,
             chunks,
@@ -145,9 +150,12 @@ class SessionStream:
     def _read(self, block: Sequence[_Chunk]) -> SessionDataset:
         frames: dict[int, pl.DataFrame] = {}
         for index, chunks in groupby(block, key=lambda chunk: chunk.round_index):
-            events = pl.scan_parquet(self._paths[index])
-            pieces = [events.slice(first, num) for first, num in _joined(chunks)]
-            frames[index] = pl.concat(pieces).collect()
+            with reading("sessions", self._paths[index]):
+                events = pl.scan_parquet(self._paths[index])
+                pieces = [events.slice(first, num) for first, num in _joined(chunks)]
+                frames[index] = pl.concat(pieces).collect()
+            facts = {"tasks": self.tasks, "user_feature_names": self.user_feature_names}
+            check_loaded(frames[index], self.catalogue, facts, self._paths[index])
         return SessionDataset(
             concatenated(frames),
             self.catalogue,
@@ -212,7 +220,7 @@ def _cuts(starts: Iterable[np.ndarray], size: int) -> Iterator[int]:
 
 def _timeline_starts(path: Path, counts: Counts) -> Iterator[np.ndarray]:
     """Rows where timelines start, then the number of rows; impressions go into `counts`."""
-    events = pl.scan_parquet(path).select("history_id", "position", "split", "holdout")
+    events = scan_checked(path, "sessions").select("history_id", "position", "split", "holdout")
     num_events = int(events.select(pl.len()).collect().item())
     previous: int | None = None
     for first in range(0, num_events, _WINDOW_EVENTS):

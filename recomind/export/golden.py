@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recomind.artifacts import load_tensors, save_tensors
+from recomind.artifacts import load_tensors, loads, save_tensors
 from recomind.errors import ArtifactError, ConfigError
 from recomind.export.scorer import PolicyScorer, order_slots
 from recomind.types import Catalogue, SessionState
@@ -51,13 +51,14 @@ class Golden:
         return {name: answer for name, answer in found.items() if answer is not None}
 
     @classmethod
+    @loads("golden requests")
     def load(cls, path: Path) -> Golden:
         """Read what `save` wrote.
 
         Raises:
             ArtifactError: absent, or not a file of golden requests.
         """
-        tensors = load_tensors(path)
+        tensors = load_tensors(path, finite=False)  # a log-density may be -inf
         fields: dict[str, Any] = {
             k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)
         }

@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
+from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue, storable
 from recomind.errors import ArtifactError, SchemaError
 from recomind.policy import LoggedDensity, PolicyConfig, QNetwork, RunningQ, own_part, support_mask
@@ -215,6 +215,7 @@ def rebuild_recipe(network: QNetwork, staging: Path) -> dict[str, Any]:
     }
 
 
+@loads("scorer", mend="run `recomind export` again")
 def load_scorer(folder: Path) -> PolicyScorer:
     """Read a scorer, ready to rank; needs neither Ray nor the training code.
 

@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recomind.artifacts import write_json
+from recomind.artifacts import read_json, write_json
 from recomind.config import RecomindConfig, plain, resolve
 from recomind.errors import ArtifactError, ConfigError
 
@@ -37,7 +37,7 @@ def claim(folder: Path, config: RecomindConfig) -> None:
     if not path.is_file():
         _refuse_strangers(folder)
         return write_json(path, ours)
-    theirs = _identity(json.loads(path.read_text()))
+    theirs = _identity(_settings(path))
     # Before any stage has finished, a first command that failed may be mended.
     if theirs != json.loads(json.dumps(ours)) and any(folder.glob("round_*/*")):
         raise ConfigError(
@@ -71,7 +71,7 @@ def read_config(folder: Path, allowed_targets: Sequence[str] = ()) -> RecomindCo
         "allowed_targets": list(allowed_targets),
     }
     try:
-        found = OmegaConf.create(json.loads(path.read_text()) | given)
+        found = OmegaConf.create(_settings(path) | given)
         return resolve(OmegaConf.merge(OmegaConf.structured(RecomindConfig), found))  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError, OmegaConfBaseException, ConfigError) as error:
         raise ArtifactError(
@@ -79,6 +79,14 @@ def read_config(folder: Path, allowed_targets: Sequence[str] = ()) -> RecomindCo
             got=f"{path}: {str(error).splitlines()[0]}",
             mend="write the run anew with this version",
         ) from error
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    mend = "remove it: what the stages have written is judged by its own manifests"
+    found = read_json(path, RUN_FILE, mend)
+    if not isinstance(found, dict):
+        raise ArtifactError(f"unreadable {RUN_FILE}", got=path, expected="settings", mend=mend)
+    return cast(dict[str, Any], found)
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:

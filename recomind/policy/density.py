@@ -19,7 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recomind.artifacts import Manifest, load_tensors, read_manifest, save_tensors, write_artifact
+from recomind.artifacts import (
+    Manifest,
+    load_tensors,
+    loads,
+    read_manifest,
+    save_tensors,
+    write_artifact,
+)
 from recomind.errors import ArtifactError
 from recomind.fitting import Standardising
 from recomind.policy.content import content, content_width
@@ -119,6 +126,7 @@ def _tower(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, _RANK + 1))
 
 
+@loads("density of the logs")
 def load_density(folder: Path) -> LoggedDensity:
     """Read what `LoggedDensity.save` wrote.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from recomind.artifacts import load_tensors, save_tensors
+from recomind.artifacts import brief, load_tensors, save_tensors
 from recomind.errors import ArtifactError
 from recomind.ranker.averaging import WeightAverage
 
@@ -84,13 +84,13 @@ class Checkpoint:
         """
         if self.path is None or not self.path.is_file():
             return
-        tensors = load_tensors(self.path)
+        tensors = load_tensors(self.path, finite=False)
         try:
             self._take(tensors)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except Exception as error:
             raise ArtifactError(
                 "a checkpoint of a training with other settings",
-                got=f"{self.path}: {error}",
+                got=f"{self.path}: {brief(error)}",
                 mend="delete it, and training starts anew",
             ) from error
 

@@ -220,7 +220,7 @@ class _ShardedCheckpoint(Checkpoint):
         """Go on from the file, where there is one."""
         if self.path is None or not self._all_see():
             return
-        tensors = load_tensors(self.path)
+        tensors = load_tensors(self.path, finite=False)
         self.epoch, self.block, self.average.num_updates = tensors["place"].tolist()
         self.share = float(tensors["share"])
         for index, kept in enumerate(self.average.average):

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
+from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.ranker.external import ExternalRanker
@@ -53,6 +53,7 @@ def _save_member(
     return recipe
 
 
+@loads("ranker", mend="run `recomind train-ranker` again")
 def load_rankers(folder: Path) -> list[Ranker]:
     """Read an ensemble, ready to score.
 

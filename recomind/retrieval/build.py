@@ -14,7 +14,6 @@ training sees the same sample on one thread, and adding keeps the order of items
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from pathlib import Path
 
 import faiss
 
-from recomind.artifacts import sync_folder, write_json
+from recomind.artifacts import read_json, sync_folder, write_json
+from recomind.errors import ArtifactError
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import (
     ItemIndex,
@@ -150,8 +150,8 @@ def _open_work(work: Path, plan: BuildPlan) -> Path:
 
 def _read_plan(work: Path) -> object:
     try:
-        return json.loads((work / PLAN).read_text())
-    except (OSError, ValueError):
+        return read_json(work / PLAN)
+    except ArtifactError:
         return None  # killed before the plan was there
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from recomind.artifacts import Manifest, read_manifest, write_artifact, write_json
+from recomind.artifacts import Manifest, loads, read_manifest, write_artifact, write_json
 from recomind.errors import ArtifactError
 from recomind.retrieval.index import ItemIndex, map_lists
 from recomind.retrieval.lists import ListPart, empty_lists, id_bitmap, write_merged
@@ -151,6 +151,7 @@ def write_generation(folder: Path, generation: Generation) -> None:
     write_json(folder / CURRENT, {"generation": generation.name})
 
 
+@loads("generation of an index")
 def read_generation(folder: Path) -> Generation:
     """Read what `write_generation` wrote.
 

@@ -14,14 +14,13 @@ what was hidden is gone.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recomind.artifacts import holding
+from recomind.artifacts import holding, read_json
 from recomind.errors import ArtifactError
 from recomind.retrieval.cells import Cells, list_ids
 from recomind.retrieval.generation import (
@@ -209,8 +208,8 @@ class LiveIndex:
 
 def _current(folder: Path) -> str:
     try:
-        return str(json.loads((folder / CURRENT).read_text())["generation"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(read_json(folder / CURRENT, "live index")["generation"])
+    except (ArtifactError, KeyError, TypeError) as error:
         raise ArtifactError(
             "no live index here",
             got=f"{folder}: {error}",

@@ -22,6 +22,7 @@ from torch import Tensor
 from recomind.artifacts import (
     Manifest,
     load_tensors,
+    loads,
     read_manifest,
     save_tensors,
     write_artifact,
@@ -212,6 +213,7 @@ def _source(model: TwoTower, catalogue: Catalogue) -> str:
     return digest.hexdigest()
 
 
+@loads("index", mend="run `recomind build-index` again")
 def load_retrieval(folder: Path, catalogue: Catalogue) -> Retrieval:
     """Read an artifact of kind "index" for `catalogue`.
 

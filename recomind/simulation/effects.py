@@ -31,7 +31,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from recomind.artifacts import load_tensors, save_tensors
+from recomind.artifacts import load_tensors, loads, save_tensors
 from recomind.data import SessionDataset, StoredCatalogue, TableCatalogue
 from recomind.errors import ArtifactError
 from recomind.simulation.summary import DECAY_STEPS
@@ -106,6 +106,7 @@ class EffectsCatalogue:
         save_tensors(Path(folder) / EFFECTS, {k: v.contiguous() for k, v in columns.items()})
 
 
+@loads("effects of items")
 def load_effects(folder: Path) -> tuple[list[str], Tensor] | None:
     """Names and effects [N, E] that `save_effects` left in `folder`; None where there are none."""
     path = Path(folder) / EFFECTS

@@ -13,6 +13,7 @@ from torch import Tensor
 from recomind.artifacts import (
     Manifest,
     load_tensors,
+    loads,
     read_manifest,
     save_tensors,
     write_artifact,
@@ -99,6 +100,7 @@ def fit_simulator(
     return metrics
 
 
+@loads("simulator", mend="run `recomind fit-simulator` again")
 def load_simulator(
     folder: Path,
     ranker_folder: Path,
@@ -184,6 +186,7 @@ def fit_holdout(
     return metrics
 
 
+@loads("hold-out simulator", mend="run `recomind fit-simulator` again")
 def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimulator:
     """The hold-out simulator."""
     folder, extra = Path(folder), read_manifest(folder, HOLDOUT_KIND).extra

@@ -21,11 +21,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from recomind.artifacts import (
-    FORMAT_VERSION,
     MANIFEST,
+    READABLE_VERSIONS,
     Manifest,
     load_tensors,
+    read_json,
     read_manifest,
+    reading,
     save_tensors,
     write_artifact,
     write_json,
@@ -138,11 +140,9 @@ def load_checkpoint(path: Path) -> tuple[Manifest, dict[str, Any]]:
         ArtifactError: it is not whole.
     """
     manifest = read_manifest(path, KIND)
-    try:
-        tree = json.loads((path / _TREE).read_text())
-    except (OSError, ValueError) as error:
-        raise ArtifactError("unreadable checkpoint", got=f"{path}: {error}") from error
-    return manifest, unflatten(tree, load_tensors(path / _TENSORS))
+    with reading("checkpoint", path):
+        tree = unflatten(read_json(path / _TREE), load_tensors(path / _TENSORS, finite=False))
+    return manifest, tree
 
 
 def load_newest(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
@@ -163,15 +163,14 @@ def load_newest(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
 def _refuse_other_version(path: Path) -> None:
     """Damage is passed over, but a run of another version must not be begun anew in silence."""
     try:
-        found = json.loads((path / MANIFEST).read_text())
-        version = found.get("format_version", FORMAT_VERSION)
-    except (OSError, ValueError, AttributeError):
+        version = read_json(path / MANIFEST)["format_version"]
+    except (ArtifactError, TypeError, LookupError):
         return
-    if version != FORMAT_VERSION:
+    if isinstance(version, int) and version not in READABLE_VERSIONS:
         raise ArtifactError(
             "checkpoint of another format version",
             got=f"{version} in {path}",
-            expected=FORMAT_VERSION,
+            expected=f"one of {', '.join(map(str, READABLE_VERSIONS))}",
             mend=f"go on with the version that wrote it, or remove {path.parent} and start anew",
         )
 

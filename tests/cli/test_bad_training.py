@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from recomind.artifacts import MANIFEST
 from tests.flow.commands import MICRO
 from tests.flow.conftest import finished as finished
 from tests.flow.conftest import folder as folder
 from tests.flow.in_process import Command
+from tests.sealing import reseal
 
 HERE = "hydra.run.dir=runs/here"
 
@@ -92,12 +93,12 @@ def test_checkpoints_of_another_version_and_catalogue(command: Command, folder: 
     done = command("train-policy", *MICRO, f"hydra.run.dir={folder}")  # a whole run keeps none
     assert done.status == 0
     again(folder)
-    newest = max((folder / "round_0" / "checkpoints").glob("iteration-*")) / "manifest.json"
-    written = json.loads(newest.read_text())
+    newest = max((folder / "round_0" / "checkpoints").glob("iteration-*"))
 
-    newest.write_text(json.dumps(written | {"format_version": 2}))
-    assert "checkpoint of another format version; got: 2 in " in refused(command, folder)
+    written = (newest / MANIFEST).read_text()
+    reseal(newest, lambda manifest: setattr(manifest, "format_version", 99))
+    assert "checkpoint of another format version; got: 99 in " in refused(command, folder)
 
-    foreign = written["inputs"] | {"catalogue": "0" * 64}
-    newest.write_text(json.dumps(written | {"inputs": foreign}))
+    (newest / MANIFEST).write_text(written)
+    reseal(newest, lambda manifest: manifest.inputs.update(catalogue="0" * 64))
     assert "the checkpoints here are of another catalogue; got: " in refused(command, folder)

@@ -22,6 +22,7 @@ from recomind.policy import PolicyConfig
 from recomind.streams import make_generator
 from tests.export.test_scorer import greedy, pool, states
 from tests.export.tiny import NAMES, network, settings
+from tests.sealing import reseal
 
 CONFIG: dict[str, Any] = {"support_ratio": 0.5, "support_density": 0.3}
 
@@ -62,10 +63,7 @@ def test_another_density_is_found_by_the_golden_requests(tmp_path):
 def test_a_scorer_without_its_density_is_refused(tmp_path):
     folder = tmp_path / "scorer"
     export_policy(folder, network(PolicyConfig(support_ratio=0.5)), settings())
-    manifest = (folder / "manifest.json").read_text()
-    changed = manifest.replace('"support_density": 0.0', '"support_density": 0.3')
-    assert changed != manifest
-    (folder / "manifest.json").write_text(changed)
+    reseal(folder, lambda m: m.extra["policy_config"].update(support_density=0.3))
     with pytest.raises(ArtifactError, match="weights do not fit the model"):
         load_scorer(folder)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
+from recomind.artifacts import read_manifest
 from recomind.errors import ArtifactError
 from recomind.export import PolicyScorer, compare, export_policy, load_scorer
 from recomind.export.golden import make_golden
 from recomind.streams import make_generator
 from tests.export.test_scorer import greedy, pool, states
 from tests.export.tiny import NAMES, NUM_ITEMS, network, settings
+from tests.sealing import reseal
 
 
 def test_a_scorer_ranks_as_the_trained_network(tmp_path):
@@ -41,10 +41,8 @@ def test_other_effects_are_found_by_the_golden_requests(tmp_path):
 
 def test_effects_of_another_size_are_refused(tmp_path):
     export_policy(tmp_path / "scorer", network(effects=True), settings())
-    path = tmp_path / "scorer" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    assert manifest["extra"]["effects_shape"] == [NUM_ITEMS + 1, 2]
-    manifest["extra"]["effects_shape"] = [NUM_ITEMS, 2]
-    path.write_text(json.dumps(manifest))
+    extra = read_manifest(tmp_path / "scorer").extra
+    assert extra["effects_shape"] == [NUM_ITEMS + 1, 2]
+    reseal(tmp_path / "scorer", lambda m: m.extra.update(effects_shape=[NUM_ITEMS, 2]))
     with pytest.raises(ArtifactError, match="weights do not fit the model"):
         load_scorer(tmp_path / "scorer")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
@@ -26,6 +25,7 @@ from tests.export.tiny import (
     network,
     settings,
 )
+from tests.sealing import reseal
 
 
 def states(num=32, length=LENGTH, num_user=NUM_USER, tasks=TASKS):
@@ -170,11 +170,9 @@ def test_a_damaged_file_is_named(exported, tmp_path):
 )
 def test_a_manifest_that_does_not_fit_is_refused(exported, tmp_path, field, value, error):
     folder = shutil.copytree(exported, tmp_path / "scorer")
-    manifest = json.loads((folder / "manifest.json").read_text())
     if value is None:
-        del manifest["extra"][field]
+        reseal(folder, lambda manifest: manifest.extra.pop(field))
     else:
-        manifest["extra"][field] = value
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+        reseal(folder, lambda manifest: manifest.extra.update({field: value}))
     with pytest.raises(ArtifactError, match=error):
         load_scorer(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import resource
 import signal
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from recomind.artifacts import MANIFEST
 from recomind.errors import ArtifactError
 from recomind.training import checkpoint
 from recomind.training.checkpoint import (
@@ -26,6 +24,7 @@ from recomind.training.checkpoint import (
 )
 from recomind.training.trainer import train_policy
 from recomind.types import ItemFeatures
+from tests.sealing import reseal
 from tests.training.tiny import PROBLEM, TinyCatalogue, TinyWorld, settings
 
 
@@ -109,9 +108,9 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, state(10), {}, seed=0)
-    path = save_checkpoint(tmp_path, 2, state(10), {}, seed=0) / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
-    with pytest.raises(ArtifactError, match=r"another format version; got: 99 .*expected: 1;"):
+    path = save_checkpoint(tmp_path, 2, state(10), {}, seed=0)
+    reseal(path, lambda manifest: setattr(manifest, "format_version", 99))
+    with pytest.raises(ArtifactError, match=r"another format version; got: 99 .*expected: .*2;"):
         load_newest(tmp_path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from recomind.retrieval import (
 from recomind.retrieval.targets import positive_rows
 from recomind.retrieval.training import fit_towers
 from recomind.streams import SessionStreams, draw_seeds, make_generator
+from tests.sealing import reseal
 
 NUM_TAGS = 5  # of the fixtures' world
 MakeCatalogue = Callable[[int], TableCatalogue]
@@ -157,10 +157,7 @@ def test_manifest_without_towers_is_refused(
     dataset: SessionDataset, retrieval: Retrieval, tmp_path: Path
 ) -> None:
     retrieval.save(tmp_path / "index", Manifest(kind="index"))
-    path = tmp_path / "index" / "manifest.json"
-    content = json.loads(path.read_text())
-    content["extra"]["towers"]["dim"] = 9
-    path.write_text(json.dumps(content))
+    reseal(tmp_path / "index", lambda m: m.extra["towers"].update(dim=9))
     with pytest.raises(ArtifactError, match="unreadable towers"):
         load_retrieval(tmp_path / "index", dataset.catalogue)
 

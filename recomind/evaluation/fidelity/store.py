@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recomind.artifacts import Manifest, read_manifest, write_artifact, write_json
+from recomind.artifacts import Manifest, read_json, read_manifest, write_artifact, write_json
 from recomind.evaluation.fidelity.page import render_page
 
 KIND = "fidelity"
@@ -29,4 +28,4 @@ def read_fidelity(folder: Path) -> dict[str, Any]:
         ArtifactError: it is absent, damaged or of another kind.
     """
     read_manifest(folder, KIND)
-    return json.loads((Path(folder) / FILE).read_text())
+    return read_json(Path(folder) / FILE, "fidelity")

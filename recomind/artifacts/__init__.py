@@ -1,0 +1,42 @@
+"""What the stages leave on disk: artifacts, and the files inside them."""
+
+from recomind.artifacts.folder import (
+    file_sha256,
+    is_complete,
+    read_manifest,
+    sync_folder,
+    write_artifact,
+)
+from recomind.artifacts.json_files import read_json, write_json
+from recomind.artifacts.locks import holding, only_writer
+from recomind.artifacts.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    READABLE_VERSIONS,
+    Manifest,
+    package_versions,
+)
+from recomind.artifacts.reading import brief, loads, reading
+from recomind.artifacts.tensors import load_tensors, save_tensors
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "READABLE_VERSIONS",
+    "Manifest",
+    "brief",
+    "file_sha256",
+    "holding",
+    "is_complete",
+    "load_tensors",
+    "loads",
+    "only_writer",
+    "package_versions",
+    "read_json",
+    "read_manifest",
+    "reading",
+    "save_tensors",
+    "sync_folder",
+    "write_artifact",
+    "write_json",
+]
