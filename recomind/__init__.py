@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["FinishedRun", "__version__", "evaluate", "open_run"]
+__all__ = ["FinishedRun", "__version__", "evaluate", "open_run"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 # Imported when they are first asked for, so that `import recomind` stays instant; their types are
 # in `__init__.pyi`.

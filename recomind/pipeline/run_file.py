@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -100,7 +100,8 @@ def _differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -
     for key in sorted(set(ours) | set(theirs)):
         mine, other = ours.get(key), theirs.get(key)
         if isinstance(mine, dict) and isinstance(other, dict):
-            names += _differing(mine, other, f"{prefix}{key}.")
+            inner = cast(dict[str, Any], mine), cast(dict[str, Any], other)
+            names += _differing(*inner, f"{prefix}{key}.")
         elif mine != other:
             names.append(f"{prefix}{key}")
     return names[:6]

@@ -33,6 +33,12 @@ class Count(Stage):
         return "a note"
 
 
+class Other(Count):
+    """The same in another folder."""
+
+    artifact = "other"
+
+
 class Idle(Count):
     """Writes nothing."""
 
@@ -79,9 +85,7 @@ def test_another_seed_setting_input_or_damage_builds_it_anew(tmp_path: Path) -> 
     run.config.gate.min_lift = 0.5
     complete(stage, run.round(0))
     assert stage.num_builds == 3
-    other = Count()
-    other.artifact = "other"
-    complete(other, run.round(0))
+    complete(Other(), run.round(0))
     reading = Count(10, inputs=("other",))
     complete(reading, run.round(0))
     complete(reading, run.round(0))

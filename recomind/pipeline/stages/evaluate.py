@@ -33,7 +33,7 @@ from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
 from recomind.ranker import calibration_curve, predict
 from recomind.simulation import BatchedSessions
 from recomind.streams import SessionStreams, draw_seeds
-from recomind.types import Ranker
+from recomind.types import CandidateSource, Policy, Ranker
 
 FIRST_RANKER = "first_ranker"  # the arm of the ranker that was there before the run
 
@@ -78,7 +78,7 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
         rankers_kept = load_ensemble(kept)
     if kept != last or last.run.policy_index != "index":
         pool_kept = load_pool(kept, last.run.policy_index)
-    arms = {
+    arms: dict[str, tuple[Policy, CandidateSource]] = {
         "random": (RandomPolicy(), pool),
         "ranker": (RankerPolicy(rankers[:1], last.run.weights), pool),
         "ranker_ensemble": (RankerPolicy(rankers, last.run.weights), pool),
