@@ -61,8 +61,8 @@ class NetworkFactory:
 
     def __call__(self) -> QNetwork:
         """The network, the same one each time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.manual_seed(self.seed)  # pyright: ignore[reportUnknownMemberType]
             rankers, folder = load_rankers(self.ranker_folder), self.density_folder
             density = None if folder is None else load_density(folder)
             trunk, of_items = trunk_of(rankers), self.simulator_folder

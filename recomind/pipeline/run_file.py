@@ -108,7 +108,8 @@ def _differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -
     for key in sorted(set(ours) | set(theirs)):
         mine, other = ours.get(key), theirs.get(key)
         if isinstance(mine, dict) and isinstance(other, dict):
-            names += _differing(mine, other, f"{prefix}{key}.")
+            inner = cast(dict[str, Any], mine), cast(dict[str, Any], other)
+            names += _differing(*inner, f"{prefix}{key}.")
         elif mine != other:
             names.append(f"{prefix}{key}")
     return names[:6]

@@ -86,7 +86,13 @@ def _truth(round: Round, dataset: SessionDataset) -> TrueWorld | None:
 
 def _random_pools(round: Round) -> CandidatePool:
     """Small pools from which reference policies can choose anything."""
-    by_chance = {"num_nearest": 0, "num_fresh": 0, "num_generated": 0, "generator": {}}
-    config = dataclasses.replace(round.config.candidates, num_candidates=_POOL, **by_chance)
+    config = dataclasses.replace(
+        round.config.candidates,
+        num_candidates=_POOL,
+        num_nearest=0,
+        num_fresh=0,
+        num_generated=0,
+        generator={},
+    )
     ranker = round.path("ranker")
     return PoolFactory(config=config, catalogue_folder=ranker, index_folder=None)()

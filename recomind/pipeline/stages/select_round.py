@@ -25,6 +25,7 @@ from recomind.pipeline.selection import SELECTION
 from recomind.pipeline.stage import Stage
 from recomind.policy import QPolicy
 from recomind.streams import draw_seeds
+from recomind.types import CandidateSource, Policy
 
 _REFIT = "refit_ranker"  # the round's own, where that is not the first
 
@@ -69,7 +70,7 @@ class SelectRound(Stage):
 def _outcomes(round: Round, line: StageLine) -> dict[str, SessionOutcomes]:
     settings = round.config.evaluation
     policy = QPolicy(load_policy(round)), load_pool(round, round.run.policy_index)
-    arms = {
+    arms: dict[str, tuple[Policy, CandidateSource]] = {
         settings.policy_arm: policy,
         settings.baseline_arm: (ranker_policy(round.first), load_pool(round.first)),
     }
