@@ -26,6 +26,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from recomind.aliases import as_today
 from recomind.errors import ArtifactError
 
 FORMAT_VERSION = 1
@@ -186,6 +187,7 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = True)
         manifest = Manifest(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise ArtifactError("unreadable manifest", got=f"{path}: {error}") from error
+    manifest.config = as_today(manifest.config)
     if manifest.format_version != FORMAT_VERSION:
         raise ArtifactError(
             "artifact of another format version",

@@ -26,9 +26,9 @@ from recomind.evaluation.off_policy import effective_sample_size
 from recomind.evaluation.rollout import rollout
 from recomind.policy import QNetwork, QPolicy, RankerPolicy, decide, support_mask
 from recomind.streams import draw_seeds
+from recomind.training.dqn.reference import ReferenceTrainer
 from recomind.training.factories import MembersFactory
 from recomind.training.problem import SessionProblem
-from recomind.training.reference import ReferenceTrainer
 from recomind.training.rows import SessionRows
 from recomind.types import Candidates, Decision, SessionState
 

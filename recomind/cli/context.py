@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recomind.aliases import as_today
 from recomind.artifacts import Manifest, is_complete, read_manifest, write_json
 from recomind.cli.progress import StageLine
 from recomind.config import RecomindConfig, make_world, plain
@@ -52,7 +53,7 @@ class Run:
         ours = {k: v for k, v in plain(self.config).items() if k not in _NOT_IDENTITY}
         path = self.folder / RUN_FILE
         if path.is_file():
-            theirs = json.loads(path.read_text())
+            theirs = as_today(json.loads(path.read_text()))
             theirs = {k: v for k, v in theirs.items() if k not in _NOT_IDENTITY}
             if theirs != json.loads(json.dumps(ours)) and self._has_results():
                 raise ConfigError(

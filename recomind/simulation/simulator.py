@@ -1,6 +1,6 @@
 """Learned simulators: whole sessions out of fitted response, dwell and leave models.
 
-`LearnedSimulator` is what a policy trains in: a ranker ensemble behind gates, sampled
+`LearnedSimulator` is what a policy trains in: a ranker ensemble with fatigue, sampled
 pessimistically. `TreeSimulator` is what it is judged in: gradient-boosted trees over counted
 features, fitted on other users and later days. Both begin sessions from logged states.
 """
@@ -121,13 +121,15 @@ class FittedSessions(BatchedSessions):
 
 
 class LearnedSimulator(FittedSessions):
-    """The training simulator: ranker ensemble, a gate each, an ensemble of hazards.
+    """The training simulator: a ranker ensemble, each with a fatigue network, and hazards.
 
     Args:
         rankers: the ensemble, all of the same tasks in the same order.
-        gates: one a ranker, logits [B, H] from the summary of a state; None for open ones.
+        fatigue_nets: one for each ranker, logits [B, H] from the summary of a state; None where
+            nobody tires.
         hazards: hazard networks, logits [B, 1] from the summary after an event.
-        calibrations: one a ranker, of its gated probabilities on exploring rows; None for none.
+        calibrations: one for each ranker, applied to its probabilities after fatigue; None for
+            none.
         pessimism: how the ensemble's disagreement turns into a worse probability.
         deviation_k: `k` of `Pessimism.deviation`.
         uncertainty_stop: a session is truncated after an event at which the members' expected
@@ -142,7 +144,7 @@ class LearnedSimulator(FittedSessions):
     def __init__(
         self,
         rankers: Sequence[Ranker],
-        gates: Sequence[SummaryNet] | None,
+        fatigue_nets: Sequence[SummaryNet] | None,
         hazards: Sequence[SummaryNet],
         *,
         calibrations: Sequence[Calibration] | None = None,
@@ -160,7 +162,7 @@ class LearnedSimulator(FittedSessions):
             **shared,  # type: ignore[arg-type]
         )
         self.rankers, self.hazards = list(rankers), list(hazards)
-        self.gates = None if gates is None else list(gates)
+        self.fatigue_nets = None if fatigue_nets is None else list(fatigue_nets)
         self.calibrations = None if calibrations is None else list(calibrations)
         self.pessimism, self.deviation_k = pessimism, deviation_k
         self.uncertainty_stop = uncertainty_stop
@@ -195,17 +197,17 @@ class LearnedSimulator(FittedSessions):
         return reward_EB.amax(0) - reward_EB.amin(0)
 
     def member_probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[E, B, H]: each member's probabilities, behind its gate where there are gates."""
+        """[E, B, H]: each member's probabilities, with its fatigue factors where it has some."""
         members_EBH = torch.stack(
             [
                 ranker.score(encoding, item_id[:, None])[:, 0].sigmoid()
                 for ranker, encoding in zip(self.rankers, self._encodings(state), strict=True)
             ]
         )
-        if self.gates is not None:
+        if self.fatigue_nets is not None:
             summary = self._summary(state)
-            gates = [gate(summary).sigmoid() for gate in self.gates]
-            members_EBH = members_EBH * torch.stack(gates)
+            factors = [net(summary).sigmoid() for net in self.fatigue_nets]
+            members_EBH = members_EBH * torch.stack(factors)
         if self.calibrations is None:
             return members_EBH
         maps = zip(self.calibrations, members_EBH, strict=True)

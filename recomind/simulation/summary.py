@@ -1,4 +1,4 @@
-"""What gate and leave models see of a state: a fixed summary of its session.
+"""A fixed summary of a session, the input of the fatigue and leave models.
 
 Symbols: `B` states, `L` history length, `H` tasks, `F` dense item features, `M` summary features.
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from recomind.candidates import ExplorationConfig, ExplorationKind
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.config import ActorCriticConfig
+from recomind.training.algorithms import algorithm_name
 
 _POSITIVE = (
     *("n_step", "batch_size", "num_sessions", "rollout_length", "steps_per_iteration"),
@@ -75,8 +76,7 @@ class TrainingConfig:
         for name in ("epsilon_start", "epsilon_end"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
         self._check("device", self.device in ("cpu", "cuda"), "'cpu' or 'cuda'")
-        known = ("dqn", "actor_critic")
-        self._check("algorithm", self.algorithm in known, "'dqn' or 'actor_critic'")
+        algorithm_name(self.algorithm)
         self._check("prioritised", 0.0 <= self.prioritised <= 1.0, "in [0, 1]")
         self._check("prioritised_beta", 0.0 <= self.prioritised_beta <= 1.0, "in [0, 1]")
         self._check_sizes()

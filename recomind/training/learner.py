@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from recomind.errors import RecomindError
 from recomind.training.config import TrainingConfig
-from recomind.training.rl_module import SessionQModule
+from recomind.training.rl_module import SessionModule
 
 
 class SessionLearner(TorchLearner):
-    """Updates one `SessionQModule`.
+    """Updates one `SessionModule`.
 
     RLlib's own metrics of a learner cost more than the rest of its overhead, so the scalars of an
     update are kept as tensors and reduced once, by `take_metrics`.
@@ -38,7 +38,7 @@ class SessionLearner(TorchLearner):
         return self.config.session_settings  # type: ignore[attr-defined]
 
     @property
-    def q_module(self) -> SessionQModule:
+    def session_module(self) -> SessionModule:
         """The module, without DDP's wrapping."""
         return self.module[DEFAULT_MODULE_ID].unwrapped()  # type: ignore[return-value]
 
@@ -99,9 +99,9 @@ class SessionLearner(TorchLearner):
         """Move the target, or copy the network to it when it is time; called by RLlib."""
         del timesteps
         if self.settings.target_rate > 0:
-            self.q_module.target.move(self.q_module.network, self.settings.target_rate)
+            self.session_module.target.move(self.session_module.network, self.settings.target_rate)
         elif self.num_updates % self.settings.target_update_every == 0:
-            self.q_module.copy_to_target()
+            self.session_module.copy_to_target()
 
     def _log_steps_trained_metrics(self, batch: Any) -> None:
         del batch  # counted by the algorithm; see the class

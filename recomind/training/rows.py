@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -84,6 +85,26 @@ def pack_step(
         "truncated": step.truncated,
         "valid": step.valid,
     }
+
+
+class RowMemory(Protocol):
+    """Where an algorithm keeps the rows of one runner until it has learned from them."""
+
+    def __len__(self) -> int:
+        """What there is to learn from; 0 while nothing can be learned yet."""
+        ...
+
+    def add(self, rows: SessionRows) -> None:
+        """Append rows."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Tensors from which `load_state_dict` continues exactly."""
+        ...
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue where `state_dict` was taken."""
+        ...
 
 
 @dataclass(kw_only=True)

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recomind.candidates import Exploration, ExplorationKind, make_exploration
 from recomind.errors import ConfigError
@@ -17,6 +17,7 @@ from recomind.policy import (
     RankerPolicy,
     RunningQ,
     decide,
+    has_density,
     require_finite_q,
     supported_values,
 )
@@ -26,7 +27,7 @@ from recomind.training.problem import SessionProblem
 from recomind.training.rows import SessionRows, pack_step
 from recomind.training.seeding import LANE_SESSIONS, run_generator
 from recomind.training.target import load_trainable
-from recomind.types import Candidates, SessionState
+from recomind.types import Candidates, QFunction, SessionState, TrainableQFunction
 
 
 class SessionSampler:
@@ -42,14 +43,16 @@ class SessionSampler:
         ConfigError: exploration by an ensemble, and a problem without one.
     """
 
+    explores: ClassVar[bool] = True  # by `settings.exploration`; False where a policy has its own
+
     def __init__(
         self, problem: SessionProblem, settings: TrainingConfig, *, seed: int, index: int = 0
     ) -> None:
         self._problem, self._settings, self._seed, self._index = problem, settings, seed, index
         self.environment = problem.environment()
         self._source = problem.candidates()
-        self._members = _members(problem, settings)
-        self._network: nn.Module | None = None
+        self._members = _members(problem, settings) if self.explores else None
+        self._network: TrainableQFunction | None = None
         self._weights: dict[str, Any] | None = None  # waiting for the network to be built
         self._shared = False
         self._running: RunningQ | None = None
@@ -60,7 +63,7 @@ class SessionSampler:
         self._follows = False
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> TrainableQFunction:
         """Built at first use, so that a runner beside the learner never builds its own."""
         if self._network is None:
             self._network = self._problem.network().eval()
@@ -69,7 +72,7 @@ class SessionSampler:
             self._weights = None
         return self._network
 
-    def share_network(self, network: nn.Module) -> None:
+    def share_network(self, network: TrainableQFunction) -> None:
         """Act with the learner's own network: no copy, and never an outdated one."""
         self._network, self._weights, self._shared = network, None, True
 
@@ -125,7 +128,7 @@ class SessionSampler:
         kept = self._kept(pool, allowed_BK, uniforms_BU[:, 4:])
         return pack_step(state, kept, decision, step)
 
-    def _acting(self) -> nn.Module | RunningQ:
+    def _acting(self) -> QFunction:
         """The network, with what is kept of the sessions where that is known."""
         network = self.network
         if type(network) is not QNetwork:
@@ -151,7 +154,7 @@ class SessionSampler:
         frozen, so that the learner need not ask for them again.
         """
         num, mask_BK = self._settings.target_subset_size, pool.mask
-        if getattr(self.network, "density", None) is not None:
+        if has_density(self.network):
             mask_BK = allowed_BK
         if num == 0 or num >= pool.item_id.shape[1]:
             return pool.item_id, mask_BK
@@ -167,7 +170,7 @@ class SessionSampler:
 
 
 def _members(problem: SessionProblem, settings: TrainingConfig) -> RankerPolicy | None:
-    if settings.algorithm != "dqn" or settings.exploration is not ExplorationKind.ensemble:
+    if settings.exploration is not ExplorationKind.ensemble:
         return None
     if problem.members is None:
         raise ConfigError(

@@ -15,18 +15,18 @@ from typing import Any, cast
 
 import torch
 from ray.exceptions import RayError
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from recomind.aliases import as_today
 from recomind.artifacts import Manifest
 from recomind.errors import ArtifactError, ConfigError, RecomindError
-from recomind.training.actor_critic.algorithm import SessionActorCriticConfig
 from recomind.training.algorithm import SessionAlgorithm
-from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.checkpoint import keep_newest, load_newest, save_checkpoint
 from recomind.training.cluster import check_cpus, quiet_rllib, running_ray
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
+from recomind.training.session_config import find_algorithm
+from recomind.types import TrainableQFunction
 
 _MAY_CHANGE = (
     *("num_env_steps", "steps_per_iteration", "num_threads", "device"),
@@ -35,10 +35,6 @@ _MAY_CHANGE = (
 _MAX_FAULTS = 3  # in a row, without an iteration between them: then it is no accident
 _NEW_NODE_S = 120.0  # a cluster takes a while to replace a node
 _log = logging.getLogger(__name__)
-_ALGORITHMS: dict[str, type[SessionDQNConfig]] = {
-    "dqn": SessionDQNConfig,
-    "actor_critic": SessionActorCriticConfig,
-}
 
 
 class ProcessDiedError(RecomindError):
@@ -54,7 +50,7 @@ def train_policy(
     on_iteration: Callable[[dict[str, Any]], None],
     tensorboard_dir: Path | None = None,
     inputs: Mapping[str, str] | None = None,
-) -> nn.Module:
+) -> TrainableQFunction:
     """Train the problem's network; go on from the newest checkpoint where there is one.
 
     Args:
@@ -113,7 +109,7 @@ class _Job:
         self._on_iteration, self._inputs = on_iteration, inputs
         self._faults = self._in_a_row = 0
 
-    def attempt(self) -> nn.Module:
+    def attempt(self) -> TrainableQFunction:
         """Go on from the newest checkpoint to the end.
 
         Raises:
@@ -126,7 +122,7 @@ class _Job:
             cause = getattr(error, "cause", None)  # what was raised in another process
             raise (cause if isinstance(cause, RecomindError) else _died(error)) from error
 
-    def _judged(self, algorithm: SessionAlgorithm) -> nn.Module:
+    def _judged(self, algorithm: SessionAlgorithm) -> TrainableQFunction:
         try:
             return self._run(algorithm)
         except (RecomindError, RayError):
@@ -137,7 +133,7 @@ class _Job:
                 raise _died(error) from error
             raise
 
-    def _run(self, a: SessionAlgorithm) -> nn.Module:
+    def _run(self, a: SessionAlgorithm) -> TrainableQFunction:
         inputs = dict(self._inputs) | {"catalogue": a.catalogue_identity()}
         run = _Run(a, self._config, self._seed, self._checkpoint_dir, inputs)
         run.resume()
@@ -238,7 +234,7 @@ def _check_inputs(manifest: Manifest, inputs: Mapping[str, str]) -> None:
 def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:
     ours = {k: v.value if isinstance(v, Enum) else v for k, v in dataclasses.asdict(config).items()}
     ours |= {"seed": seed}  # as a manifest holds them: enums by their values
-    theirs = manifest.config | {"seed": manifest.seed}
+    theirs = as_today({"training": manifest.config})["training"] | {"seed": manifest.seed}
     differ = [k for k in ours if ours[k] != theirs.get(k) and k not in _MAY_CHANGE]
     if differ:
         raise ConfigError(
@@ -254,7 +250,7 @@ def _algorithm(
     problem: SessionProblem, config: TrainingConfig, seed: int
 ) -> Iterator[SessionAlgorithm]:
     with quiet_rllib():
-        settings = _ALGORITHMS[config.algorithm]()
+        settings = find_algorithm(config.algorithm).config()
         settings.session(problem=problem, settings=config, seed=seed)
         algorithm = cast(SessionAlgorithm, settings.build_algo())
         try:

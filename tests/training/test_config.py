@@ -43,7 +43,7 @@ def test_bad_settings_are_refused(changes, message):
         ({"temperature": 0.0}, r"training.actor_critic.temperature.*got: 0.0.*> 0"),
         ({"clip_ratio": -0.2}, "training.actor_critic.clip_ratio"),
         ({"top_k": 0}, "training.actor_critic.top_k"),
-        ({"leash_weight": -1.0}, "training.actor_critic.leash_weight"),
+        ({"kl_coefficient": -1.0}, "training.actor_critic.kl_coefficient"),
         ({"gae_lambda": 1.1}, "training.actor_critic.gae_lambda"),
     ],
 )

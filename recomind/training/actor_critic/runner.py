@@ -1,4 +1,4 @@
-"""The runner of the actor-critic: the Q-learner's, acting by the softmax."""
+"""The runner of the actor-critic, which acts by the softmax."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from recomind.types import Candidates
 
 class SessionActorCriticRunner(SessionRunner):
     """Draws from the policy and keeps the whole pool, which its probabilities are over."""
+
+    explores = False  # its policy is stochastic already
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recomind.training.replay import SessionReplay
+from recomind.training.dqn.replay import SessionReplay
 from recomind.training.rows import SessionRows
 from recomind.types import Transition
 

@@ -1,28 +1,31 @@
-"""The algorithm's configuration in RLlib's terms."""
+"""What every algorithm tells RLlib and the trainer: its configuration, and how it is found."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from recomind.errors import ConfigError, did_you_mean
+from recomind.plugins import resolve
+from recomind.training.algorithms import algorithm_name
 from recomind.training.config import TrainingConfig
 from recomind.training.learner import SessionLearner
 from recomind.training.problem import SessionProblem
-from recomind.training.rl_module import SessionQModule
 from recomind.training.runner import SessionRunner
 
 
-class SessionDQNConfig(AlgorithmConfig):
-    """Configuration of `SessionDQN`; `session()` sets everything from our own settings."""
+class SessionConfig(AlgorithmConfig):
+    """What the configurations of all algorithms share; `session()` sets it from our own settings.
+
+    A subclass names its algorithm, and the module in `get_default_rl_module_spec`.
+    """
 
     def __init__(self, algo_class: type | None = None) -> None:
-        from recomind.training.algorithm import SessionDQN  # each needs the other, as RLlib wants
-
-        super().__init__(algo_class=algo_class or SessionDQN)
+        super().__init__(algo_class=algo_class)
         self.session_problem: SessionProblem | None = None
         self.session_settings = TrainingConfig()
         self.session_seed = 0
@@ -72,18 +75,43 @@ class SessionDQNConfig(AlgorithmConfig):
         if self.session_problem is None:
             raise ConfigError("no problem to train on", mend="call .session(problem=...)")
 
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The module that holds the problem's network."""
-        settings = {
+    @property
+    def module_settings(self) -> dict[str, Any]:
+        """What a `SessionModule` is set up with; an algorithm adds its own settings."""
+        return {
             "problem": self.session_problem,
             "support_ratio": self.session_settings.support_ratio,
         }
-        return RLModuleSpec(module_class=SessionQModule, model_config=settings)
 
     def get_default_learner_class(self) -> type[SessionLearner]:
-        """Ours."""
+        """The learner that keeps targets and checks that every loss is finite."""
         return SessionLearner
 
     def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
         """None: batches come from the replay as tensors, there are no episodes to convert."""
         del args, kwargs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RLAlgorithm:
+    """What the trainer needs of an algorithm; each algorithm's module holds one, `ALGORITHM`."""
+
+    config: Callable[[], SessionConfig]  # makes its configuration, which names its class
+    reference: type | None = None  # the same training as a plain loop, where there is one
+
+
+def find_algorithm(name: str) -> RLAlgorithm:
+    """The algorithm that `training.algorithm` names.
+
+    Raises:
+        ConfigError: neither in the table nor below an allowed prefix, or not an `RLAlgorithm`.
+    """
+    dotted = algorithm_name(name)
+    found = resolve(dotted, setting="training.algorithm")
+    if not isinstance(found, RLAlgorithm):
+        raise ConfigError(
+            "training.algorithm is not an algorithm",
+            got=f"{dotted}, a {type(found).__name__}",
+            expected="an RLAlgorithm of recomind.training.session_config",
+        )
+    return found
