@@ -19,6 +19,7 @@ from recomind.errors import ConfigError
 from recomind.training.config import TrainingConfig
 from recomind.training.trainer import _check_same
 
+WORLD = {"world": {"_target_": "simulators.video_feed.world.VideoFeed"}}
 OLD = {"simulation": {"gate": False}, "training": {"actor_critic": {"leash_weight": 0.5}}}
 
 
@@ -40,7 +41,7 @@ def test_an_old_name_on_the_command_line_works_with_a_warning(
 
 
 def test_an_old_name_in_yaml_works() -> None:
-    merged = OmegaConf.merge(with_old_names(RecomindConfig), OLD)
+    merged = OmegaConf.merge(with_old_names(RecomindConfig), WORLD, OLD)
     config = resolve(cast(DictConfig, merged))
     assert (config.simulation.fatigue, config.training.actor_critic.kl_coefficient) == (False, 0.5)
 

@@ -1,4 +1,4 @@
-"""Fits simulators to sessions, writes them and reads them back."""
+"""Fits simulators to sessions, writes them, and reads them back."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def fit_simulator(
         Quality of the hazards on the test split.
 
     Raises:
-        SchemaError: the logs hold no event of a training user, or no session to begin from.
+        SchemaError: the logs hold no event of a training user, or no session starts.
         ConfigError: an uncertainty stop with a single ranker.
     """
     require_members(config.uncertainty_stop, len(rankers))
     rows = dataset.rows("train", holdout=False)
     if len(rows) == 0:
         raise SchemaError(
-            "no events of training users to fit a simulator to",
+            "there are no events of training users to fit a simulator to",
             got=f"{dataset.num_rows()} events, none of the split train outside the hold-out",
-            mend="bring more days, or lower data.holdout_share",
+            mend="provide more days, or lower data.holdout_share",
         )
     later = dataset.rows("calibration", holdout=False)
     if config.item_effects:
@@ -159,8 +159,8 @@ def fit_holdout(
 ) -> dict[str, float]:
     """Fit the tree simulator on hold-out users' later days and write it; returns its quality.
 
-    Later days are the calibration and test splits, none of which trained a ranker; the last
-    quarter of the rows stops the boosting early.
+    It uses the calibration and test splits, which trained no ranker; the last quarter of the rows
+    decides when the boosting stops.
     """
     rows = dataset.rows("calibration", "test", holdout=True)
     if len(rows) < 200:
@@ -168,7 +168,7 @@ def fit_holdout(
             "too few hold-out events for a hold-out simulator",
             got=len(rows),
             expected=">= 200 on later days",
-            mend="raise data.holdout_share, or bring more days",
+            mend="raise data.holdout_share, or provide more days",
         )
     cut = int(len(rows) * 0.75)
     if config.item_effects:
@@ -212,7 +212,7 @@ def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimul
 def hazard_quality(
     hazards: Sequence[SummaryNet], dataset: SessionDataset, rows: Tensor
 ) -> dict[str, float]:
-    """AUC, log-loss and ECE of the mean hazard on events whose outcome is known."""
+    """AUC, log-loss and ECE of the mean hazard, on events with a known outcome."""
     rows = rows[dataset.left_known(rows)]
     if len(rows) == 0:
         return {}
@@ -248,7 +248,9 @@ def _starts(
     dataset: SessionDataset, rows: Tensor, config: SimulatorConfig, seed: int
 ) -> SessionState:
     if len(rows) == 0:
-        raise SchemaError("no session to begin from", mend="check the splits of the sessions")
+        raise SchemaError(
+            "there is no session to begin from", mend="check the splits of the sessions"
+        )
     chosen = torch.randperm(len(rows), generator=make_generator(seed))[: config.max_start_states]
     return dataset.state(rows[chosen.sort().values])
 

@@ -25,19 +25,19 @@ from recomind.training.rows import SessionRows
 from recomind.training.target import load_trainable
 from recomind.types import TrainableQFunction
 
-_RESTART_S = 120.0  # a process that starts again imports torch and Ray first
+_RESTART_S = 120.0  # a restarted process first imports torch and Ray
 
 
 class SessionAlgorithm(ResumableAlgorithm):
     """The loop; a subclass brings `_new_memory`, `_learn` and the names of its metrics."""
 
-    metric_names: tuple[str, ...]  # of the scalars that its loss reports
+    metric_names: tuple[str, ...]  # names of the scalars that its loss reports
 
     def setup(self, config: Any) -> None:
         """Build runners, learners and replays; called by RLlib."""
         super().setup(config)
-        self.report: dict[str, float] = {}  # numbers of the last iteration
-        self._copy: TrainableQFunction | None = None  # of a network that learns in another process
+        self.report: dict[str, float] = {}  # metrics of the last iteration
+        self._copy: TrainableQFunction | None = None  # copy of a network that learns elsewhere
         if self._shares_network() and self.runner and self.learner:
             self.runner.share_network(self.learner.session_module.network)
         self.sync_weights()
@@ -88,14 +88,14 @@ class SessionAlgorithm(ResumableAlgorithm):
             self._returns.extend(part.returns)
 
     def _learn(self) -> None:
-        """Learn from what has been simulated."""
+        """Learn from the simulated rows."""
         raise NotImplementedError
 
     def sync_weights(self) -> None:
-        """Blocking: every runner holds the newest weights and counters when this returns.
+        """Send the newest weights and counters to every runner; returns once all have them.
 
         Raises:
-            RecomindError: a runner holds others.
+            RecomindError: a runner has other weights.
         """
         state: dict[str, Any] = {
             WEIGHTS_SEQ_NO: self.num_updates,

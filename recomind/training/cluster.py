@@ -1,4 +1,4 @@
-"""A Ray that is up: one that runs already, here or elsewhere, or a small local one while needed."""
+"""A running Ray: an existing cluster, here or elsewhere, or a small local one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from recomind.training.config import TrainingConfig
 _OBJECT_STORE_BYTES = 512 * 1024**2
 _RELEASE_S = 5.0
 _START_ATTEMPTS = 3
-_CONNECT_S = 5.0  # to a head's port; Ray itself asks for half a minute and then ends the process
+_CONNECT_S = 5.0  # to reach a head; Ray itself tries for half a minute and then exits
 
 
 @contextmanager
 def quiet_rllib() -> Iterator[None]:
-    """Errors only: RLlib tells of its API stacks and of deprecations that are not the user's."""
+    """Silence RLlib's warnings about its API stacks and its own deprecations."""
     logger = logging.getLogger("ray.rllib")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -36,12 +36,12 @@ def quiet_rllib() -> Iterator[None]:
 
 @contextmanager
 def running_ray(config: TrainingConfig) -> Iterator[None]:
-    """Yield with Ray up; only a Ray that was started or joined here is left at the end.
+    """Yield with Ray running; at the end, disconnect only if it was started or joined here.
 
     Raises:
-        ConfigError: more processes are asked for than there are CPUs (Ray itself would wait for
-            them for ever, without a word), no cluster answers at the address, or this process
-            is connected to another one.
+        ConfigError: there are fewer CPUs than processes (Ray itself would wait for them silently,
+            for ever), no cluster answers at the address, or this process is connected to
+            another one.
     """
     needed = config.num_runners + config.num_learners
     if ray.is_initialized():
@@ -63,14 +63,14 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
 
 
 def check_cpus(needed: int, patience_s: float = 0.0) -> None:
-    """Refuse to ask the running Ray for more CPUs than are free.
+    """Raise unless the running Ray has enough free CPUs.
 
     Args:
         needed: CPUs.
-        patience_s: how long to wait for a node that takes the place of one that died.
+        patience_s: how long to wait for the replacement of a node that died.
 
     Raises:
-        ConfigError: it has fewer.
+        ConfigError: there are fewer.
     """
     deadline = time.monotonic() + patience_s
     while (free := _free_cpus(needed)) < needed and time.monotonic() < deadline:
@@ -87,7 +87,7 @@ def _join(address: str) -> None:
 
 
 def _connect(**settings: Any) -> None:
-    """`ray.init` without a word."""
+    """`ray.init` without output."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with warnings.catch_warnings():
@@ -96,24 +96,24 @@ def _connect(**settings: Any) -> None:
 
 
 def _refuse_another(address: str) -> None:
-    """A process that is connected already stays where it is: that must be what was asked for."""
+    """Raise if this process is connected to a cluster other than `address`."""
     if address in ("", "local", "auto"):
         return
     _refuse_silent(address)
     connected = ray.get_runtime_context().gcs_address
     if address != connected:
         raise ConfigError(
-            "training.ray_address is of another cluster than this process is connected to",
+            "this process is connected to a cluster other than training.ray_address",
             got=address,
             expected=connected,
-            mend="call ray.shutdown() before, or leave the address out",
+            mend="call ray.shutdown() first, or omit the address",
         )
 
 
 def _refuse_silent(address: str) -> None:
     host, _, port = address.rpartition(":")
     if address == "auto":
-        return  # Ray looks for the head of this machine itself, and says so where there is none
+        return  # Ray itself looks for a head on this machine, and reports if there is none
     if not (host and port.isdecimal()) or "://" in address:
         raise ConfigError(
             "training.ray_address", got=address, expected="host:port of the cluster's head, or auto"
@@ -129,12 +129,12 @@ def _no_head(address: str, error: Exception) -> ConfigError:
         "no Ray head answers at training.ray_address",
         got=f"{address}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
         expected="host:port of a running head",
-        mend="start one with `ray start --head`, or leave the address out to train here",
+        mend="start one with `ray start --head`, or omit the address to train here",
     )
 
 
 def _free_cpus(needed: int) -> int:
-    """CPUs free for us; processes that just ended are given a moment to hand theirs back."""
+    """Free CPUs; processes that have just ended get a moment to release theirs."""
     total = int(ray.cluster_resources().get("CPU", 0))
     deadline = time.monotonic() + _RELEASE_S
     while needed <= total:
@@ -151,26 +151,26 @@ def _refuse_above(needed: int, available: int) -> None:
             "training.num_runners + training.num_learners",
             got=needed,
             expected=f"<= {available}, the CPUs that are free",
-            mend="ask for fewer processes; 0 and 0 run in the calling process",
+            mend="use fewer processes; 0 and 0 run in the calling process",
         )
 
 
 def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> None:
-    """A Ray of this machine alone: no dashboard, no chatter, a small object store.
+    """Start a local Ray without dashboard and log output, with a small object store.
 
     Raises:
-        RecomindError: it does not come up.
+        RecomindError: it does not start.
     """
     for attempt in range(_START_ATTEMPTS):
         try:
             _connect(
-                address="local",  # else it joins any head that runs on this machine
+                address="local",  # otherwise it joins any head on this machine
                 num_cpus=num_cpus,
                 include_dashboard=False,
                 object_store_memory=object_store_bytes,
             )
         except Exception as error:
-            # Ray gives its own processes 30 s, too little on a machine that is busy.
+            # Ray gives its processes 30 s to start, too little on a busy machine.
             ray.shutdown()
             if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
                 raise RecomindError(

@@ -29,15 +29,15 @@ class SessionConfig(AlgorithmConfig):
         self.session_problem: SessionProblem | None = None
         self.session_settings = TrainingConfig()
         self.session_seed = 0
-        self.session_changes: dict[str, Any] = {}  # to the settings, by name; Tune draws them
+        self.session_changes: dict[str, Any] = {}  # to the settings, by name; chosen by Tune
         self.env_runner_cls = SessionRunner
-        self.create_local_env_runner = False  # RLlib makes one anyway where there is no other
-        self._dont_auto_sync_env_runner_states = True  # ours blocks and is verified
+        self.create_local_env_runner = False  # RLlib creates one anyway if there is no other
+        self._dont_auto_sync_env_runner_states = True  # `sync_weights` blocks and verifies
         self.broadcast_env_runner_states = self.merge_env_runner_states = False
         self.log_level = "ERROR"
 
     def session(self, *, problem: SessionProblem, settings: TrainingConfig, seed: int = 0) -> Self:
-        """Train on `problem` with `settings`; all randomness follows from `seed`."""
+        """Train on `problem` with `settings`; `seed` determines all randomness."""
         self.session_problem, self.session_settings, self.session_seed = problem, settings, seed
         self.gamma, self.lr = settings.gamma, settings.learning_rate
         self.train_batch_size_per_learner = settings.batch_size // max(1, settings.num_learners)
@@ -49,12 +49,12 @@ class SessionConfig(AlgorithmConfig):
         return self
 
     def tuned(self, **changes: Any) -> Self:
-        """Let Tune draw settings: `config.tuned(learning_rate=tune.loguniform(1e-4, 1e-2))`.
+        """Let Tune choose settings: `config.tuned(learning_rate=tune.loguniform(1e-4, 1e-2))`.
 
-        They are `session_changes` in Tune's results and in the mutations of its schedulers.
+        They appear as `session_changes` in Tune's results and in the mutations of its schedulers.
 
         Raises:
-            ConfigError: a setting that does not exist.
+            ConfigError: there is no such setting.
         """
         known = [field.name for field in dataclasses.fields(self.session_settings)]
         for name in changes:
@@ -64,7 +64,7 @@ class SessionConfig(AlgorithmConfig):
         return self
 
     def validate(self) -> None:
-        """Also take over what Tune has drawn, and refuse to run without a problem."""
+        """Also apply what Tune has chosen, and refuse to run without a problem."""
         if self.session_changes and self.session_problem is not None:
             self.session(
                 problem=self.session_problem,
@@ -73,7 +73,7 @@ class SessionConfig(AlgorithmConfig):
             )
         super().validate()
         if self.session_problem is None:
-            raise ConfigError("no problem to train on", mend="call .session(problem=...)")
+            raise ConfigError("there is no problem to train on", mend="call .session(problem=...)")
 
     @property
     def module_settings(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class SessionConfig(AlgorithmConfig):
         return SessionLearner
 
     def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
-        """None: batches come from the replay as tensors, there are no episodes to convert."""
+        """No connector: batches are tensors already; there are no episodes to convert."""
         del args, kwargs
 
 

@@ -96,8 +96,10 @@ def test_checkpoints_of_another_version_and_catalogue(command: Command, folder: 
     written = json.loads(newest.read_text())
 
     newest.write_text(json.dumps(written | {"format_version": 2}))
-    assert "checkpoint of another format version; got: 2 in " in refused(command, folder)
+    assert "the checkpoint has another format version; got: 2 in " in refused(command, folder)
 
     foreign = written["inputs"] | {"catalogue": "0" * 64}
     newest.write_text(json.dumps(written | {"inputs": foreign}))
-    assert "the checkpoints here are of another catalogue; got: " in refused(command, folder)
+    assert "the checkpoints here were written with another catalogue; got: " in refused(
+        command, folder
+    )

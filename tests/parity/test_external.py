@@ -366,7 +366,7 @@ def test_a_simulator_of_foreign_rankers_is_told_its_catalogue(folder, simulator_
         )
 
     assert _play(build(tiny_catalogue())).any()
-    with pytest.raises(SchemaError, match=r"no ranker.*knows its catalogue.*catalogue=\.\.\."):
+    with pytest.raises(SchemaError, match=r"no ranker.*has a catalogue.*catalogue=\.\.\."):
         build()
 
 

@@ -150,7 +150,7 @@ def test_a_state_that_cannot_be_taken_up_again_is_refused():
 
 def test_an_unseeded_environment_is_named_by_the_check():
     errors = [f for f in check_world(world("Restless")) if f.level is Level.error]
-    assert "the same generator gives other sessions" in str(errors[0])
+    assert "the same generator gives different sessions" in str(errors[0])
 
 
 def test_a_discrete_space_may_begin_anywhere():

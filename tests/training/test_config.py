@@ -26,7 +26,7 @@ from recomind.training.config import TrainingConfig
         ({"learning_starts": 200_000}, "training.learning_starts"),
         ({"replay_capacity": 1000, "learning_starts": 0}, "replay_capacity.*1280"),
         ({"device": "tpu"}, "training.device"),
-        ({"algorithm": "sarsa"}, "training.algorithm.*'dqn' or 'actor_critic'"),
+        ({"algorithm": "sarsa"}, "training.algorithm.*'dqn', 'actor_critic'"),
         ({"prioritised": 1.5}, "training.prioritised"),
         ({"prioritised_beta": -0.1}, "training.prioritised_beta"),
         ({"rollout_length": 400}, "training.rollout_length.*390"),

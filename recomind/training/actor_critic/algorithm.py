@@ -55,7 +55,7 @@ class SessionActorCritic(SessionAlgorithm):
         return SessionActorCriticConfig()
 
     def setup(self, config: Any) -> None:
-        """Build what is shared; called by RLlib."""
+        """Build runners, learners and memories; called by RLlib."""
         # Copies of network and value head, where the learner is in another process.
         self._judge: tuple[TrainableQFunction, ValueHead] | None = None
         super().setup(config)

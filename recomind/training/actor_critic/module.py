@@ -57,7 +57,7 @@ class SessionActorCriticLearner(SessionLearner):
     """Adam with a rate for the policy and one for the value head."""
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Constant rates; called by RLlib."""
+        """Adam with constant rates; called by RLlib."""
         del config
         module = self._module[module_id]  # type: ignore[index]
         parameters = list(self.get_parameters(module))

@@ -21,7 +21,7 @@ from recomind.types import TrainableQFunction
 
 
 class ReferenceTrainer:
-    """Simulate, remember, learn, in one process.
+    """Simulate, store, learn, in one process.
 
     Args:
         problem: what to train on.
@@ -50,23 +50,23 @@ class ReferenceTrainer:
         self.parameters = list(trainable(self.network).values())
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
         self.num_env_steps = self.num_updates = 0
-        self.losses: list[Tensor] = []  # of every update
+        self.losses: list[Tensor] = []  # one for each update
         self._generator = run_generator(seed, LANE_REPLAY)
 
     def run(self, num_env_steps: int) -> None:
-        """Go on until `num_env_steps` events have been simulated in all."""
+        """Continue until `num_env_steps` events have been simulated in total."""
         while self.num_env_steps < num_env_steps:
             self.simulate()
             for _ in range(self._num_due() if len(self.replay) else 0):
                 self.learn()
 
     def _num_due(self) -> int:
-        """Updates that are behind."""
+        """Number of updates that are due."""
         behind = self.num_env_steps - self.settings.learning_starts
         return behind // self.settings.env_steps_per_update - self.num_updates
 
     def simulate(self) -> None:
-        """One rollout into the replay."""
+        """Add one rollout to the replay."""
         self.sampler.set_env_steps(self.num_env_steps)
         rows = self.sampler.simulate()
         self.replay.add(rows)
@@ -90,7 +90,7 @@ class ReferenceTrainer:
         self.losses.append(loss.detach())
 
     def _follow(self) -> None:
-        """Move the target, or copy the network to it when it is time."""
+        """Move the target, or copy the network to it when due."""
         if self.settings.target_rate > 0:
             self.target.move(self.network, self.settings.target_rate)
         elif self.num_updates % self.settings.target_update_every == 0:
