@@ -20,7 +20,7 @@ RENAMED: dict[str, str] = {
     "training.actor_critic.leash_weight": "training.actor_critic.kl_coefficient",
 }
 # Settings that came later -> the value with which today's version does what the one before did.
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"training.options": {}}
 _log = logging.getLogger(__name__)
 
 

@@ -46,6 +46,10 @@ def test_an_old_name_in_yaml_works() -> None:
     assert (config.simulation.fatigue, config.training.actor_critic.kl_coefficient) == (False, 0.5)
 
 
+def test_an_algorithm_of_ones_own_takes_options() -> None:
+    assert composed("+training.options={alpha: 0.5}").training.options == {"alpha": 0.5}
+
+
 def test_without_an_old_name_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert composed().simulation.fatigue is True
@@ -63,13 +67,13 @@ def test_an_artifact_of_the_version_before_has_todays_names(tmp_path: Path) -> N
     assert json.loads((tmp_path / "a" / MANIFEST).read_text())["config"] == OLD
     assert read_manifest(tmp_path / "a").config == {
         "simulation": {"fatigue": False},
-        "training": {"actor_critic": {"kl_coefficient": 0.5}},
+        "training": {"actor_critic": {"kl_coefficient": 0.5}, "options": {}},
     }
 
 
 def test_what_was_added_is_filled_in_where_its_group_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aliases, "ADDED", {"training.options": {}})
-    assert as_today({"ranker": {}, "training": {}}) == {"ranker": {}, "training": {"options": {}}}
+    monkeypatch.setattr(aliases, "ADDED", {"training.later": [1]})
+    assert as_today({"ranker": {}, "training": {}}) == {"ranker": {}, "training": {"later": [1]}}
     assert as_today({"ranker": {}}) == {"ranker": {}}
 
 
@@ -78,7 +82,7 @@ def test_a_checkpoint_of_the_version_before_goes_on() -> None:
     config.actor_critic.kl_coefficient = 0.5
     written = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     theirs = cast(dict, written)
-    del theirs["actor_critic"]["kl_coefficient"]
+    del theirs["actor_critic"]["kl_coefficient"], theirs["options"]
     manifest = Manifest(kind="training_checkpoint", seed=3, config=theirs)
     theirs["actor_critic"]["leash_weight"] = 0.5
     _check_same(manifest, config, 3)

@@ -2,7 +2,8 @@
 
 A new one is a folder beside `dqn/` and `actor_critic/` and a line in this table. The module that
 the table names holds `ALGORITHM`, a `recomind.training.session_config.RLAlgorithm`. An algorithm
-of your own needs no line: `training.algorithm=my_shop.bc.ALGORITHM`.
+of your own needs no line: `training.algorithm=my_shop.bc.ALGORITHM`, and its settings go into
+`training.options`.
 """
 
 from __future__ import annotations

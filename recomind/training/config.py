@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from recomind.candidates import ExplorationConfig, ExplorationKind
 from recomind.errors import ConfigError
@@ -28,6 +29,7 @@ class TrainingConfig:
     actor_critic: ActorCriticConfig = field(
         default_factory=ActorCriticConfig
     )  # the actor-critic's own settings
+    options: dict[str, Any] = field(default_factory=dict)  # settings of an algorithm of your own
     gamma: float = 0.95  # discount per event, in [0, 1)
     n_step: int = 3  # rewards summed before bootstrapping
     learning_rate: float = 1e-3  # for Adam

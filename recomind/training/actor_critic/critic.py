@@ -55,10 +55,13 @@ def make_head(network: QFunction, hidden: int) -> ValueHead:
     Raises:
         ConfigError: the network does not show its encoding of a state.
     """
-    width = network.trunk.config.hidden if isinstance(network, QNetwork) else None
+    if isinstance(network, QNetwork):
+        width = network.trunk.config.hidden
+    else:
+        width = _encoder(network).state_width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return ValueHead(_encoder(network).state_width if width is None else width, hidden)
+        return ValueHead(width, hidden)
 
 
 def _encoder(network: QFunction) -> EncodesStates:
