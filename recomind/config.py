@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import recomind
 from recomind import plugins
+from recomind.aliases import take_old_names, with_old_names
 from recomind.candidates import CandidatesConfig
 from recomind.data import collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
@@ -160,9 +161,9 @@ def conf_dir() -> Path:
 def register() -> None:
     """Register the schema with Hydra's ConfigStore; may be called again."""
     store = ConfigStore.instance()
-    store.store(name="recomind_schema", node=RecomindConfig)
+    store.store(name="recomind_schema", node=with_old_names(RecomindConfig))
     for group, schema in _GROUPS.items():
-        store.store(group=group, name="schema", node=schema)
+        store.store(group=group, name="schema", node=with_old_names(schema, group))
 
 
 def resolve(config: DictConfig) -> RecomindConfig:
@@ -171,6 +172,7 @@ def resolve(config: DictConfig) -> RecomindConfig:
     Raises:
         ConfigError: a value that is missing or out of range.
     """
+    take_old_names(config)
     _refuse_unknown(config, RecomindConfig)
     for group, schema in _GROUPS.items():
         _refuse_unknown(config[group], schema, f"{group}.")

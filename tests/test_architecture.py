@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.imports import cycle
 
 ROOT = Path(__file__).parents[1]
 MAY_USE_RAY = {"training", "serving", "cli"}
@@ -37,7 +40,7 @@ def contracts() -> dict[str, dict]:
 
 def rooms() -> set[str]:
     layers = " : ".join(contracts()["layers"]["layers"])
-    return {name.strip(" ()") for name in layers.split(":")}
+    return {name.strip(" ()") for name in re.split("[:|]", layers)}
 
 
 @pytest.fixture
@@ -104,6 +107,31 @@ def test_ray_is_allowed_where_it_belongs(copy: Path) -> None:
 def test_every_other_room_is_guarded_against_ray() -> None:
     guarded = {name.removeprefix("recomind.") for name in contracts()["ray"]["source_modules"]}
     assert guarded == rooms() - MAY_USE_RAY - STARTS_RAY - GATHERS_CONFIGS | {"simulators"}
+
+
+def test_no_files_import_one_another() -> None:
+    found = cycle(ROOT, "recomind", "simulators", "experiments", "benchmarks")
+    assert not found, " -> ".join(found)
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import recomind.streams",
+        "from recomind import streams",
+        "from recomind.streams import hash_int64",
+        "if TYPE_CHECKING:\n    from recomind.streams import SessionStreams",
+        "def late():\n    from recomind.streams import SessionStreams",
+    ],
+    ids=["module", "from the package", "name", "for types only", "inside a function"],
+)
+def test_a_planted_cycle_is_named(copy: Path, back: str) -> None:
+    for name, line in (("streams", "import recomind.errors"), ("errors", back)):
+        with (copy / "recomind" / f"{name}.py").open("a") as file:
+            file.write(f"\n{line}\n")
+    found = cycle(copy, "recomind", "simulators")
+    assert set(found) == {"recomind.streams", "recomind.errors"}
+    assert found[0] == found[-1]
 
 
 def test_no_process_waits_for_packages_that_only_a_fit_or_a_check_needs() -> None:

@@ -40,5 +40,5 @@ def test_the_check_of_the_page_finds_what_is_wrong(tmp_path: Path) -> None:
         f"```{'python' if b.path else 'sh'}\n{'# ' + b.path + chr(10) if b.path else ''}{b.text}```"
         for b in blocks(page)[:3]
     )
-    with pytest.raises(AssertionError, match="the same generator gives other sessions"):
+    with pytest.raises(AssertionError, match="the same generator gives different sessions"):
         carry_out(first, tmp_path)

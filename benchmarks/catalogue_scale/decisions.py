@@ -27,7 +27,7 @@ from recomind.policy import RunningQ, support_mask
 from recomind.policy.acting import decide
 from recomind.retrieval import ItemIndex
 from recomind.streams import SessionStreams, draw_seeds, make_generator
-from recomind.training.loss import td_loss
+from recomind.training.dqn.loss import td_loss
 from recomind.training.target import TargetCopy, trainable
 from recomind.types import SessionState
 

@@ -15,9 +15,9 @@ from ray.rllib.utils.metrics import (
 
 from benchmarks.training.setting import BATCH_SIZE, SEED, STEPS_PER_ITERATION, settings
 from benchmarks.training.stock import stock
-from recomind.training.algorithm_config import SessionDQNConfig
+from recomind.training.dqn.algorithm import SessionDQNConfig
+from recomind.training.dqn.reference import ReferenceTrainer
 from recomind.training.problem import SessionProblem
-from recomind.training.reference import ReferenceTrainer
 
 _TRAINED = (LEARNER_RESULTS, DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED_LIFETIME)
 

@@ -31,7 +31,7 @@ _IN_LOGS = ("policy.bootstrap=false", "policy.support_ratio=0")
 _SCRATCH = (*_IN_LOGS, "policy.support_density=0")
 _ACTOR_CRITIC = ("training.algorithm=actor_critic",)
 # What each arm changes in `experiment=demo`; the first is what users get. From scratch there is no
-# ranker to keep to: no support constraint, and no leash. The logs are there for everybody, so one
+# ranker to keep to: no support constraint, and no KL term. The logs are there for everybody, so one
 # arm from scratch keeps to their density, as the default recipe does.
 ARMS: dict[str, tuple[str, ...]] = {
     "bootstrap": (),
@@ -41,7 +41,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "actor_critic_scratch": (
         *_ACTOR_CRITIC,
         *_SCRATCH,
-        "training.actor_critic.leash_weight=0",
+        "training.actor_critic.kl_coefficient=0",
     ),
 }
 STAGES = ("collect-logs", "train-ranker", "build-index", "fit-simulator")

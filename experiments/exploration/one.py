@@ -27,8 +27,8 @@ from recomind.pipeline.loading import problem
 from recomind.pipeline.run import Run
 from recomind.policy import QNetwork, QPolicy, RankerPolicy, decide, support_mask
 from recomind.streams import draw_seeds
+from recomind.training.dqn.reference import ReferenceTrainer
 from recomind.training.problem import SessionProblem
-from recomind.training.reference import ReferenceTrainer
 from recomind.training.rows import SessionRows
 from recomind.types import Candidates, Decision, SessionState
 

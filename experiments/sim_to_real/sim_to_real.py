@@ -25,7 +25,7 @@ ROOT = Path("runs/sim_to_real")
 RECORDS = Records(Path(__file__).parent, ("preset", "recipe", "seed"))
 ROUNDS = presets.ROUNDS  # of logs, where there is more than the first
 _PLAIN = {
-    "simulation.gate": "false",
+    "simulation.fatigue": "false",
     "simulation.pessimism": "none",
     "policy.support_ratio": "0",
     "simulation.calibrate_exploring": "false",
@@ -35,7 +35,7 @@ _PLAIN = {
 # What each recipe changes in `experiment=demo`; the last is what users get.
 RECIPES: dict[str, dict[str, str]] = {
     "plain": _PLAIN,
-    "gate": _PLAIN | {"simulation.gate": "true"},
+    "gate": _PLAIN | {"simulation.fatigue": "true"},
     "support": _PLAIN | {"policy.support_ratio": "0.6"},
     "density": _PLAIN | {"policy.support_density": "0.05"},
     "pessimism": _PLAIN | {"simulation.pessimism": "minimum"},

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recomind.aliases import as_today
 from recomind.artifacts.json_files import read_json, write_json
 from recomind.artifacts.manifest import (
     FORMAT_VERSION,
@@ -115,6 +116,7 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = True)
         )
     if verify:
         _verify_files(folder, manifest)
+    manifest.config = as_today(manifest.config)
     return manifest
 
 

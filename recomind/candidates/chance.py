@@ -1,12 +1,12 @@
-"""Draws from the whole catalogue, and with what probability they bring an item in.
+"""Random draws from the whole catalogue, with the probability that they yield an item.
 
-Symbols: `B` decisions, `n` draws of one, `N` items that are not blocked, `C` cells of the index.
+Symbols: `B` decisions, `n` draws for each, `N` items that are not blocked, `C` cells of the index.
 
     uniform       P(item in a draw) = 1 / N
     stratified    P(item in a draw) = 1 / (C size of the item's cell)
 
-With the second, an item of a small cell comes up more often, and what is rare in the catalogue is
-met as often as what it is full of. A flat index is one cell: there the two are equal, draw by draw.
+Stratified draws yield items of small cells more often, so that rare kinds of items are met as often
+as common ones. A flat index is one cell; there both ways are equal, draw by draw.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from recomind.retrieval.search import HasCells
 
 @dataclass(kw_only=True, slots=True)
 class Drawn:
-    """What came of `n` draws for each of `B` decisions."""
+    """The result of `n` draws for each of `B` decisions."""
 
-    item_id: Tensor  # [B, n] int64; -1 where a draw met nothing
+    item_id: Tensor  # [B, n] int64; -1 where a draw was lost
     log_miss: Tensor  # [B, n] float64, exact log-probability that the n draws all miss the item
-    log_miss_any: float  # the same of an item that no draw brought: exact, or the least it can be
+    log_miss_any: float  # the same for an item that was not drawn: exact, or a lower bound
 
 
 class Draws(Protocol):
@@ -40,7 +40,7 @@ class Draws(Protocol):
 
 
 class UniformDraws:
-    """From all items that are not blocked."""
+    """Uniform draws from all items that are not blocked."""
 
     def __init__(self, withheld: Withheld) -> None:
         self._withheld = withheld
@@ -57,17 +57,16 @@ class UniformDraws:
 
 
 class StratifiedDraws:
-    """From the items of a cell, each cell as likely as another.
+    """Draws of a uniformly random cell, then of an item in it.
 
-    The cost of a draw is that of two look-ups, whatever N is. Blocked items are not drawn around:
-    a draw that meets one is lost.
+    A draw costs two look-ups, independent of N. A draw that meets a blocked item is lost.
     """
 
     def __init__(self, source: HasCells) -> None:
         self._source = source
 
     def __call__(self, unit_Bn: Tensor) -> Drawn:
-        """See `Draws`; `log_miss_any` is that of an item which is alone in the smallest cell."""
+        """See `Draws`; `log_miss_any` is for an item that is alone in the smallest cell."""
         cells, unit = self._source.cells(), unit_Bn.cpu()
         num_cells, num_draws = len(cells.sizes_C), unit.shape[1]
         if not num_cells:
@@ -76,7 +75,7 @@ class StratifiedDraws:
                 log_miss=torch.zeros_like(unit_Bn),
                 log_miss_any=0.0,
             )
-        # One uniform has bits for both: what the cell leaves of it says which of its items.
+        # One uniform has enough bits for both: the remainder after the cell selects its item.
         cell = uniform_items(unit, num_cells)
         size = cells.sizes_C[cell]
         item_id = cells.items(cell, uniform_items(unit * num_cells - cell, size))

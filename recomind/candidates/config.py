@@ -14,20 +14,21 @@ _SHARES = ("num_nearest", "num_fresh", "num_generated")
 
 @dataclass(kw_only=True, slots=True)
 class CandidatesConfig:
-    """How a pool of `num_candidates` slots is filled; what the `num_*` leave are random draws."""
+    """How a pool of `num_candidates` slots is filled; the rest of the slots are random draws."""
 
     num_candidates: int = 64  # K, slots of a pool
-    num_nearest: int = 32  # nearest items to the state's query vector, where there is an index
-    num_fresh: int = 4  # draws from the newest items, where they are known
-    num_generated: int = 0  # items of the generator below
-    generator: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments of an
-    # `ItemGenerator`; {} for none
-    stratified: bool = False  # where there is an index, random draws are of a cell of it, each as
-    # likely as another, and then of an item in the cell; otherwise of any item
-    blocked: list[int] = field(default_factory=list)  # ids of items that are never offered
-    exclude_recent: int = 20  # items of so many latest history events are left out; 0 for none
-    duplicate_cosine: float = 0.0  # where there is an index, items whose vectors are at least this
-    # close to an earlier item of the pool are left out; 0 keeps all
+    num_nearest: int = 32  # items nearest to the state's query vector, where there is an index
+    num_fresh: int = 4  # draws from the newest items, where their age is known
+    num_generated: int = 0  # items from the generator below
+    # `_target_` and arguments of an `ItemGenerator`; {} for none.
+    generator: dict[str, Any] = field(default_factory=dict)
+    # With an index, draw a uniformly random cell and then an item in it; otherwise draw any item.
+    stratified: bool = False
+    blocked: list[int] = field(default_factory=list)  # ids of items that are never candidates
+    exclude_recent: int = 20  # leave out the items of this many latest history events
+    # With an index, leave out items whose vectors have at least this cosine with an earlier item of
+    # the pool; 0 keeps all.
+    duplicate_cosine: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_candidates < 1:
@@ -41,7 +42,7 @@ class CandidatesConfig:
                 )
         if not 0.0 <= self.duplicate_cosine <= 1.0:
             raise ConfigError(
-                "duplicate_cosine is no cosine of near-duplicates",
+                "duplicate_cosine is not a cosine of near-duplicates",
                 got=self.duplicate_cosine,
                 expected="in (0, 1]; 0 keeps all",
             )
@@ -49,7 +50,7 @@ class CandidatesConfig:
             raise ConfigError(
                 "a generator without slots",
                 got="candidates.num_generated=0",
-                mend="say how many items it may bring with candidates.num_generated",
+                mend="set candidates.num_generated to the number of items that it may add",
             )
         _check_shares(self)
 
@@ -66,12 +67,12 @@ def _check_shares(config: CandidatesConfig) -> None:
 
 
 class ExplorationKind(Enum):
-    """What chance decides; lower case, since Hydra matches the names in YAML."""
+    """What is random in an exploring decision; lower case, since Hydra matches names in YAML."""
 
-    subset = "subset"  # which candidates are looked at, of which the best is taken
-    uniform = "uniform"  # everything
-    softmax = "softmax"  # everything, in favour of large scores
-    ensemble = "ensemble"  # which member's best is taken
+    subset = "subset"  # the subset of candidates, of which the best is chosen
+    uniform = "uniform"  # the candidate, uniformly
+    softmax = "softmax"  # the candidate, in favour of large scores
+    ensemble = "ensemble"  # the member, whose best candidate is chosen
 
 
 @dataclass(kw_only=True, slots=True)
@@ -79,9 +80,9 @@ class ExplorationConfig:
     """How a decision explores: see `recomind.candidates.interface`."""
 
     kind: ExplorationKind = ExplorationKind.subset
-    epsilon: float = 0.3  # probability of exploring, in [0, 1]; of a uniform draw in `ensemble`
+    epsilon: float = 0.3  # probability of exploring, in [0, 1]; in `ensemble` of a uniform draw
     subset_size: int = 20  # m, candidates of a subset; 1 is uniform exploration
-    temperature: float = 0.1  # of `softmax`, in units of the scores
+    temperature: float = 0.1  # for `softmax`, in units of the scores
 
     def __post_init__(self) -> None:
         check_exploration(self.epsilon, self.subset_size)
@@ -89,7 +90,7 @@ class ExplorationConfig:
 
 
 def check_exploration(epsilon: float, subset_size: int) -> None:
-    """Raise a ConfigError unless `epsilon` is a probability and a subset can hold an item."""
+    """Raise a ConfigError unless `epsilon` is a probability and `subset_size` is positive."""
     check_epsilon(epsilon)
     if subset_size < 1:
         raise ConfigError("a subset needs a candidate", got=subset_size, expected=">= 1")
@@ -98,12 +99,12 @@ def check_exploration(epsilon: float, subset_size: int) -> None:
 def check_epsilon(epsilon: float) -> None:
     """Raise a ConfigError unless `epsilon` is a probability."""
     if not 0.0 <= epsilon <= 1.0:
-        raise ConfigError("epsilon is no probability", got=epsilon, expected="0 <= epsilon <= 1")
+        raise ConfigError("epsilon is not a probability", got=epsilon, expected="0 <= epsilon <= 1")
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise a ConfigError unless a softmax can be made with `temperature`."""
+    """Raise a ConfigError unless `temperature` is positive and finite."""
     if not (temperature > 0.0 and math.isfinite(temperature)):
         raise ConfigError(
-            "a temperature", got=temperature, expected="> 0", mend="epsilon=0 is greedy"
+            "temperature", got=temperature, expected="> 0", mend="epsilon=0 is greedy"
         )

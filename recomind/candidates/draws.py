@@ -1,4 +1,4 @@
-"""Draws of items and what they are made of: fine uniforms, first occurrences, miss rates."""
+"""Building blocks of random draws of items: fine uniforms, recent items, miss rates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COARSE = 2.0**-23  # spacing of the streams' float32 uniforms, (k + 1/2) / 2^23
 def fine_uniforms(uniforms: Tensor) -> Tensor:
     """Float64 uniforms [..., n] of 46 bits from neighbouring pairs of `uniforms` [..., 2 n].
 
-    23 bits reach 8.4 million items and no more, and are too coarse for the tail of a large pool.
+    23 bits reach only 8.4 million items, and are too coarse for the tail of a large pool.
     """
     pairs = uniforms.double().unflatten(-1, (-1, 2))
     fine = pairs[..., 0] + (pairs[..., 1] - 0.5) * _COARSE
@@ -25,8 +25,8 @@ def fine_uniforms(uniforms: Tensor) -> Tensor:
 def item_uniforms(uniforms_B2: Tensor, item_id_BK: Tensor) -> Tensor:
     """Float64 uniforms [B, K] of 52 bits, never 0 or 1, one for each item of each row.
 
-    A hash of the row's two uniforms and of the item id: an item has the same one wherever in the
-    pool it stands. 23 bits would tie among 100,000 candidates.
+    A hash of the row's two uniforms and of the item id, so that an item gets the same value in any
+    slot of the pool. 23 bits would tie among 100,000 candidates.
     """
     bits_B2 = (uniforms_B2.double() / _COARSE).long()
     row_B1 = hash_int64((bits_B2[:, :1] << 23) + bits_B2[:, 1:], 47)
@@ -37,7 +37,7 @@ def item_uniforms(uniforms_B2: Tensor, item_id_BK: Tensor) -> Tensor:
 def uniform_items(uniforms: Tensor, num_items: int | Tensor) -> Tensor:
     """Ids [...] int64 in 0 .. num_items - 1 from float64 `uniforms` [...] in (0, 1).
 
-    `num_items`, which may be [...] int64, is far below 2^46, so that the product never rounds up
+    `num_items` (an int, or [...] int64) must be far below 2^46, so that the product never rounds up
     to it.
     """
     return (uniforms * num_items).long()

@@ -1,24 +1,24 @@
-"""Near-duplicates of a pool: what is too close to an earlier candidate is dropped.
+"""Near-duplicates in a pool: a candidate that is too close to an earlier one is dropped.
 
 Symbols: `B` pools, `K` slots, `N = B K` slots of all, `D` length of a vector, `T` hash tables of
 `b` bits, `E` pairs.
 
-Slots are gone through in the order of the pool, and one stays unless its cosine with an earlier
-one that stayed reaches the threshold. So no two of those that stay are near, and each that goes is
-near one that stays; what is only near something that went itself stays.
+Slots are visited in the order of the pool; a slot stays unless its cosine with an earlier one that
+stayed reaches the threshold. So no two slots that stay are near, and each dropped slot is near one
+that stays; a slot that is near dropped ones only, stays.
 
     cosine >= .9:    a ~ b, b ~ c, a !~ c         a stays, b goes, c stays
 
-In a small pool all pairs are compared, which costs less there than anything else. In a large one
-random-hyperplane hashing says which: a bit is the side of a random plane, two vectors at angle
-theta agree on it with probability 1 - theta / pi (Charikar, STOC 2002), and a pair is compared if
-all b bits of any table agree. It is missed with probability
+In a small pool all pairs are compared, which is cheapest there. In a large pool random-hyperplane
+hashing selects the pairs: a bit is the side of a random plane, on which two vectors at angle theta
+agree with probability 1 - theta / pi (Charikar, STOC 2002), and a pair is compared if all b bits of
+any table agree. A near pair is missed with probability
 
     (1 - (1 - theta / pi)^b)^T
 
-and never where the vectors are equal. Every found pair has its exact cosine checked, so nothing is
-dropped that is not near. Pools so full of copies that their buckets hold more pairs than there are
-have all pairs compared as well.
+and never where the vectors are equal. The exact cosine of every selected pair is checked, so
+nothing is dropped that is not near. In pools so full of copies that their buckets hold more pairs
+than the pool has, all pairs are compared too.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from torch import Tensor
 from recomind.errors import ConfigError, SchemaError
 
 NUM_BITS, NUM_TABLES = 14, 20  # a pair at cosine .95 is missed once in 160
-ALL_PAIRS_UP_TO = 1024  # slots of a pool for which hashing does not pay
-_CHUNK = 1 << 20  # pairs whose vectors are held at once
-_BLOCK = 1 << 24  # cosines that are held at once
+ALL_PAIRS_UP_TO = 1024  # slots of a pool up to which hashing does not pay off
+_CHUNK = 1 << 20  # pairs compared at a time
+_BLOCK = 1 << 24  # cosines computed at a time
 
 
 class NearDuplicates:
     """Finds and drops near-duplicates of pools.
 
     Args:
-        cosine: pairs from this cosine on are near, in (0, 1].
+        cosine: pairs with at least this cosine are near, in (0, 1].
         dim: `D`.
-        generator: the hyperplanes are drawn from it, once.
-        num_bits: `b`, at most 62; more make fewer pairs to compare and miss more.
-        num_tables: `T`; more miss less and cost more.
+        generator: draws the hyperplanes, once.
+        num_bits: `b`, at most 62; more bits select fewer pairs and miss more.
+        num_tables: `T`; more tables miss fewer pairs and cost more.
         all_pairs_up_to: slots of a pool up to which all pairs are compared and none is missed.
 
     Raises:
@@ -127,7 +127,7 @@ class Buckets:
     """The slots of `B` pools by their code in one table; padding is alone in its bucket.
 
     After a stable sort by code the slots of a bucket lie side by side in the order of the pool:
-    the one at place p of its bucket makes pairs with the p before it.
+    the slot at place p of its bucket is paired with the p slots before it.
     """
 
     def __init__(self, code_BK: Tensor, mask_BK: Tensor) -> None:
@@ -153,7 +153,7 @@ class Buckets:
 def all_near_pairs(unit_BKD: Tensor, cosine: float) -> Tensor:
     """[2, E] of flat slots whose cosine reaches the threshold, the earlier first, from all pairs.
 
-    Some slots against all of the pool at a time: memory does not grow with K squared.
+    Some slots are compared with the whole pool at a time, so memory does not grow with K squared.
     """
     batch, num_slots, _ = unit_BKD.shape
     found = [torch.zeros(2, 0, dtype=torch.int64, device=unit_BKD.device)]
@@ -166,7 +166,7 @@ def all_near_pairs(unit_BKD: Tensor, cosine: float) -> Tensor:
 
 
 def near_pairs(pairs_2E: Tensor, unit_ND: Tensor, cosine: float) -> Tensor:
-    """Those of the pairs [2, E] whose cosine reaches the threshold, by their unit vectors."""
+    """The pairs of [2, E] whose cosine reaches the threshold, given unit vectors."""
     near = [
         chunk[:, (unit_ND[chunk[0]] * unit_ND[chunk[1]]).sum(1) >= cosine]
         for chunk in pairs_2E.split(_CHUNK, dim=1)
@@ -175,10 +175,10 @@ def near_pairs(pairs_2E: Tensor, unit_ND: Tensor, cosine: float) -> Tensor:
 
 
 def first_of_each(pairs_2E: Tensor, mask_BK: Tensor) -> Tensor:
-    """[B, K] bool: what stays when slots are gone through in order; `pairs_2E` are near.
+    """[B, K] bool: the slots that stay when visited in order; `pairs_2E` are the near pairs.
 
-    All slots at once, again and again: after n rounds the answer is right for every slot that a
-    chain of n near pairs leads to, and what a round does not change is the answer.
+    All slots are updated at once, repeatedly: after n rounds the result is right for every slot at
+    the end of a chain of n near pairs. A round that changes nothing ends it.
     """
     earlier_E, later_E = pairs_2E
     mask_N = mask_BK.flatten()
@@ -193,7 +193,7 @@ def first_of_each(pairs_2E: Tensor, mask_BK: Tensor) -> Tensor:
 
 def _check_settings(cosine: float, num_bits: int, num_tables: int) -> None:
     if not 0.0 < cosine <= 1.0:
-        raise ConfigError("a cosine of near-duplicates", got=cosine, expected="in (0, 1]")
+        raise ConfigError("the cosine of near-duplicates", got=cosine, expected="in (0, 1]")
     if not 1 <= num_bits <= 62 or num_tables < 1:
         raise ConfigError(
             "hash tables of near-duplicates",

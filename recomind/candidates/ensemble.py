@@ -1,4 +1,4 @@
-"""Ensemble (Thompson) exploration: act as one member, drawn anew for each decision.
+"""Ensemble (Thompson) exploration: act as one member, drawn for each decision.
 
 Symbols: `E` members, `B` decisions, `K` slots of a pool, `K_b` candidates allowed in row `b`.
 
@@ -6,7 +6,7 @@ Symbols: `E` members, `B` decisions, `K` slots of a pool, `K_b` candidates allow
                                              P(7) = .25 (1 - eps) + eps / K_b
                                              P(k) = eps / K_b elsewhere
 
-Members that stand for draws from a posterior make this Thompson sampling (Thompson, 1933;
+If the members are draws from a posterior, this is Thompson sampling (Thompson, 1933;
 Osband et al., "Deep exploration via bootstrapped DQN", NeurIPS 2016). The uniform floor is ours: a
 candidate that no member prefers could otherwise never be judged off-policy.
 """
@@ -23,11 +23,11 @@ from recomind.errors import SchemaError
 
 
 class EnsembleExploration(Exploration):
-    """Takes the best candidate of a member that is drawn uniformly.
+    """Chooses the best candidate of a uniformly drawn member.
 
     Args:
-        epsilon: probability of a uniform draw from the allowed instead; with 0 a candidate that
-            is no member's best is never chosen.
+        epsilon: probability of a uniform draw from the allowed candidates instead; with 0, only a
+            candidate that is some member's best is ever chosen.
     """
 
     def choose(
@@ -40,7 +40,7 @@ class EnsembleExploration(Exploration):
         """See `Exploration.choose`; the scores are [E, B, K]."""
         best_EB = _members_best(scores_BK, allowed_BK, item_id_BK)
         check_uniforms(uniforms_B4, len(allowed_BK))
-        # One number for both draws: only one of them is used.
+        # One number serves both draws, as only one of them is used.
         fine_B, num_allowed_B = fine_uniforms(uniforms_B4[:, 1:3])[:, 0], allowed_BK.sum(1)
         slot_B = best_EB.gather(0, (fine_B * len(best_EB)).long()[None])[0]
         rows = (uniforms_B4[:, 0] < self.epsilon).nonzero()[:, 0]
@@ -74,9 +74,9 @@ def _members_best(scores_EBK: Tensor, allowed_BK: Tensor, item_id_BK: Tensor | N
             "scores of an ensemble",
             got=tuple(scores_EBK.shape),
             expected="[E, B, K], E >= 1",
-            mend="stack the scores of the members, or choose another kind of exploration",
+            mend="stack the members' scores, or choose another kind of exploration",
         )
-    check_pool(scores_EBK.amax(0), allowed_BK, item_id_BK)  # a NaN of any member comes through
+    check_pool(scores_EBK.amax(0), allowed_BK, item_id_BK)  # a NaN of any member propagates
     num = len(scores_EBK)
     ids = None if item_id_BK is None else item_id_BK.repeat(num, 1)
     best = best_slot(scores_EBK.flatten(0, 1), allowed_BK.repeat(num, 1), ids)

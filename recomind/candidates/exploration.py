@@ -13,7 +13,7 @@ is drawn together with m - 1 of the K_b - r worse ones, so (ours, elementary cou
     K_b = 5, m = 2:   r             1     2     3     4     5
                       P(r|subset)  .4    .3    .2    .1    0
 
-The subset itself is never drawn: the rank comes from one number by inverting the second formula.
+The subset itself is never drawn: inverting the second formula gives the rank from one number.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class SubsetExploration(Exploration):
     """Epsilon-greedy whose exploring half is greedy inside a random subset of the pool.
 
     Args:
-        epsilon: probability of choosing inside a subset; 0 is greedy. May be set anew between
+        epsilon: probability of choosing inside a subset; 0 is greedy. May be changed between
             calls, as an annealing schedule does.
         subset_size: `m`; 1 explores uniformly, `K` or more is greedy.
     """

@@ -1,4 +1,4 @@
-"""The pool and the exploration that a config names."""
+"""Builds the pool and the exploration that a config names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recomind.types import Catalogue
 
 
 def make_exploration(config: ExplorationConfig) -> Exploration:
-    """A fresh exploration; settings of other kinds are not looked at."""
+    """A new exploration; settings of other kinds are ignored."""
     match config.kind:
         case ExplorationKind.subset:
             return SubsetExploration(config.epsilon, config.subset_size)
@@ -40,7 +40,7 @@ def make_pool(
 ) -> CandidatePool:
     """The pool of a catalogue, with the generator that `config` names.
 
-    What the catalogue has withdrawn is left out, where it is one that items go from.
+    Withdrawn items are left out, where the catalogue records them.
 
     Raises:
         ConfigError: as `CandidatePool` and `load_generator` do.

@@ -1,4 +1,4 @@
-"""Candidates from a generator of the user's own: what it must be, and that it is what it says.
+"""Candidates from a generator of your own: its contract, and checks of it.
 
 class Popular:                                      # my_shop/popular.py
     def __init__(self, catalogue, top): ...
@@ -26,9 +26,9 @@ _SETTING = "candidates.generator"
 
 @runtime_checkable
 class ItemGenerator(Protocol):
-    """Finds candidates for a state; the same ones whenever it is asked for the same state.
+    """Finds candidates for a state, always the same ones for the same state.
 
-    Chance has no place in it: what it brings is counted as certain to be in the pool.
+    It must not be random: its items count as certain to be in the pool.
     """
 
     def generate(self, state: SessionState, num: int) -> Tensor:
@@ -37,7 +37,7 @@ class ItemGenerator(Protocol):
 
 
 def load_generator(settings: dict[str, Any], catalogue: Catalogue) -> ItemGenerator | None:
-    """The generator that `settings` name; None where they are empty.
+    """The generator that `settings` names; None where it is empty.
 
     Args:
         settings: `_target_`, the dotted name of a class or function, which is called with the
@@ -46,7 +46,7 @@ def load_generator(settings: dict[str, Any], catalogue: Catalogue) -> ItemGenera
 
     Raises:
         ConfigError: the name is outside the allowed prefixes or cannot be imported, the call
-            fails, or what comes of it has no method `generate`.
+            fails, or its result has no method `generate`.
     """
     if not settings:
         return None
@@ -57,7 +57,7 @@ def load_generator(settings: dict[str, Any], catalogue: Catalogue) -> ItemGenera
         made = make(catalogue, **arguments)
     except Exception as error:
         raise ConfigError(
-            f"{_SETTING} cannot be made",
+            f"{_SETTING} cannot be created",
             got=f"{name}: {type(error).__name__}: {error}",
             expected="a class or function called with the catalogue and the settings beside it",
         ) from error
@@ -68,7 +68,7 @@ def checked_generator(made: object) -> ItemGenerator:
     """`made`, or a ConfigError unless it has a method `generate`."""
     if isinstance(made, type) or not isinstance(made, ItemGenerator):
         raise ConfigError(
-            f"{_SETTING} generates nothing",
+            f"{_SETTING} is not a generator",
             got=made.__name__ if isinstance(made, type) else type(made).__name__,
             expected="an object with generate(state, num) -> item ids [B, num]",
         )
@@ -79,7 +79,7 @@ def generated(generator: ItemGenerator, state: SessionState, num: int, num_items
     """Ids [B, num] int64 of the generator, on the state's device.
 
     Raises:
-        SchemaError: it returned something else than ids of 0 .. num_items - 1, or -1, in [B, num].
+        SchemaError: it did not return [B, num] ids in 0 .. num_items - 1, or -1.
     """
     found: Any = generator.generate(state, num)
     expected = (len(state.step), num)

@@ -1,4 +1,4 @@
-"""What every exploration is: a choice among the allowed candidates with its exact propensity.
+"""The contract of an exploration: a choice among allowed candidates with its exact propensity.
 
 Symbols: `B` decisions, `K` slots of a pool, `E` members of an ensemble.
 
@@ -22,11 +22,11 @@ from recomind.candidates.config import check_epsilon
 class Exploration(ABC):
     """Chooses one allowed slot for each decision.
 
-    Item ids have to differ among the allowed slots of a row, as a `CandidatePool`'s do; given
-    them, nothing depends on the order of the pool.
+    Item ids must differ among the allowed slots of a row, as those of a `CandidatePool` do; then
+    nothing depends on the order of the pool.
 
     Args:
-        epsilon: probability in [0, 1], see the table above. May be set anew between calls, as an
+        epsilon: probability in [0, 1], see the table above. May be changed between calls, as an
             annealing schedule does.
     """
 
@@ -45,11 +45,10 @@ class Exploration(ABC):
         """Choose one allowed slot a row.
 
         Args:
-            scores_BK: [B, K] float, for an ensemble [E, B, K]; only those of the allowed slots
-                are looked at.
+            scores_BK: [B, K] float, for an ensemble [E, B, K]; only allowed slots count.
             allowed_BK: [B, K] bool, at least one True a row.
-            uniforms_B4: [B, 4] in (0, 1): column 0 decides whether to explore, 1 and 2 are what
-                the draw is made of.
+            uniforms_B4: [B, 4] in (0, 1): column 0 decides whether to explore, 1 and 2
+                determine the draw.
             item_id_BK: [B, K] int64. Equal scores are ranked by ascending item id, so that the
                 choice does not depend on the order of the pool; by slot where it is None.
 

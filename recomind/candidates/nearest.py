@@ -1,4 +1,4 @@
-"""The nearest items that may be offered.
+"""The nearest items that may be candidates.
 
 Symbols: `B` decisions, `n` slots to fill, `M` items found, `R` recent events.
 """
@@ -15,7 +15,7 @@ from recomind.candidates.withheld import Withheld
 from recomind.data.item_ids import among_rows
 from recomind.types import SessionState
 
-_DEEPER = 16  # times as many items are asked for at most: a search has its price
+_DEEPER = 16  # a search is extended to at most this many times its size
 
 
 class NearestItems(Protocol):
@@ -29,13 +29,13 @@ class NearestItems(Protocol):
 
 
 class NearestOpen:
-    """Passes over what was seen lately or is withheld, and looks on for those it wants.
+    """Skips recently seen and withheld items, and searches further to fill its slots.
 
     Args:
         retrieval: finds the nearest items.
-        withheld: items that may not be offered.
+        withheld: items that may not be candidates.
         num: `n`.
-        exclude_recent: items of so many latest events are passed over.
+        exclude_recent: latest events whose items are skipped.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class NearestOpen:
         self._num, self._exclude_recent = num, exclude_recent
 
     def __call__(self, state: SessionState) -> Tensor:
-        """The `n` best [B, n]; in the last slots -1, or what is passed over, where there are fewer.
+        """The `n` best [B, n]; where there are fewer, the last slots hold -1 or skipped items.
 
-        Sessions that come short are asked about again, for twice as many each time, up to 16
+        For sessions that fall short the search is repeated for twice as many items, up to 16
         times as many.
         """
         num_recent = min(self._exclude_recent, state.history_item_id.shape[1])
@@ -62,7 +62,7 @@ class NearestOpen:
         return best_Bn
 
     def _best(self, state: SessionState, num: int) -> tuple[Tensor, Tensor]:
-        """The best [B, n] of `num` found, and whether withheld items [B] took others' place."""
+        """The best [B, n] of `num` found, and whether withheld items displaced others [B]."""
         found_BM = self._retrieval.nearest(state, num).to(state.step.device)
         recent_BR = recent_items(state, self._exclude_recent)
         passed_BM = among_rows(found_BM, recent_BR).to(torch.uint8)
@@ -72,7 +72,7 @@ class NearestOpen:
             held_BM = self._withheld(found_BM) & (found_BM >= 0)
             passed_BM += 2 * held_BM
             there_BM = (passed_BM == 0) & (found_BM >= 0)
-            more_B = found_BM[:, -1] >= 0  # the index has not come to its end
+            more_B = found_BM[:, -1] >= 0  # the index has more items
             short_B = held_BM.any(1) & more_B & (there_BM.sum(1) < self._num)
         order_BM = passed_BM.argsort(dim=1, stable=True)
         return found_BM.gather(1, order_BM)[:, : self._num], short_B

@@ -30,12 +30,12 @@ from recomind.errors import SchemaError
 from recomind.streams import LANE_POOL, SessionStreams, make_generator
 from recomind.types import Candidates, SessionState
 
-_PLANES = 0  # seed of the hash planes, the same in every process and in serving
+_PLANES = 0  # seed of the hash planes, equal in every process and in serving
 
 
 @runtime_checkable
 class ItemVectors(Protocol):
-    """A retrieval that knows where items lie, by which near-duplicates are told."""
+    """A retrieval with item vectors, from which near-duplicates are found."""
 
     def item_vectors(self, item_id: Tensor) -> Tensor:
         """Vectors [..., D] of `item_id` [...]."""
@@ -45,10 +45,10 @@ class ItemVectors(Protocol):
 class CandidatePool:
     """A `CandidateSource` over a catalogue of any size.
 
-    A catalogue of at most `K` items that are not blocked is its own pool. Slots that the nearest
-    or the fresh items cannot fill, since there is no index or nothing fresh, go to random draws;
-    these are stratified by `retrieval`'s cells where the config says so and there is a retrieval,
-    else uniform. Withdrawn and blocked items are in no pool, whatever brought them.
+    A catalogue of at most `K` unblocked items is its own pool. Slots that nearest or fresh items
+    cannot fill, for lack of an index or of fresh items, go to random draws. These are stratified by
+    the cells of `retrieval` if the config says so and there is a retrieval, else uniform. Withdrawn
+    and blocked items are in no pool, from whatever source.
 
     Args:
         config: how the slots are shared out.
@@ -56,14 +56,14 @@ class CandidatePool:
         retrieval: finds the nearest items to a state.
         fresh_item_id: [F] int64, the newest items.
         lane: random lane of the sessions' streams.
-        generator: brings candidates of the user's own.
-        withdrawn: the catalogue, where items may go from it.
-        blocked_item_id: int64, items that are never offered, besides those that the config names.
+        generator: adds candidates of your own.
+        withdrawn: the catalogue, if items may be withdrawn from it.
+        blocked_item_id: int64, items that are never candidates, besides those in the config.
 
     Raises:
-        ConfigError: a catalogue without items or with nothing but blocked ones, an index of
-            another catalogue or, for stratified draws, without cells; generated slots without a
-            generator, or a generator without slots.
+        ConfigError: the catalogue is empty or wholly blocked; the index is of another catalogue or,
+            for stratified draws, has no cells; generated slots without a generator, or a
+            generator without slots.
         SchemaError: fresh or blocked ids outside the catalogue.
     """
 
@@ -89,22 +89,23 @@ class CandidatePool:
         self._duplicates: NearDuplicates | None = None
 
     def candidates(self, state: SessionState, streams: SessionStreams) -> Candidates:
-        """Pools [B, K] for `state` [B]; two for the same seeds and step are equal.
+        """Pools [B, K] for `state` [B]; equal for equal seeds and steps.
 
-        `log_propensity` is exact given the state and the index, where the sources do not change:
-        0 for a nearest or generated item, and for any other, with n random and f fresh draws,
+        `log_propensity` is exact given the state, the index and unchanged sources: 0 for a nearest
+        or generated item, and for any other, with n random and f fresh draws,
 
             1 - (1 - p)^n (1 - 1/F)^f [fresh],   p = 1/N, or 1/(cells x size of the item's cell)
 
-        with N the items that are not blocked. A draw that meets a withdrawn item is lost, which
-        changes nothing for the others. It is 0 in padding slots. It is an upper bound
+        with N the number of unblocked items. A draw that meets a withdrawn item is lost, which does
+        not affect the others. It is 0 in padding slots. It is an upper bound
 
-        - for fresh items where draws are stratified: p is that of the smallest cell,
-        - for items seen lately, which are let back only where nothing else came up,
-        - where near-duplicates are left out: an item may give way to one that is close to it.
+        - for fresh items with stratified draws: p is that of the smallest cell,
+        - for recently seen items, which are readmitted only where nothing else was found,
+        - with `duplicate_cosine`: an item may be dropped in favour of a near one.
 
         Raises:
-            SchemaError: nothing is left for a session, or the generator returned no item ids.
+            SchemaError: a session is left without candidates, or the generator returned no item
+            ids.
         """
         unit_Bn = streams.uniform(state.step, 2 * self._sources.num_draws, self.lane)
         item_id_BK, log_miss_BK = self._sources(state, fine_uniforms(unit_Bn))
@@ -113,7 +114,7 @@ class CandidatePool:
         real_BK = ~self._withheld(item_id_BK) & first_occurrence(item_id_BK)
         self._check_left(real_BK)
         mask_BK = real_BK & ~seen_BK
-        # A pool is never empty: where all was seen lately, what was seen is let back.
+        # A pool is never empty: where everything was seen recently, seen items are readmitted.
         mask_BK = torch.where(mask_BK.any(1, keepdim=True), mask_BK, real_BK)
         mask_BK = self._without_duplicates(item_id_BK, mask_BK)
         log_BK = (-torch.expm1(log_miss_BK)).log().float()
@@ -130,14 +131,14 @@ class CandidatePool:
             raise SchemaError(
                 "a pool without candidates",
                 got=f"{len(empty)} of {len(real_BK)} pools, the first is row {int(empty[0])}: "
-                f"what came up is withdrawn, blocked or no item",
-                expected="an item in each",
+                f"everything found is withdrawn, blocked or not an item",
+                expected="at least one item in each",
                 mend="raise candidates.num_candidates, shorten candidates.blocked, or bring the "
                 "index up to date",
             )
 
     def _without_duplicates(self, item_id_BK: Tensor, mask_BK: Tensor) -> Tensor:
-        """The mask without what is close to an earlier item of its pool; never empty."""
+        """The mask without items near to an earlier item of their pool; never empty."""
         if not self.config.duplicate_cosine or self._vectors is None:
             return mask_BK
         vectors_BKD = self._vectors.item_vectors(item_id_BK.masked_fill(~mask_BK, 0))

@@ -1,7 +1,7 @@
-"""The order of a pool's slots by score, and what may be asked of a pool at all.
+"""The order of a pool's slots by score, and checks of a pool.
 
 Symbols: `B` decisions, `K` slots of a pool. Equal scores are ordered by ascending item id, so that
-nothing depends on the order in which a pool came.
+nothing depends on the order of a pool.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recomind.errors import SchemaError
 
-NUM_UNIFORMS = 4  # columns of the uniforms that a policy is given
+NUM_UNIFORMS = 4  # columns of the uniforms that a policy gets
 
 
 def best_slot(scores_BK: Tensor, allowed_BK: Tensor, item_id_BK: Tensor | None = None) -> Tensor:
@@ -47,7 +47,7 @@ def slot_of_rank(
 ) -> Tensor:
     """Slot [B] int64 of the candidate of `rank_B`, 1 for the best."""
     slot_B = best_slot(scores_BK, allowed_BK, item_id_BK)
-    deep = (rank_B > 1).nonzero()[:, 0]  # only these few rows are worth a sort
+    deep = (rank_B > 1).nonzero()[:, 0]  # only these few rows need sorting
     ids = None if item_id_BK is None else item_id_BK[deep]
     slots = rank_slots(scores_BK[deep], allowed_BK[deep], ids)
     slot_B[deep] = slots.gather(1, rank_B[deep, None] - 1)[:, 0]
@@ -69,7 +69,9 @@ def check_pool(scores: Tensor, allowed: Tensor, item_id: Tensor | None) -> None:
         )
     if item_id is not None and item_id.shape != scores.shape:
         raise SchemaError(
-            "one item id a slot", got=tuple(item_id.shape), expected=tuple(scores.shape)
+            "there must be one item id for each slot",
+            got=tuple(item_id.shape),
+            expected=tuple(scores.shape),
         )
     _check_rows(scores, allowed)
 
@@ -78,7 +80,9 @@ def check_uniforms(uniforms: Tensor, num_decisions: int) -> None:
     """Raise a SchemaError unless the uniforms are [B, 4]."""
     expected = (num_decisions, NUM_UNIFORMS)
     if uniforms.shape != expected:
-        raise SchemaError("uniforms of another shape", got=tuple(uniforms.shape), expected=expected)
+        raise SchemaError(
+            "the uniforms have another shape", got=tuple(uniforms.shape), expected=expected
+        )
 
 
 def _check_rows(scores: Tensor, allowed: Tensor) -> None:
@@ -93,8 +97,8 @@ def _check_rows(scores: Tensor, allowed: Tensor) -> None:
     bad = (scores.isnan() & allowed).any(1).nonzero()[:, 0]
     if len(bad):
         raise SchemaError(
-            "score of an allowed candidate is NaN",
+            "the score of an allowed candidate is NaN",
             got=f"{len(bad)} of {len(scores)} rows, the first is row {int(bad[0])}",
             expected="numbers",
-            mend="look for NaN in the model's weights or in the state's features",
+            mend="check the model's weights and the state's features for NaN",
         )

@@ -6,8 +6,8 @@ Symbols: `B` decisions, `K` slots of a pool, `tau` temperature.
 
 The slot with the largest `s_k / tau + g_k`, with `g_k` independent standard Gumbel noise, has
 exactly this distribution (Gumbel, 1954; Maddison, Tarlow, Minka, NeurIPS 2014, section 2). The
-noise is a hash of the decision's uniforms and of the item id: as many draws as candidates out of
-two uniforms, and the same for an item wherever in the pool it stands. Ours.
+noise is a hash of the decision's uniforms and of the item id: two uniforms give as many draws as
+there are candidates, and an item gets the same noise in any slot of the pool. Ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recomind.candidates.slots import best_slot, check_pool, check_uniforms
 
 
 class SoftmaxExploration(Exploration):
-    """Draws from the softmax of the scores with probability epsilon, else takes the best.
+    """Draws from the softmax of the scores with probability epsilon, else chooses the best.
 
     Args:
         temperature: tau, in units of the scores.
@@ -64,7 +64,7 @@ class SoftmaxExploration(Exploration):
 
     def _logits(self, scores_BK: Tensor, allowed_BK: Tensor) -> Tensor:
         """Scores below the best allowed one in units of tau, float64; -inf where not allowed."""
-        # Infinite scores would make NaN of their differences.
+        # Differences of infinite scores would be NaN.
         limit = torch.finfo(torch.float32).max
         scores_BK = scores_BK.double().clamp(-limit, limit).masked_fill(~allowed_BK, -torch.inf)
         return (scores_BK - scores_BK.amax(1, keepdim=True)) / self.temperature

@@ -1,4 +1,4 @@
-"""Where the candidates of a pool come from, and with what probability each is among them.
+"""The sources of a pool's candidates, and the probability that each is among them.
 
 Symbols: `B` decisions, `K` slots, `F` fresh items, `n` random draws.
 """
@@ -66,9 +66,9 @@ class Sources:
             unit_Bn: [B, num_draws] float64 in (0, 1).
 
         Returns:
-            item_id: [B, K] int64, -1 where there is none; an item may come up more than once.
-            log_miss: [B, K] float64, log-probability that an item is not among them: -inf where
-                it is certain to be.
+            item_id: [B, K] int64, -1 where there is none; an item may occur more than once.
+            log_miss: [B, K] float64, log-probability that an item is not among them; -inf where
+                it certainly is.
         """
         if self._withheld.num_open <= self._num_slots:
             return self._everything(len(state.step), state.step.device)
@@ -85,14 +85,14 @@ class Sources:
         log_miss_BK = torch.full_like(item_id_BK, drawn.log_miss_any, dtype=torch.float64)
         log_miss_BK[:, self._num_certain + self._num_fresh :] = drawn.log_miss
         if self._num_fresh:
-            # One figure an item, whichever slot it came in by.
+            # One probability for each item, independent of the slot that it came by.
             either = drawn.log_miss_any + log_miss(len(fresh_F), self._num_fresh)
             log_miss_BK = torch.where(among(item_id_BK, fresh_F), either, log_miss_BK)
         log_miss_BK[:, : self._num_certain] = -torch.inf
         return item_id_BK, log_miss_BK
 
     def _everything(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """All items that are not blocked, where a pool holds them all."""
+        """All unblocked items, where a pool can hold them all."""
         slot_K, num_open = torch.arange(self._num_slots, device=device), self._withheld.num_open
         item_id_K = torch.where(slot_K < num_open, self._withheld.open_item(slot_K), -1)
         item_id_BK = item_id_K.repeat(batch, 1)
@@ -108,7 +108,7 @@ class Sources:
 
 
 def _open_fresh(fresh_item_id: Tensor | None, withheld: Withheld) -> Tensor:
-    """Distinct fresh ids that may be offered now, in ascending order, [F] int64."""
+    """Distinct fresh ids that are not withheld, in ascending order, [F] int64."""
     if fresh_item_id is None:
         return torch.zeros(0, dtype=torch.int64)
     fresh_F = distinct_items(fresh_item_id, withheld.num_items, "fresh items")
@@ -123,22 +123,22 @@ def _check_sources(
 ) -> None:
     if retrieval is not None and retrieval.num_items != num_items:
         raise ConfigError(
-            "index of another catalogue",
+            "the index is of another catalogue",
             got=f"{retrieval.num_items} items",
             expected=f"{num_items} items",
             mend="build the index from this catalogue",
         )
     if config.stratified and retrieval is not None and not isinstance(retrieval, HasCells):
         raise ConfigError(
-            "stratified draws from a retrieval without cells",
+            "stratified draws need a retrieval with cells",
             got=type(retrieval).__name__,
-            expected="a method cells(), as recomind.retrieval.Retrieval has it",
+            expected="a method cells(), as in recomind.retrieval.Retrieval",
         )
     if generator is not None:
         checked_generator(generator)
     if (generator is not None) != (config.num_generated > 0):
         raise ConfigError(
-            "generated slots and a generator go together",
+            "generated slots and a generator need one another",
             got=f"num_generated={config.num_generated}, generator={generator}",
             expected="both or neither",
         )
@@ -146,9 +146,9 @@ def _check_sources(
 
 @cache
 def _say_fewer(num_open: int, num_candidates: int) -> None:
-    """Once a process: a run makes many pools."""
+    """Warn once in a process, since a run creates many pools."""
     _log.warning(
-        "a pool has %d candidates at most, not candidates.num_candidates=%d: there are no more"
+        "a pool has at most %d candidates, not candidates.num_candidates=%d: there are no more"
         " items; the other slots are masked",
         num_open,
         num_candidates,

@@ -1,4 +1,4 @@
-"""Items that are never offered: those the user blocks, and those the catalogue has withdrawn."""
+"""Items that are never candidates: blocked by the config, or withdrawn from the catalogue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recomind.errors import ConfigError, SchemaError
 
 @runtime_checkable
 class Withdrawals(Protocol):
-    """A catalogue that items go from, such as `recomind.data.CatalogueStore`."""
+    """A catalogue whose items can be withdrawn, such as `recomind.data.CatalogueStore`."""
 
     def is_withdrawn(self, item_id: Tensor) -> Tensor:
         """[...] bool for `item_id` [...] int64 on the CPU."""
@@ -21,29 +21,29 @@ class Withdrawals(Protocol):
 
 
 class Withheld:
-    """Tells which items of 0 .. N - 1 may not be offered.
+    """Tells which items of 0 .. N - 1 may not be candidates.
 
-    Blocked items are known beforehand and are drawn around; whether an item is withdrawn is asked
-    each time, since that changes while sessions run.
+    Blocked items are fixed, and draws skip them. Whether an item is withdrawn is asked each time,
+    since that changes while sessions run.
 
     Args:
         num_items: `N`.
         blocked_item_id: int64 of any shape, in any order, repeated or not.
-        withdrawn: the catalogue; None for one from which nothing goes.
+        withdrawn: the catalogue; None if nothing is ever withdrawn.
 
     Attributes:
-        num_open: items that are not blocked.
+        num_open: number of items that are not blocked.
 
     Raises:
-        SchemaError: a blocked id outside the catalogue.
-        ConfigError: no items, or nothing but blocked ones.
+        SchemaError: a blocked id is outside the catalogue.
+        ConfigError: there are no items, or all are blocked.
     """
 
     def __init__(
         self, num_items: int, blocked_item_id: Tensor, withdrawn: Withdrawals | None = None
     ) -> None:
         if num_items < 1:
-            raise ConfigError("a catalogue without items", got=num_items, expected=">= 1")
+            raise ConfigError("the catalogue has no items", got=num_items, expected=">= 1")
         self.num_items, self._withdrawn = num_items, withdrawn
         self._blocked_b = distinct_items(blocked_item_id, num_items, "blocked items")
         self.num_open = num_items - len(self._blocked_b)
@@ -57,13 +57,13 @@ class Withheld:
 
     @property
     def nothing(self) -> bool:
-        """Whether every item may be offered, now and later."""
+        """Whether no item is ever withheld."""
         return self._withdrawn is None and not len(self._blocked_b)
 
     def __call__(self, item_id: Tensor) -> Tensor:
-        """[...] bool: whether `item_id` [...] is withheld; so is all that is no item of 0 .. N - 1.
+        """[...] bool: whether `item_id` [...] is withheld, as is every id outside 0 .. N - 1.
 
-        An index may know newer items than the catalogue that the pool is of.
+        An index may know newer items than the catalogue of the pool.
         """
         outside = (item_id < 0) | (item_id >= self.num_items)
         if self.nothing:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recomind.aliases import as_today
 from recomind.artifacts import read_json, write_json
 from recomind.config import RecomindConfig, plain, resolve
 from recomind.errors import ArtifactError, ConfigError
@@ -86,7 +87,7 @@ def _settings(path: Path) -> dict[str, Any]:
     found = read_json(path, RUN_FILE, mend)
     if not isinstance(found, dict):
         raise ArtifactError(f"unreadable {RUN_FILE}", got=path, expected="settings", mend=mend)
-    return cast(dict[str, Any], found)
+    return as_today(cast(dict[str, Any], found))
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:

@@ -27,9 +27,9 @@ def decide(
     uniforms: Tensor,
     exploration: Exploration,
 ) -> Decision:
-    """Choose by exploration among the allowed candidates; ties go by item id.
+    """Choose among the allowed candidates by an exploration; ties are broken by item id.
 
-    The scores are [B, K], for an ensemble's exploration [E, B, K].
+    Scores are [B, K]; for exploration by an ensemble [E, B, K].
     """
     slot, log_propensity = exploration.choose(
         scores_BK, allowed_BK, uniforms, item_id_BK=candidates.item_id
@@ -82,13 +82,13 @@ class RankerPolicy(ScoredPolicy):
         """Mean utility [B, K]."""
         return self._scores(state, item_id, torch.ones_like(item_id, dtype=torch.bool))
 
-    def forget(self) -> None:
-        """Encode the next states anew, so that what follows depends on them alone."""
+    def clear_cache(self) -> None:
+        """Drop cached encodings, so that what follows depends on the next states alone."""
         self._encodings.forget()
 
     @torch.no_grad()
     def member_scores(self, state: SessionState, candidates: Candidates) -> Tensor:
-        """Utility [E, B, K] by each ranker, as an ensemble's exploration wants it."""
+        """Utility [E, B, K] by each ranker, for exploration by an ensemble."""
         return torch.stack(list(self._members(state, candidates.item_id, candidates.mask)))
 
     def _scores(self, state: SessionState, item_id: Tensor, mask_BK: Tensor) -> Tensor:
@@ -110,15 +110,15 @@ class RankerPolicy(ScoredPolicy):
 
 
 class QPolicy(ScoredPolicy):
-    """Maximises Q inside the support: of the ranker and, where asked for, of the logs.
+    """Maximises Q inside the support of the ranker and, if configured, of the logs.
 
     Args:
-        network: Q, utility and, where `support_density` asks for it, the density of the logs.
+        network: Q, utility and, where `support_density` is above 0, the density of the logs.
         exploration: how it explores.
-        explores_beyond_logs: an exploring decision may take what the logs do not cover; the best
-            of what they cover stays the first choice. Logs of a policy that never leaves the
-            support of its logs are narrower than those, and the ranker that is fitted to them
-            acts on whole pools. Ours.
+        explores_beyond_logs: an exploring decision may choose items that the logs do not cover; the
+            best item that they cover stays the first choice. A policy that never left the support
+            of its logs would log ever narrower data, to which the next ranker, which acts on whole
+            pools, is fitted. Ours.
     """
 
     def __init__(
@@ -135,17 +135,17 @@ class QPolicy(ScoredPolicy):
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Q [B, K], and the candidates inside the support.
 
-        Exploring beyond the logs: what the ranker supports is allowed, and the best of the whole
-        support is lifted above the rest, so that an exploration's rank 1 is the greedy choice.
+        When exploring beyond the logs, everything that the ranker supports is allowed, and the best
+        candidate of the whole support gets the top score, so that rank 1 is the greedy choice.
         """
         ratio = self.network.config.support_ratio
-        of_pool = supported_values(self._running, state, candidates.item_id, candidates.mask, ratio)
-        require_finite_q(of_pool.q_BK, of_pool.utility_BK, candidates.mask, state.step)
+        values = supported_values(self._running, state, candidates.item_id, candidates.mask, ratio)
+        require_finite_q(values.q_BK, values.utility_BK, candidates.mask, state.step)
         if not self.explores_beyond_logs:
-            return of_pool.q_BK, of_pool.allowed_BK
-        best_B = best_slot(of_pool.q_BK, of_pool.allowed_BK, candidates.item_id)
-        wide_BK = support_mask(of_pool.utility_BK, candidates.mask, ratio)
-        return of_pool.q_BK.scatter(1, best_B[:, None], torch.inf), wide_BK
+            return values.q_BK, values.allowed_BK
+        best_B = best_slot(values.q_BK, values.allowed_BK, candidates.item_id)
+        wide_BK = support_mask(values.utility_BK, candidates.mask, ratio)
+        return values.q_BK.scatter(1, best_B[:, None], torch.inf), wide_BK
 
 
 class RandomPolicy(ScoredPolicy):
@@ -155,14 +155,14 @@ class RandomPolicy(ScoredPolicy):
         super().__init__(SubsetExploration(epsilon=1.0, subset_size=1))
 
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Equal scores [B, K]."""
+        """Equal scores [B, K]; every candidate of the pool is allowed."""
         return torch.zeros(candidates.item_id.shape), candidates.mask
 
 
 class MixedExploration:
-    """Half of the sessions explore more, half less, by a hash of the user.
+    """Half of the users explore more and half less, by a hash of their id.
 
-    What a deployed policy does to keep its logs useful; every propensity stays exact.
+    A deployed policy keeps its logs useful in this way; every propensity stays exact.
     """
 
     def __init__(self, policy: ScoredPolicy, more: Exploration, less: Exploration) -> None:

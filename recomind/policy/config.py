@@ -9,7 +9,7 @@ from recomind.errors import ConfigError
 
 
 class Precision(Enum):
-    """Of the products over candidates; lower case, since Hydra matches names."""
+    """Number format of the products over candidates; lower case, since Hydra matches names."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -19,16 +19,18 @@ class Precision(Enum):
 class PolicyConfig:
     """Q = frozen ranker utility + residual, under a support constraint."""
 
-    support_ratio: float = 0.6  # rho: only items of at least this share of the best utility
-    support_density: float = 0.0  # tau: only items of at least this share of the largest density
-    # with which the loggers showed items of the pool; 0 is off, above it logs need propensities
+    support_ratio: float = 0.6  # rho: only items with at least this share of the best utility
+    # tau: only items with at least this share of the largest density with which the logging
+    # policies showed the items of the pool; 0 is off, above 0 the logs need propensities.
+    support_density: float = 0.0
     bootstrap: bool = True  # False: no ranker in Q and fresh weights, for ablations only
     residual_scale: float = 1.0  # units of reward per unit of the residual head
-    precision: Precision = Precision.float32  # of acting and serving; learning is in float32
-    compile: bool = False  # have acting and serving compiled by torch.compile
-    score_tolerance: float = 0.02  # largest difference of a score from float32, uncompiled, in
-    # units of reward; where bfloat16 or the compiled network goes beyond it, neither is used
-    chunk_candidates: int = 0  # candidates scored at once, over all states; 0 for all of them
+    precision: Precision = Precision.float32  # for acting and serving; learning is in float32
+    compile: bool = False  # compile acting and serving by torch.compile
+    # Largest allowed difference of a score from uncompiled float32, in units of reward; beyond it
+    # neither bfloat16 nor the compiled network is used.
+    score_tolerance: float = 0.02
+    chunk_candidates: int = 0  # candidates scored at once, over all states; 0 for all
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.support_ratio <= 1.0:

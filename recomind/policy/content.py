@@ -1,4 +1,4 @@
-"""Items by their content alone, as numbers: what a model of a logger sees of them.
+"""The content of items as numbers: the input of a model of the logging policy.
 
 Symbols: `F` dense features, `C` categorical ones.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recomind.types import Catalogue
 
-BUCKETS = 64  # of a categorical feature; a larger vocabulary is folded
+BUCKETS = 64  # for a categorical feature; a larger vocabulary is folded
 
 
 def content_width(catalogue: Catalogue) -> int:
@@ -28,7 +28,7 @@ def content(catalogue: Catalogue, item_id: Tensor, snapshot: Tensor | None = Non
 
 
 def one_hots(categorical: Tensor, vocab_sizes: Sequence[int]) -> Tensor:
-    """Each of `categorical` [..., C] as a one-hot of at most 64, side by side."""
+    """The features `categorical` [..., C] as one-hots of at most 64 columns each, concatenated."""
     parts = [categorical.new_zeros(*categorical.shape[:-1], 0)]
     for column, size in enumerate(vocab_sizes):
         width = min(size, BUCKETS)

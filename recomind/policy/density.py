@@ -1,13 +1,13 @@
-"""How densely the logs cover an item in a state: one dot product a candidate.
+"""How densely the logs cover an item in a state: one dot product for each candidate.
 
 Symbols: `B` states, `K` candidates, `N` items, `M` width of a state, `D` of an item, `Q` rank.
 
     log g(a | s) = query(s) . key(a) + bias(a) + constant(s)
 
-The state is what the frozen ranker made of it, beside the user's features; the item is its content,
-since what loggers go by is not always in a ranker's vectors. Nothing of it learns with the policy,
-so that the keys of all items are a table, where the ranker has one of their vectors.
-`recomind.policy.density_fitting` says what g is a density of. Ours.
+The state is the frozen ranker's encoding beside the user's features. The item is its content, since
+a ranker's vectors need not hold what a logging policy goes by. The model is frozen while the policy
+learns, so the keys of all items form a table, where the ranker has a table of item vectors.
+`recomind.policy.density_fitting` defines g. Ours.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from recomind.types import Catalogue, SessionState
 
 KIND, WEIGHTS = "density", "density.safetensors"
 _RANK, _HIDDEN = 16, 64
-_CHUNK = 65_536  # items whose keys are computed at once
+_CHUNK = 65_536  # items whose keys are computed at a time
 
 
 class LoggedDensity(Standardising):
-    """The model; its weights are fresh until they are fitted or loaded.
+    """The model of log g; its weights are random until they are fitted or loaded.
 
     Args:
         state_width: `M`.
@@ -57,12 +57,12 @@ class LoggedDensity(Standardising):
 
     @classmethod
     def of(cls, ranker: SessionRanker) -> LoggedDensity:
-        """A fresh one on the encodings and the catalogue of `ranker`."""
+        """A model that is not yet fitted, on the encodings and the catalogue of `ranker`."""
         state_width = ranker.config.hidden + ranker.num_user_features
         return cls(state_width, content_width(ranker.catalogue))
 
     def forward(self, inputs_RI: Tensor) -> Tensor:
-        """Log g [R, 1] of states and items side by side [R, M + D], the state's constant in it."""
+        """Log g [R, 1] of concatenated states and items [R, M + D], with the state's constant."""
         state_RM, item_RD = inputs_RI.split([self.state_width, self.item_width], dim=1)
         query_RQ, key_RQ = self._query(state_RM), self._key(item_RD)
         dot_R1 = (query_RQ[:, :_RANK] * key_RQ[:, :_RANK]).sum(1, keepdim=True)
@@ -74,7 +74,7 @@ class LoggedDensity(Standardising):
 
         Args:
             state_BM: from `seen_of`.
-            ranker: that it was fitted on.
+            ranker: the one that the model was fitted on.
             item_id: the candidates.
         """
         key_BKQ = self._keys(ranker, item_id)
@@ -83,18 +83,18 @@ class LoggedDensity(Standardising):
         return torch.bmm(key_BKQ, query_BQ[:, :, None])[:, :, 0]
 
     def _keys(self, ranker: SessionRanker, item_id: Tensor) -> Tensor:
-        """Keys [B, K, Q + 1]; of a table of all items where the ranker has one."""
+        """Keys [B, K, Q + 1]; from a table of all items where the ranker has one."""
         catalogue = ranker.catalogue
         if ranker.table is None:
             return self._key(content(catalogue, item_id))
-        # An exporter traces tensors of its own, which no stamp knows.
+        # An exporter traces its own tensors, which no stamp knows.
         if self._table is None or not torch.compiler.is_compiling():
             self._look(catalogue)
         assert self._table is not None
         return nn.functional.embedding(item_id, self._table)
 
     def _look(self, catalogue: Catalogue) -> None:
-        """Compute the table anew where weights or catalogue are others."""
+        """Recompute the table if weights or catalogue have changed."""
         sources = (self.key, self.mean, self.scale, catalogue)
         if self._table is None or not self._stamp.is_of(sources):
             chunks = torch.arange(catalogue.num_items).split(_CHUNK)
@@ -118,7 +118,7 @@ class LoggedDensity(Standardising):
 
 
 def seen_of(state: SessionState, encoding: StateEncoding) -> Tensor:
-    """What the model sees of `state` [B], [B, M], given the ranker's encoding."""
+    """The model's input [B, M] for `state` [B], given the ranker's encoding."""
     return torch.cat([encoding.hidden_BM, state.user_features], dim=1)
 
 
@@ -131,7 +131,7 @@ def load_density(folder: Path) -> LoggedDensity:
     """Read what `LoggedDensity.save` wrote.
 
     Raises:
-        ArtifactError: absent, damaged, or weights of another shape.
+        ArtifactError: absent or damaged, or the weights have another shape.
     """
     extra: Mapping[str, Any] = read_manifest(folder, KIND).extra
     try:

@@ -1,17 +1,19 @@
-"""Fits the density with which the loggers showed what they could show.
+"""Fits the density with which the logging policies showed the items that they could show.
 
 Symbols: `R` rows of the log, `J` draws for each, `M` width of a state, `D` of an item, `N` items.
 
     g(a | s) = p(a shown | s) / ( p(a drawn from a pool | s) / 2 + 1 / 2N )
 
-A logistic model that tells shown items from others has the log of the ratio of their densities for
-its logit (Gutmann and Hyvarinen, "Noise-contrastive estimation", AISTATS 2010). The shown ones are
-the rows. The others are half the same rows again, each with the weight 1 / propensity: so weighted,
-each candidate of a pool counts the same (Horvitz and Thompson 1952). What an index puts into every
-pool is shown more often for that alone; it does not have the larger g. An item that no logger would
-show has no row to be weighted, so that the other half are uniform draws from the catalogue. Ours.
+The logit of a logistic model that separates shown items from others is the log of the ratio of
+their densities (Gutmann and Hyvarinen, "Noise-contrastive estimation", AISTATS 2010). The shown
+items are the rows. Half of the others are the same rows again, each with the weight 1 / propensity:
+under these weights each candidate of a pool counts the same (Horvitz and Thompson 1952), so that an
+item which an index puts into every pool, and which is shown more often for that reason alone, does
+not get a larger g. The other half are uniform draws from the catalogue, since an item that no
+logging policy would show has no row to be weighted. Ours.
 
-Where several loggers wrote the rows, g is that of their mixture: every row counts the same.
+Where several logging policies wrote the rows, g belongs to their mixture: every row counts the
+same.
 """
 
 from __future__ import annotations
@@ -31,18 +33,18 @@ from recomind.streams import draw_rows, make_generator
 
 _MAX_ROWS = 40_000
 _DRAWS = 4  # J
-_MAX_WEIGHT = 20.0  # of a row as a draw from its pool; 1.0 on average
+_MAX_WEIGHT = 20.0  # largest weight of a row as a draw from its pool; the mean is 1.0
 _FEW = 200  # rows below which nothing is fitted
-_UNKNOWN = 0.05  # share of a round's propensities that may be
+_UNKNOWN = 0.05  # largest share of unknown propensities in a round that counts
 _BATCH_ROWS = 1024
 _NUM_EPOCHS, _LEAST_UPDATES = 6, 600
 
 
 def known_rows(dataset: SessionDataset, split: str) -> Tensor:
-    """Rows [R] of a split, of users that are not held out, whose propensity is known.
+    """Rows [R] of a split with known propensity, without hold-out users.
 
-    Rounds of logs in which more than 5 % are unknown are left out: what is known there may be
-    what chance showed alone, which says nothing of the logger.
+    Rounds of logs in which more than 5 % are unknown are left out: there the known ones may be
+    random exposures only, which say nothing about the logging policy.
     """
     rows = dataset.rows(split, holdout=False)
     known, round_index = dataset.propensity(rows) > 0.0, dataset.round_index(rows)
@@ -54,10 +56,10 @@ def known_rows(dataset: SessionDataset, split: str) -> Tensor:
 
 
 def check_propensities(dataset: SessionDataset) -> None:
-    """Refuse a log from which no density can be had.
+    """Refuse logs that a density cannot be fitted to.
 
     Raises:
-        ConfigError: fewer than 200 training rows count.
+        ConfigError: fewer than 200 training rows can be used.
     """
     num = len(known_rows(dataset, "train"))
     if num >= _FEW:
@@ -75,7 +77,7 @@ def check_propensities(dataset: SessionDataset) -> None:
 def fit_density(
     ranker: SessionRanker, dataset: SessionDataset, seed: int
 ) -> tuple[LoggedDensity, dict[str, float]]:
-    """The density of the training rows on the encodings of `ranker`, and figures of later days.
+    """Fit the density of the training rows on the encodings of `ranker`; measure it on later days.
 
     Returns:
         The model, frozen, and `rows`, `log_loss` and `shown_above_uniform`: the share of logged
@@ -121,7 +123,7 @@ def _samples(
     width: int,
     generator: torch.Generator,
 ) -> Fit:
-    """Rows and then their draws: inputs [R (1 + J), M + D], weights of either label [.., 2]."""
+    """Each row, then its draws: inputs [R (1 + J), M + D], weights of both labels [.., 2]."""
     draws_RJ = torch.randint(dataset.catalogue.num_items, (len(rows), _DRAWS), generator=generator)
     item_R1J = torch.cat([dataset.item_id(rows)[:, None], draws_RJ], dim=1)
     parts = [
@@ -142,7 +144,7 @@ def _samples(
 def _inputs(
     ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, item_RJ: Tensor
 ) -> Tensor:
-    """States and items side by side [R, J, M + D], at the rows' own snapshots."""
+    """Concatenated states and items [R, J, M + D], at the snapshots of the rows."""
     snapshot_R, state = dataset.snapshot(rows), dataset.state(rows)
     state_RM = seen_of(state, ranker.encode_state(state, snapshot_R))
     item_RJD = content(dataset.catalogue, item_RJ, snapshot_R[:, None].expand_as(item_RJ))
@@ -161,6 +163,6 @@ def _figures(density: LoggedDensity, fit: Fit) -> dict[str, float]:
     logits_R1 = density(fit.inputs)
     logits_RJ = logits_R1.view(-1, 1 + _DRAWS)
     above = (logits_RJ[:, :1] > logits_RJ[:, 1:]).float().mean()
-    # Per logged row, not per row of the fit.
+    # For each logged row, not for each row of the fit.
     loss = _loss(logits_R1, fit.context, fit.labels) * (1 + _DRAWS)
     return {"log_loss": float(loss), "shown_above_uniform": float(above)}

@@ -1,4 +1,4 @@
-"""A model that diverged chooses nothing: its scores are refused, with what they came from."""
+"""Scores that are not finite are refused, with an error that names where they came from."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 from recomind.errors import RecomindError
 
-_MEND = "check the ranker with its quality report, and the state's features; one may have diverged"
+_MEND = "see the ranker's quality report and check the state's features; a model may have diverged"
 
 
 def require_finite_logits(
     logits_BKH: Tensor, mask_BK: Tensor, tasks: Sequence[str], step_B: Tensor, member: int
 ) -> None:
-    """A ranker's logits of the candidates that are there.
+    """Check a ranker's logits of the candidates inside the mask.
 
     Raises:
-        RecomindError: one is NaN; it names the member, the step and the task.
+        RecomindError: one is NaN; the error names the member, the step and the task.
     """
     bad_BKH = logits_BKH.isnan() & mask_BK[..., None]
     if bool(bad_BKH.any()):
@@ -31,10 +31,10 @@ def require_finite_logits(
 
 
 def require_finite_q(q_BK: Tensor, utility_BK: Tensor, mask_BK: Tensor, step_B: Tensor) -> None:
-    """Q [B, K] and the ranker's utility [B, K] of the candidates that are there.
+    """Check Q [B, K] and the ranker's utility [B, K] of the candidates inside the mask.
 
     Raises:
-        RecomindError: one is not finite; it names the step, and the part that it came from.
+        RecomindError: one is not finite; the error names the step and the part at fault.
     """
     bad_BK = ~(torch.isfinite(q_BK) & torch.isfinite(utility_BK)) & mask_BK
     if bool(bad_BK.any()):

@@ -1,4 +1,4 @@
-"""The policy's values of items, as a query head is distilled from them.
+"""The policy's values of items, from which a query head is distilled.
 
 Symbols: `B` states, `K` items.
 """
@@ -15,10 +15,10 @@ from recomind.types import SessionState
 
 
 class SupportedValues:
-    """Q of the items inside the support, -inf of the others.
+    """Q of the items inside the support, -inf for the others.
 
-    What is outside the support is never chosen, and Q was never trained on it. The support is
-    that of the items asked for, as it is for a pool. Ours.
+    Items outside the support are never chosen, and Q was never trained on them. The support is
+    computed among the given items, as for a pool. Ours.
     """
 
     def __init__(self, network: QNetwork) -> None:

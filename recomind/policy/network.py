@@ -2,12 +2,12 @@
 
     Q(s, a) = sum_h w_h p_h(s, a) + residual(s, a) + gain(s) . effects(a)
 
-The frozen part is any ranker, also one without gradients. The residual's trunk starts as a copy of
-a ranker of our own, its last layer at zero, so that at step 0 the order of any candidates is the
-frozen ranker's, exactly. Item vectors stay the ranker's: the policy's cost and memory do not grow
-with the catalogue. They were learned to tell what a user likes next; what an item does to the rest
-of a session they need not know, so it is given beside them where the simulator knows it
-(`recomind.simulation.effects`), under a gain that starts at zero too. Ours.
+The frozen part is any ranker, even one without gradients. The residual's trunk starts as a copy of
+a `SessionRanker`, with its last layer at zero, so that at step 0 candidates are ordered exactly as
+by the frozen ranker. Item vectors stay those of the ranker, so the policy's cost and memory do not
+grow with the catalogue. They were learned to predict what a user likes next, and need not know what
+an item does to the rest of a session; where the simulator knows these effects
+(`recomind.simulation.effects`), they are added under a gain that also starts at zero. Ours.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from recomind.types import Catalogue, Ranker, SessionState
 class QEncoding:
     """What scoring needs of `B` states."""
 
-    frozen: Any  # of the ranker
-    trunk: StateEncoding  # of the residual
-    logger_BM: Tensor | None = None  # what the density of the logs sees; None without one
+    frozen: Any  # by the frozen ranker
+    trunk: StateEncoding  # by the residual's trunk
+    logger_BM: Tensor | None = None  # input of the density of the logs; None without one
 
 
 class QNetwork(nn.Module):
     """The policy's network, bootstrapped from a ranker.
 
     Args:
-        ranker: the starting point. One of ours is copied; another one is used as it is, frozen,
-            and must not go on learning.
+        ranker: the starting point. A `SessionRanker` is copied; any other ranker is used as it is
+            and must not be trained further.
         reward_weights: task -> weight, the ones that define the reward.
         config: see `PolicyConfig`.
-        trunk: what the residual's trunk is a copy of; `ranker`, or what completes it, where None.
-        density: of the logs on `ranker`, or on what completes it; used, and needed, where
+        trunk: the `SessionRanker` that the residual's trunk copies; that of `ranker` where None.
+        density: density of the logs, fitted on the same ranker; used, and required, where
             `support_density` is above 0. It is frozen and part of the network's state.
-        effects_NE: standardised effects of items on what follows them, part of the network's state;
-            items that come later have none. None where none are known.
+        effects_NE: standardised effects of items on the rest of a session, part of the network's
+            state; items added later have none. None where no effects are known.
 
     Raises:
-        ConfigError: neither `ranker` nor `trunk` is a ranker of ours; or a density is needed and
-            is absent, or has nothing of ours to stand on.
+        ConfigError: neither `ranker` nor `trunk` offers a trunk; or a density is required and
+            absent, or `ranker` cannot encode states for it.
     """
 
     weights_H: Tensor
-    effects_NE: Tensor | None  # and a row of zeros for items that came later
+    effects_NE: Tensor | None  # with a row of zeros for items added later
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class QNetwork(nn.Module):
 
     @property
     def catalogue(self) -> Catalogue:
-        """Of the items; every part knows the same one."""
+        """The item catalogue, shared by all parts."""
         return self.trunk.catalogue
 
     def train(self, mode: bool = True) -> QNetwork:
-        """Dropout stays off: a TD target must not depend on luck."""
+        """Dropout stays off: a TD target must not be random."""
         super().train(mode)
         for ranker in (self.frozen, self.trunk):
             if isinstance(ranker, nn.Module):
@@ -130,9 +130,9 @@ class QNetwork(nn.Module):
     def logger_state(
         self, state: SessionState, frozen: Any, snapshot: Tensor | None = None
     ) -> Tensor | None:
-        """What the density of the logs sees of `state` [B], encoded by the frozen ranker already.
+        """The input of the density for `state` [B], given the frozen ranker's encoding.
 
-        Where that has nothing of ours in it, our own ranker encodes the state for this alone.
+        Where that encoding does not hold it, the trunk's ranker encodes the state for this alone.
         """
         own = own_part(self.frozen)
         if self.density is None or own is None:
@@ -141,7 +141,7 @@ class QNetwork(nn.Module):
         return seen_of(state, encoding or own.encode_state(state, snapshot))
 
     def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
-        """Log-density of the logs [B, K], up to a number a state; None where none is asked for."""
+        """Log-density of the logs [B, K], up to a constant for each state; None without one."""
         own = own_part(self.frozen)
         if self.density is None or own is None or encoding.logger_BM is None:
             return None
@@ -160,7 +160,7 @@ class QNetwork(nn.Module):
     def q_of(
         self, features_BKM: Tensor, utility_BK: Tensor, trunk: StateEncoding, item_id: Tensor
     ) -> Tensor:
-        """Q [B, K] of the trunk's last hidden layer and of `item_id` [B, K]."""
+        """Q [B, K] of `item_id` [B, K], given the trunk's last hidden layer."""
         residual_BK = self.residual(features_BKM)[..., 0]
         if self.effects_NE is not None:
             gain_BE = self.gain(trunk.hidden_BM.relu())
@@ -175,9 +175,9 @@ class QNetwork(nn.Module):
         return self.score_encoded(self.encode_state(state), item_id)
 
     def share_items(self, catalogue: Catalogue) -> QNetwork:
-        """Use one catalogue and tables of item vectors computed anew from the weights.
+        """Share `catalogue` between the parts and recompute the tables of item vectors.
 
-        The trunk uses the frozen ranker's table where their item encoders are the same.
+        The trunk uses the frozen ranker's table where their item encoders are equal.
         """
         for part in (self.frozen, self.trunk):
             if hasattr(part, "catalogue"):
@@ -192,7 +192,7 @@ class QNetwork(nn.Module):
         return self
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """The tensors that training changes, by name; all that has to travel to runners."""
+        """The tensors that training changes, by name; nothing else is sent to runners."""
         return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad}
 
     def load_trainable_state(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""How far a faster way to score is from the network itself."""
+"""Differences between a faster scoring and that of the network itself."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ NUM_COMPARED = 64  # states
 class ScoreParity:
     """Two scorings of the same candidates of `B` states."""
 
-    max_abs_difference: float  # of a Q or a utility, in units of reward; inf for what is no number
-    share_moved: float  # share of candidates at another place of the order by Q
-    share_other_best: float  # share of states whose best candidate by Q is another one
+    max_abs_difference: float  # in Q or utility, units of reward; inf where one is NaN
+    share_moved: float  # share of candidates whose rank by Q changed
+    share_other_best: float  # share of states whose best candidate by Q changed
 
 
 def score_parity(ours: tuple[Tensor, Tensor], plain: tuple[Tensor, Tensor]) -> ScoreParity:

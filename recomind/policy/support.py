@@ -4,13 +4,13 @@ Symbols: `B` states, `K` candidates.
 
     allowed(a) = utility(a) >= rho max utility  and  ( g(a | s) >= tau max g  or  a is the best )
 
-The first half (ours) asks the frozen ranker, the second one the logs: g is the density with which
-the loggers showed what they could show (`recomind.policy.density`), and tau the threshold of
-discrete BCQ (Fujimoto, Conti, Ghavamzadeh, Pineau: "Benchmarking Batch Deep Reinforcement Learning
-Algorithms", arXiv:1910.01708, section 3). Both maxima are over the pool. The candidate of the
-largest utility is always allowed, whatever its density: what is left where nothing else is, is the
-ranker's own choice, and at step 0 the policy's first choice is the ranker's under any constraint.
-A larger rho or tau never allows more. Ours.
+The first condition (ours) relies on the frozen ranker, the second on the logs: g is the density
+with which the logging policies showed the items that they could show (`recomind.policy.density`),
+and tau is the threshold of discrete BCQ (Fujimoto, Conti, Ghavamzadeh, Pineau: "Benchmarking Batch
+Deep Reinforcement Learning Algorithms", arXiv:1910.01708, section 3). Both maxima are over the
+pool. The candidate with the largest utility is always allowed, so that in the worst case the
+ranker's own choice is left, and at step 0 the policy's first choice is the ranker's under any
+constraint. A larger rho or tau never allows more. Ours.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ def support_mask(
     log_density_BK: Tensor | None = None,
     support_density: float = 0.0,
 ) -> Tensor:
-    """Candidates [B, K] that may be chosen; in each row with a candidate there is one.
+    """Candidates [B, K] that may be chosen; at least one in each row with a candidate.
 
-    With a best utility below 0 the bound is best / ratio, so that the constraint loosens as the
-    ratio falls on either side of 0.
+    Where the best utility is negative, the bound is best / ratio: a smaller ratio loosens the
+    constraint on either side of 0.
 
     Args:
-        utility_BK: of the frozen ranker.
+        utility_BK: utility by the frozen ranker.
         mask_BK: False where the slot is padding.
-        support_ratio: rho; 0 asks for no utility.
-        log_density_BK: log g, up to a number for each row; not looked at where tau is 0.
-        support_density: tau; 0 asks for no density.
+        support_ratio: rho; 0 disables the first condition.
+        log_density_BK: log g, up to a constant for each row; unused where tau is 0.
+        support_density: tau; 0 disables the second condition.
     """
     by_density = log_density_BK is not None and support_density > 0.0
     if support_ratio <= 0.0 and not by_density:
@@ -100,7 +100,7 @@ class Supported(NamedTuple):
     """Values of the candidates of `B` states."""
 
     q_BK: Tensor
-    utility_BK: Tensor  # of the frozen ranker
+    utility_BK: Tensor  # by the frozen ranker
     allowed_BK: Tensor  # bool, False for padding
 
 

@@ -1,15 +1,15 @@
-"""Building an index in a stream, so that a killed build goes on where it was.
+"""Building an index part by part, so that a killed build is continued.
 
 Symbols: `D` length of a vector, `N` items.
 
-    work/plan.json         what is being built; another plan begins anew
+    work/plan.json         what is being built; a different plan starts over
     work/trained.faiss     centroids and quantiser, from a sample of the items
     work/part-00000.faiss  items 0 .. PART_ITEMS - 1, and so on
-    work/merged.faiss      all parts, list by list; then the others go
+    work/merged.faiss      all parts, list by list; then the others are removed
 
-Every file is written under another name, flushed and renamed, so what is there is whole. The
-merged file is byte for byte what one uninterrupted `build_index(...).save(path)` writes: the
-training sees the same sample on one thread, and adding keeps the order of items in every list.
+Every file is written under another name, flushed and renamed, so an existing file is complete. The
+merged file equals, byte for byte, that of an uninterrupted `build_index(...).save(path)`: training
+sees the same sample on one thread, and items are added to every list in the same order.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from recomind.retrieval.index import (
 )
 from recomind.retrieval.lists import ListPart, empty_lists, write_merged
 
-PART_ITEMS = 4_194_304  # items a part: a kill costs one part at most, a minute or so
+PART_ITEMS = 4_194_304  # items in a part: a kill costs at most one part, about a minute
 PLAN, TRAINED, MERGED = "plan.json", "trained.faiss", "merged.faiss"
 
 OnItems = Callable[[int, int], None]  # items done, items in all
@@ -45,15 +45,15 @@ OnItems = Callable[[int, int], None]  # items done, items in all
 
 @dataclass(kw_only=True, slots=True)
 class BuildPlan:
-    """All that the bytes of the index depend on, but for the vectors themselves."""
+    """Everything that the bytes of the index depend on, except the vectors."""
 
-    source: str  # what names the vectors: equal vectors, equal name
+    source: str  # name of the vectors: equal for equal vectors
     num_items: int  # N
     dim: int  # D
     factory: str  # faiss description
-    seed: int  # of the sample that the centroids are trained on
-    part_items: int  # items a part
-    faiss: str  # version
+    seed: int  # for the sample that the centroids are trained on
+    part_items: int  # items in a part
+    faiss: str  # its version
 
 
 def build_index_file(
@@ -65,10 +65,11 @@ def build_index_file(
     source: str,
     on_items: OnItems | None = None,
 ) -> ItemIndex:
-    """Build the index at `path`, or go on with a build that was killed.
+    """Build the index at `path`, or continue a build that was killed.
 
-    Unfinished work lies in a hidden folder beside `path`, which has one writer at a time. For the
-    arguments see `build_in`; an earlier file at `path` is replaced once the new one is whole.
+    Unfinished work is in a hidden folder beside `path`, which may have one writer at a time. See
+    `build_in` for the arguments; an earlier file at `path` is replaced once the new one is
+    complete.
 
     Returns:
         The index, memory-mapped.
@@ -91,16 +92,16 @@ def build_in(
     source: str,
     on_items: OnItems | None = None,
 ) -> ItemIndex:
-    """Build the index inside `work`, where a later call with the same arguments finds it again.
+    """Build the index inside `work`; a later call with the same arguments finds it there.
 
     Args:
-        work: folder of the build.
-        vectors_of: item ids [n] -> vectors [n, config.dim]; the same ones at every call.
+        work: folder for the build.
+        vectors_of: item ids [n] -> vectors [n, config.dim]; equal at every call.
         num_items: `N`, at least 1.
         config: kind of the index and its size.
-        source: names the vectors, such as a hash of the model's weights; work that was begun
-            under another name is thrown away.
-        on_items: told how many items are in finished parts.
+        source: name of the vectors, such as a hash of the model's weights; work under another name
+            is discarded.
+        on_items: called with the number of items in finished parts.
 
     Returns:
         The index, memory-mapped from `work`.
@@ -124,7 +125,7 @@ def build_in(
 
 
 def make_plan(num_items: int, config: RetrievalConfig, source: str) -> BuildPlan:
-    """What is to be built."""
+    """The plan of a build."""
     return BuildPlan(
         source=source,
         num_items=num_items,
@@ -172,7 +173,7 @@ def _parts(
     work: Path,
     on_items: OnItems | None,
 ) -> list[Path]:
-    """Files of all parts, those that were missing made now."""
+    """The files of all parts; missing ones are made now."""
     paths = []
     for number, begin in enumerate(range(0, plan.num_items, plan.part_items)):
         end = min(begin + plan.part_items, plan.num_items)
@@ -198,7 +199,7 @@ def _write(index: faiss.Index, path: Path) -> None:
 
 
 def _finish(staging: Path, path: Path) -> None:
-    """Flush and rename: after a power cut the file is whole or absent."""
+    """Flush and rename: after a power cut the file is complete or absent."""
     with staging.open("rb") as file:
         os.fsync(file.fileno())
     staging.replace(path)

@@ -1,4 +1,4 @@
-"""The cells of an index: its inverted lists, from which items are drawn without a query.
+"""The cells of an index: inverted lists, from which items are drawn without a query.
 
 Symbols: `C` cells that hold an entry, `S` side items of a live index.
 """
@@ -19,16 +19,16 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 
 
 class Cells:
-    """Where the items of an index lie at one time; what is read of it is never copied.
+    """The cells of an index at one time, read without copies.
 
-    An item that can be found stands in one cell, once. Entries that may not be found any more
-    keep their place, so that a size counts them too.
+    An item that can be found is in exactly one cell. Hidden entries keep their place, so sizes
+    count them too.
 
     Args:
-        lists: item ids, cell by cell; empty ones are left out.
-        hidden: int64 ascending, entries of `lists` that may not be found.
-        side: [S] int64, a further cell of which nothing is hidden.
-        owner: of the memory that `lists` are views of.
+        lists: item ids, cell by cell; empty cells are dropped.
+        hidden: int64 ascending, entries of `lists` that are hidden.
+        side: [S] int64, one more cell, without hidden entries.
+        owner: keeps alive the memory that `lists` are views of.
 
     Attributes:
         sizes_C: [C] int64, entries of every cell.
@@ -50,7 +50,7 @@ class Cells:
     def items(self, cell: Tensor, offset: Tensor) -> Tensor:
         """Ids [...] int64 at `offset` [...] of `cell` [...], both int64; -1 where hidden.
 
-        The cost is that of a look-up an entry, whatever the number of items.
+        The cost is one look-up for each entry, independent of the number of items.
         """
         lists = self._lists
         pairs = zip(cell.flatten().tolist(), offset.flatten().tolist(), strict=True)
@@ -63,6 +63,6 @@ class Cells:
 
 
 def list_ids(index: faiss.IndexIVF) -> list[np.ndarray]:
-    """Views [n] of the ids of every inverted list; of memory that goes when `index` goes."""
+    """Views [n] of the ids of every inverted list, valid as long as `index` exists."""
     part = ListPart(index)
     return [part.ids(number) for number in range(index.nlist)]

@@ -21,18 +21,18 @@ _NOT_NEGATIVE = ("num_epochs", "flat_below", "num_lists", "num_recall_queries", 
 
 
 class IndexKind(Enum):
-    """How the nearest items are searched for; lower case, since Hydra matches the names in YAML."""
+    """How nearest items are searched; lower case, since Hydra matches the names in YAML."""
 
-    auto = "auto"  # flat below `flat_below` items, IVF from there on
+    auto = "auto"  # flat below `flat_below` items, otherwise IVF
     flat = "flat"  # exact, cost grows with the number of items
     ivf = "ivf"  # inverted lists, approximate: `nprobe` of `num_lists` are read
 
 
 class LossKind(Enum):
-    """Which responses a state learns from; lower case, since Hydra matches the names in YAML."""
+    """The targets of a state; lower case, since Hydra matches the names in YAML."""
 
-    next = "next"  # the one that follows, where it is positive
-    all_action = "all_action"  # each positive one of the next `horizon_days`
+    next = "next"  # the next response, where it is positive
+    all_action = "all_action"  # every positive response of the next `horizon_days`
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,24 +42,24 @@ class RetrievalConfig:
     dim: int = 32  # D, length of the user and item vectors
     hidden: int = 64  # width of the one hidden layer of each tower
     categorical_dim: int = 8  # length of the embedding of a categorical feature
-    history_length: int = 20  # latest events that the user tower looks at
+    history_length: int = 20  # latest events that the user tower sees
     half_life: float = 5.0  # events after which the recency weight has halved
     num_epochs: int = 1  # passes over the positive rows
-    batch_size: int = 1024  # positives a batch; the others of the batch are the negatives
-    learning_rate: float = 3e-3  # of Adam
-    loss: LossKind = LossKind.next  # which positives a state learns from
+    batch_size: int = 1024  # positives in a batch; for each, the others are negatives
+    learning_rate: float = 3e-3  # for Adam
+    loss: LossKind = LossKind.next  # the targets of a state
     horizon_days: float = 7.0  # days after a state whose positives `all_action` learns from
-    num_sampled: int = 0  # uniform draws from the catalogue a batch, as further negatives
-    num_queries: int = 1  # query vectors a state: its own, and from 3 on one for each interest
+    num_sampled: int = 0  # uniform draws per batch, as further negatives
+    num_queries: int = 1  # query vectors per state: its own and, from 3 on, one for each interest
     temperature: float = 0.1  # cosines are divided by it before the softmax
-    seed: int = 0  # of initial weights, order of rows, and sampled items
+    seed: int = 0  # for initial weights, order of rows, and sampled items
     kind: IndexKind = IndexKind.auto  # search structure
-    flat_below: int = 50_000  # items from which `auto` takes IVF
+    flat_below: int = 50_000  # number of items from which `auto` uses IVF
     num_lists: int = 0  # inverted lists of IVF; 0 for 2 sqrt(N)
     nprobe: int = 16  # inverted lists read for a query, at least
-    min_recall: float = 0.9  # recall@k that `nprobe` is doubled for, in [0, 1]; 0 leaves it
+    min_recall: float = 0.9  # `nprobe` is doubled until recall@k reaches this; 0 keeps it
     max_nprobe: int = 1024  # inverted lists read for a query, at most
-    build_threads: int = 1  # threads that add items; the index is the same on any number
+    build_threads: int = 1  # threads that add items; the index does not depend on it
     recall_at: int = 100  # k of the reported recall@k and hit_rate@k
     num_recall_queries: int = 256  # states on which they are measured; 0 to skip
 
@@ -73,11 +73,11 @@ class RetrievalConfig:
                 raise ConfigError(f"{name} is negative", got=getattr(self, name), expected=">= 0")
         if not 0.0 <= self.min_recall <= 1.0:
             raise ConfigError(
-                "min_recall is no share", got=self.min_recall, expected="0 <= min_recall <= 1"
+                "min_recall is not a share", got=self.min_recall, expected="0 <= min_recall <= 1"
             )
         if self.num_queries == 2:
             raise ConfigError(
-                "a single interest is the whole history, whose query the state has already",
+                "a single interest is the whole history, which the state's own query covers",
                 got="num_queries=2",
                 expected="1, or at least 3",
             )
@@ -89,19 +89,19 @@ class RetrievalConfig:
 
 @dataclass(kw_only=True, slots=True)
 class DistilConfig:
-    """Learning a query from the policy's values, once the policy is trained."""
+    """Distilling a query from the values of the trained policy."""
 
-    num_states: int = 0  # logged states to learn on; 0 leaves the towers' own query
-    num_nearest: int = 64  # items of a state's pool that are nearest to the towers' query
-    num_uniform: int = 192  # and those drawn from the whole catalogue
+    num_states: int = 0  # logged states to learn from; 0 keeps the towers' own query
+    num_nearest: int = 64  # items nearest to the towers' query in a state's pool
+    num_uniform: int = 192  # items drawn from the whole catalogue in a state's pool
     hidden: int = 128  # width of the one hidden layer
     num_epochs: int = 8  # passes over the states
-    batch_size: int = 256  # states a batch
-    learning_rate: float = 1e-2  # of Adam
-    temperature: float = 0.1  # of the values, in standard deviations over a state's pool
+    batch_size: int = 256  # states in a batch
+    learning_rate: float = 1e-2  # for Adam
+    temperature: float = 0.1  # for the values, in standard deviations over a state's pool
     recall_at: int = 32  # k of the reported value_recall@k
     num_recall_states: int = 256  # states on which it is measured; 0 to skip
-    max_recall_items: int = 20_000  # items it is measured among, drawn where there are more
+    max_recall_items: int = 20_000  # items it is measured among; a sample if there are more
 
     def __post_init__(self) -> None:
         for name in ("hidden", "batch_size", "learning_rate", "temperature", "recall_at"):

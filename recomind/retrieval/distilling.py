@@ -1,13 +1,13 @@
-"""A query head that fetches what a policy values, learned from the policy's values of items.
+"""A query head that retrieves what a policy values, distilled from its values of items.
 
 Symbols: `B` states of a batch, `S` states in all, `K` items of a pool, `D` length of a vector, `N`
 items.
 
-In a pool of items near to the towers' query and uniform ones, the head's inner products are to
-order the items as the values do: cross-entropy between the softmax of the values and that of the
+In a pool of items near the towers' query and uniform ones, the head's inner products learn to order
+the items as the values do: cross-entropy between the softmax of the values and that of the
 inner products, the "top one" loss of Cao et al., "Learning to rank: from pairwise approach to
-listwise approach" (ICML 2007). Values are in standard deviations over the pool, so that the loss
-does not depend on their scale (ours). Only the head learns: index and item vectors stay.
+listwise approach" (ICML 2007). Values are in standard deviations over the pool, which makes the
+loss independent of their scale (ours). Only the head learns; index and item vectors are fixed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from recomind.retrieval.training import OnBatch
 from recomind.retrieval.two_tower import history_vectors
 from recomind.types import SessionState
 
-# States [B] and item ids [B, K] -> values [B, K]; -inf for an item that may not be chosen.
+# States [B] and item ids [B, K] -> values [B, K]; -inf for items that may not be chosen.
 ItemValues = Callable[[SessionState, Tensor], Tensor]
 
 _CHUNK = 262_144  # (state, item) pairs valued at a time
-_SCALE = 10.0  # of inner products at the start; it learns with the head
+_SCALE = 10.0  # initial factor of the inner products; it is learned with the head
 
 
 def distil_queries(
@@ -44,21 +44,23 @@ def distil_queries(
     generator: torch.Generator,
     on_batch: OnBatch | None = None,
 ) -> Retrieval:
-    """The same retrieval with a query head, learned on `state` [S].
+    """The same retrieval with a query head, learned from `state` [S].
 
     Args:
-        retrieval: towers and index; a head that it has is not used.
-        values: the policy's, such as `recomind.policy.SupportedValues`.
-        state: [S], such as logged ones.
-        config: pools and training.
-        generator: of pools, weights and order.
-        on_batch: told of each batch's loss.
+        retrieval: towers and index; its own head, if any, is not used.
+        values: the policy's values, such as `recomind.policy.SupportedValues`.
+        state: [S] states, such as logged ones.
+        config: settings of pools and training.
+        generator: draws pools, weights and order.
+        on_batch: called with each batch's loss.
 
     Raises:
-        SchemaError: no state, or a state of whose pool no item has a finite value.
+        SchemaError: there is no state, or no item of a pool has a finite value.
     """
     if not len(state.step):
-        raise SchemaError("no state to distil a query on", mend="raise distil.num_states")
+        raise SchemaError(
+            "there is no state to distil a query from", mend="raise distil.num_states"
+        )
     model, index, catalogue = retrieval.model, retrieval.index, retrieval.catalogue
     towers = Retrieval(model, index, catalogue, num_queries=retrieval.num_queries)
     item_SK = _pools(towers, state, config, generator)
@@ -92,7 +94,9 @@ def pool_targets(
     value_SK = torch.cat([values(state[at], item_SK[at]) for at in rows])
     known_SK = value_SK.isfinite()
     if bool(value_SK.isnan().any()) or not bool(known_SK.any(1).all()):
-        raise SchemaError("values that are not finite", expected="one item a pool may be chosen")
+        raise SchemaError(
+            "the values are not finite", expected="at least one finite value in each pool"
+        )
     num_S1 = known_SK.sum(1, keepdim=True)
     plain_SK = value_SK.masked_fill(~known_SK, 0.0)
     centred_SK = plain_SK - plain_SK.sum(1, keepdim=True) / num_S1
@@ -104,7 +108,7 @@ def pool_targets(
 
 @torch.no_grad()
 def _inputs(retrieval: Retrieval, state: SessionState) -> Tensor:
-    """What the head sees of `state` [S]."""
+    """Inputs of the head for `state` [S]."""
     model, parts = retrieval.model, []
     for at in _rows(len(state.step), model.shape.history_length):
         history_BLD = history_vectors(model, retrieval.catalogue, state[at])
@@ -150,9 +154,9 @@ def value_recall(
 ) -> float:
     """Share of the `num` items of highest value that are among the `num` nearest.
 
-    By value of every item of the catalogue, which costs B * N values; of a larger catalogue than
-    `max_items` both are among as many items drawn at random, without the index's own misses.
-    Where fewer items may be chosen, they are all that is looked for.
+    It values every item of the catalogue: B * N values. In a catalogue above `max_items`, both sets
+    are taken among that many random items, which excludes the index's own misses. If fewer than
+    `num` items may be chosen, these are the ones looked for.
     """
     retrieval, item_id = _among(retrieval, max_items, generator)
     found = hits = 0
@@ -169,7 +173,7 @@ def value_recall(
 def _among(
     retrieval: Retrieval, max_items: int, generator: torch.Generator
 ) -> tuple[Retrieval, Tensor]:
-    """The retrieval and all item ids, or where there are too many, one over a sample of them."""
+    """The retrieval and all item ids; a sample of both where there are too many."""
     if retrieval.num_items <= max_items:
         return retrieval, torch.arange(retrieval.num_items)
     drawn = torch.randint(retrieval.num_items, (max_items,), generator=generator).unique()

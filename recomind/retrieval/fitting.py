@@ -1,4 +1,4 @@
-"""From sessions to an artifact of towers and index, with its recall measured.
+"""Trains the towers on sessions, indexes all items, measures, and writes the artifact.
 
 Symbols: `B` states, `K` nearest items.
 """
@@ -38,16 +38,16 @@ def train_retrieval(
     """Train the towers, index every item, measure, and write the artifact.
 
     Args:
-        dataset: sessions; positives of its first task in the split "train" are learned from.
-        config: of towers and index.
-        folder: where the artifact goes.
-        inputs: name -> identity of the artifacts that `dataset` came from.
-        manifest_config: resolved config to keep; `config` itself where None.
-        on_batch: told of each batch's loss.
-        on_items: told how many items are indexed.
+        dataset: sessions; positives of the first task in the split "train" are the targets.
+        config: settings of towers and index.
+        folder: where the artifact is written.
+        inputs: name -> identity of the artifacts behind `dataset`.
+        manifest_config: resolved config for the manifest; `config` itself where None.
+        on_batch: called with each batch's loss.
+        on_items: called with the number of indexed items.
 
     Returns:
-        What `load_retrieval` would read back.
+        The artifact, as `load_retrieval` reads it.
     """
     model = fit_towers(dataset, config, on_batch)
     work = Path(folder).parent / f".{Path(folder).name}.build"
@@ -69,11 +69,11 @@ def measure(
 ) -> dict[str, float]:
     """`recall@k` of the index against exact search, and `hit_rate@k` of the towers.
 
-    The recall is that of the states' own query. Before, `nprobe` is raised until the recall is
-    `config.min_recall`, where it can be.
+    The recall is for the states' own query; first, `nprobe` is raised until the recall reaches
+    `config.min_recall`, if it can.
 
     The hit rate is the share of positives whose item is among the k nearest to the state before
-    it. Both on a sample of the positives of the split "calibration" ("train" where it has none).
+    it. Both use a sample of positives of the calibration split (of "train" where it has none).
     """
     if not config.num_recall_queries:
         return {}

@@ -1,4 +1,4 @@
-"""The folders of a live index: generations, bases, the locks of those who write.
+"""The folders of a live index: generations, bases, and the locks of writers.
 
 Symbols: `B` queries, `D` length of a vector, `S` side items, `W` withdrawn items.
 """
@@ -22,27 +22,27 @@ from recomind.retrieval.lists import ListPart, empty_lists, id_bitmap, write_mer
 CURRENT, INDEX = "CURRENT.json", "index.faiss"
 WRITE_LOCK, MERGE_LOCK = ".write.lock", ".merge.lock"
 KIND, BASE_KIND = "index-generation", "index-base"
-_KEEP = 3  # generations on disk: who has read CURRENT.json has time to open what it names
+_KEEP = 3  # generations on disk, so that readers of CURRENT.json have time to open one
 _ARRAYS = ("side_id", "side_vector", "hidden", "withdrawn")
 
 
 @dataclass(kw_only=True)
 class Generation:
-    """What is searchable at one time."""
+    """The searchable content at one time."""
 
-    number: int  # counts up
+    number: int  # increases by 1
     base: str  # name of the base's folder
-    version: int  # of the catalogue
-    num_items: int  # of the catalogue
+    version: int  # version of the catalogue
+    num_items: int  # `N` of the catalogue
     nprobe: int  # inverted lists read for a query
-    side_id: np.ndarray  # [S] int64, items that are not, or not as they are now, in the base
+    side_id: np.ndarray  # [S] int64, items that are new or changed since the base
     side_vector: np.ndarray  # [S, D] float32
-    hidden: np.ndarray  # int64 ascending: ids that may not be found in the base
-    withdrawn: np.ndarray  # [W] int64 ascending, ever
+    hidden: np.ndarray  # int64 ascending: ids that are hidden in the base
+    withdrawn: np.ndarray  # [W] int64 ascending, all ever withdrawn
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"generation-{self.number:06d}"
 
     def next(self, **changes: Any) -> Generation:
@@ -50,9 +50,9 @@ class Generation:
         return dataclasses.replace(self, number=self.number + 1, **changes)
 
     def rebased(self, base: str, merged: Generation) -> Generation:
-        """The generation after this one, on a `base` that holds all that `merged` found.
+        """The generation after this one, on a `base` that holds all of `merged`.
 
-        What has changed between `merged` and this one stays beside the base and hidden in it.
+        Changes between `merged` and this one stay beside the base, and hidden in it.
         """
         stays = ~_held(self, merged)
         late = np.setdiff1d(self.withdrawn, merged.withdrawn)
@@ -65,7 +65,7 @@ class Generation:
 
 
 def _held(now: Generation, merged: Generation) -> np.ndarray:
-    """[S] bool: side items of `now` that `merged` had with the same vector."""
+    """[S] bool: side items of `now` that `merged` holds with the same vector."""
     if not len(merged.side_id):
         return np.zeros(len(now.side_id), dtype=bool)
     order = np.argsort(merged.side_id)
@@ -82,12 +82,12 @@ class Base:
         read_manifest(folder / name, BASE_KIND, verify=verify)
         self.name, self.path = name, folder / name / INDEX
         self.index = map_lists(self.path)
-        self._bitmap: tuple[int, np.ndarray | None] = (0, None)  # of which generation
+        self._bitmap: tuple[int, np.ndarray | None] = (0, None)  # and its generation
 
     def search(
         self, query_BD: np.ndarray, num: int, generation: Generation
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores [B, num] and ids [B, num], without what the generation hides."""
+        """Scores [B, num] and ids [B, num], without the items that the generation hides."""
         parameters: dict[str, Any] = {"nprobe": min(generation.nprobe, self.index.nlist)}
         bitmap = self._hidden(generation)
         if bitmap is not None:
@@ -106,7 +106,7 @@ class Base:
 
 
 def _selector(bitmap: np.ndarray) -> faiss.IDSelector:
-    make: Any = faiss.IDSelectorBitmap  # takes an array, which its type stub does not know
+    make: Any = faiss.IDSelectorBitmap  # takes an array, unlike its type stub says
     return make(bitmap)
 
 
@@ -114,9 +114,9 @@ def write_base(folder: Path, source: ItemIndex | Base, side: Generation | None =
     """Write a new base and return its name.
 
     Args:
-        folder: of the live index.
-        source: what it begins with.
-        side: its side items are put into the lists, what it hides is left out.
+        folder: folder of the live index.
+        source: the index to start from.
+        side: its side items are merged in, and the items that it hides are left out.
     """
     name = f"base-{1 + max((_number(path) for path in folder.glob('base-*')), default=0):06d}"
     with write_artifact(folder / name, Manifest(kind=BASE_KIND)) as staging:
@@ -140,7 +140,7 @@ def _merge(source: Base, side: Generation, path: Path) -> None:
 
 
 def write_generation(folder: Path, generation: Generation) -> None:
-    """Write its folder, then turn `CURRENT.json` to it."""
+    """Write the folder of a generation, then point `CURRENT.json` to it."""
     values = {
         field.name: getattr(generation, field.name) for field in dataclasses.fields(Generation)
     }
@@ -156,7 +156,7 @@ def read_generation(folder: Path) -> Generation:
     """Read what `write_generation` wrote.
 
     Raises:
-        ArtifactError: absent, swept away meanwhile, or damaged.
+        ArtifactError: absent, removed meanwhile, or damaged.
     """
     extra = read_manifest(folder, KIND).extra
     try:
@@ -167,7 +167,7 @@ def read_generation(folder: Path) -> Generation:
 
 
 def sweep(folder: Path, present: Generation) -> None:
-    """Remove generations that nobody opens any more, and bases that none of the others names."""
+    """Remove old generations, and bases that no remaining generation names."""
     named = [_number(Path(present.base))]
     for path in sorted(folder.glob("generation-*")):
         if _number(path) <= present.number - _KEEP:
@@ -176,7 +176,7 @@ def sweep(folder: Path, present: Generation) -> None:
             extra = read_manifest(path, KIND, verify=False).extra
             named.append(_number(Path(extra["base"])))
     for path in folder.glob("base-*"):
-        # A later base is a merge's that is about to be named. Who searches one has its pages.
+        # A later base belongs to a merge that has not finished. Searchers keep the pages of theirs.
         if _number(path) < min(named):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -1,9 +1,9 @@
-"""The nearest items to a query by inner product; the one place that knows faiss.
+"""The items nearest to a query by inner product, by faiss.
 
 Symbols: `B` queries, `D` length of a vector, `N` items.
 
-faiss keeps threads of its own: it runs on one here, since more would fight with torch's for the
-same cores, and k-means on several threads is not repeatable.
+faiss has its own threads. It runs on one here, since more would compete with those of torch, and
+k-means on several threads is not reproducible.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from recomind.errors import ArtifactError, SchemaError
 from recomind.retrieval.cells import Cells, list_ids
 from recomind.retrieval.config import IndexKind, RetrievalConfig
 
-CHUNK_ITEMS = 65_536  # vectors made and added at a time: memory does not grow with N
-POINTS_PER_LIST = 50  # faiss wants at least 39 training vectors for a centroid
-COMPRESS_FROM = 1_000_000  # items from which vectors are kept in 8 bits and centroids in a graph
+CHUNK_ITEMS = 65_536  # vectors computed and added at a time, which bounds memory
+POINTS_PER_LIST = 50  # faiss asks for at least 39 training vectors per centroid
+COMPRESS_FROM = 1_000_000  # number of items from which vectors have 8 bits and centroids a graph
 
 ItemVectors = Callable[[Tensor], Tensor]  # item ids [n] -> vectors [n, D]
 
@@ -36,9 +36,9 @@ class ItemIndex:
 
     Args:
         index: a faiss index with ids in the order of the items.
-        nprobe: inverted lists read for a query, where it has lists.
-        path: of the file that it is mapped from, if it is.
-        version: of the catalogue that the vectors are of.
+        nprobe: inverted lists read for a query, if it has lists.
+        path: file that it is mapped from, if any.
+        version: version of the catalogue behind the vectors.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ItemIndex:
         return self.search_scored(query_BD, num)[1]
 
     def search_scored(self, query_BD: Tensor, num: int) -> tuple[Tensor, Tensor]:
-        """Inner products [B, num] float32, -inf where fewer were found, and what `search` gives.
+        """Inner products [B, num] float32, -inf where fewer were found, and the ids of `search`.
 
         Raises:
             SchemaError: queries of another length, or NaN, infinite or zero.
@@ -83,14 +83,14 @@ class ItemIndex:
         return score.to(query_BD.device), ids.to(query_BD.device)
 
     def cells(self) -> Cells:
-        """Its inverted lists; of a flat index, one cell that holds every item."""
+        """The inverted lists; for a flat index, one cell with every item."""
         if self._cells is None:
             lists = list_ids(self._index) if self.num_lists else [range(self.num_items)]
             self._cells = Cells(lists, owner=self._index)
         return self._cells
 
     def as_one_list(self) -> faiss.IndexIVF:
-        """The same search by one inverted list: a flat index can neither hide nor drop an item."""
+        """The same index as one inverted list: a flat index can neither hide nor drop items."""
         index: Any = faiss.index_factory(self.dim, "IVF1,Flat", faiss.METRIC_INNER_PRODUCT)
         vectors = self._index.reconstruct_n(0, self.num_items)
         index.train(vectors[:POINTS_PER_LIST])
@@ -98,10 +98,10 @@ class ItemIndex:
         return index
 
     def save(self, path: Path) -> None:
-        """Write faiss's own binary format; what is mapped from a file is linked or copied.
+        """Write faiss's binary format; a memory-mapped file is linked or copied.
 
         Raises:
-            ArtifactError: the file that it is mapped from is gone.
+            ArtifactError: the memory-mapped file is gone.
         """
         if self._path is None:
             return faiss.write_index(self._index, str(path))
@@ -128,7 +128,7 @@ def build_index(vectors_of: ItemVectors, num_items: int, config: RetrievalConfig
 
 
 def train_index(vectors_of: ItemVectors, num_items: int, config: RetrievalConfig) -> faiss.Index:
-    """An index without items; its centroids, where it has any, from a sample of the items."""
+    """An index without items; its centroids, if any, are trained on a sample of the items."""
     faiss.omp_set_num_threads(1)
     index = faiss.index_factory(
         config.dim, factory_string(num_items, config), faiss.METRIC_INNER_PRODUCT
@@ -149,9 +149,9 @@ def add_items(
     *,
     with_ids: bool = False,
 ) -> None:
-    """Add items `begin` .. `end - 1` in chunks, under ids of their own where `with_ids`.
+    """Add items `begin` .. `end - 1` in chunks, with explicit ids if `with_ids`.
 
-    The index is the same on any number of threads: a list takes its items in their order.
+    The result does not depend on the number of threads: items enter a list in their order.
     """
     for ids in item_chunks(end, begin):
         vectors = check_vectors(vectors_of(ids), config.dim, "item vector")
@@ -164,10 +164,10 @@ def add_items(
 
 
 def load_index(path: Path, nprobe: int = 16, version: int = 0) -> ItemIndex:
-    """Map what `ItemIndex.save` wrote: processes that open it share its pages.
+    """Memory-map what `ItemIndex.save` wrote; processes that open it share its pages.
 
     Raises:
-        ArtifactError: the file is absent or is no faiss index.
+        ArtifactError: the file is absent or not a faiss index.
     """
     return ItemIndex(map_index(path), nprobe, Path(path), version)
 
@@ -175,7 +175,7 @@ def load_index(path: Path, nprobe: int = 16, version: int = 0) -> ItemIndex:
 def _link(source: Path, path: Path) -> None:
     try:
         os.link(source, path)
-    except OSError:  # another file system, or none that can link
+    except OSError:  # another file system, or one without links
         shutil.copyfile(source, path)
 
 
@@ -183,13 +183,13 @@ def map_index(path: Path) -> faiss.Index:
     """The faiss index of a file, its vectors memory-mapped; see `load_index`."""
     try:
         with Path(path).open("rb") as file:
-            flat = file.read(3) == b"IxF"  # flat vectors and lists are mapped by different readers
+            flat = file.read(3) == b"IxF"  # flat vectors and lists need different readers
         flag = faiss.IO_FLAG_MMAP_IFC if flat else faiss.IO_FLAG_MMAP
         index = faiss.read_index(str(path), flag)
     except (OSError, RuntimeError) as error:
         raise ArtifactError("unreadable index", got=f"{path}: {error}") from error
     if isinstance(index, faiss.IndexIVF):
-        # By default every search starts 32 threads that only touch pages.
+        # By default every search starts 32 threads that only prefetch pages.
         found: Any = index.invlists
         lists: Any = faiss.downcast_InvertedLists(found)
         lists.prefetch_nthread = 0
@@ -197,15 +197,15 @@ def map_index(path: Path) -> faiss.Index:
 
 
 def map_lists(path: Path) -> faiss.IndexIVF:
-    """The same of an index that has inverted lists; an ArtifactError where it has none."""
+    """`map_index` for an index with inverted lists; raises an ArtifactError if it has none."""
     index = map_index(path)
     if not isinstance(index, faiss.IndexIVF):
-        raise ArtifactError("an index without inverted lists", got=path)
+        raise ArtifactError("the index has no inverted lists", got=path)
     return index
 
 
 def factory_string(num_items: int, config: RetrievalConfig) -> str:
-    """The faiss description of the index for a number of items."""
+    """The faiss description of an index for `num_items`."""
     flat = num_items < config.flat_below
     if config.kind is IndexKind.flat or (config.kind is IndexKind.auto and flat):
         return "Flat"
@@ -227,7 +227,7 @@ def check_vectors(vectors: Tensor, dim: int, what: str) -> np.ndarray:
         raise SchemaError(
             f"{what} is zero or not finite",
             got=f"{len(bad)} of {len(vectors)} rows, the first is row {int(bad[0])}",
-            mend="look for NaN in the features of items and users",
+            mend="check the features of items and users for NaN",
         )
     return vectors.contiguous().numpy()
 

@@ -1,12 +1,12 @@
-"""Several query vectors for a user of several interests.
+"""Several query vectors for a user with several interests.
 
 Symbols: `B` states, `L` latest events, `D` length of a vector, `C` interests, `Q` = C + 1 queries,
 `K` items found by each.
 
 The vectors of the liked events are clustered by Ward's method, as in Pal et al., "PinnerSage:
 multi-modal user embedding framework for recommendations at Pinterest" (KDD 2020, section 4). There
-a cluster's query is its medoid; here it is the user tower's vector of a user who liked that cluster
-alone (ours): the towers' inner products are trained between a user and an item, never between two
+a cluster's query is its medoid. Here it is the user tower's vector for a user who liked only that
+cluster (ours): the towers' inner products are trained between user and item, never between two
 items, and in the embedded world a medoid found far fewer of the later positives.
 """
 
@@ -23,12 +23,12 @@ from recomind.types import SessionState
 def ward_clusters(vectors_BLD: Tensor, mask_BL: Tensor, num: int) -> Tensor:
     """Merge the two closest clusters of each row until `num` are left.
 
-    Closeness is the growth of the squared error, updated by the formula of Lance and Williams
-    (1967). All rows at once; the loop is over merges, at most L - num.
+    The distance is the increase of the squared error, updated by the formula of Lance and Williams
+    (1967). All rows are processed at once; the loop is over merges, at most L - num.
 
     Returns:
-        [B, L] int64, the first event of the cluster that the event is in; its own place where the
-        mask is False.
+        [B, L] int64, the first event of each event's cluster; the event's own place where the mask
+        is False.
     """
     length = mask_BL.shape[1]
     size_BL = mask_BL.double()
@@ -46,7 +46,7 @@ def ward_clusters(vectors_BLD: Tensor, mask_BL: Tensor, num: int) -> Tensor:
 
 
 def _merge_closest(row: Tensor, cost_BLL: Tensor, size_BL: Tensor, label_BL: Tensor) -> None:
-    """One merge in each of the rows, in place; of two clusters the earlier one keeps its place."""
+    """One merge in each row, in place; the earlier of two clusters keeps its place."""
     length = size_BL.shape[1]
     cost, size = cost_BLL[row], size_BL[row]
     closest = cost.flatten(1).argmin(1)
@@ -70,7 +70,7 @@ def _merge_closest(row: Tensor, cost_BLL: Tensor, size_BL: Tensor, label_BL: Ten
 def interests(model: TwoTower, history_BLD: Tensor, liked_BL: Tensor, num: int) -> Tensor:
     """[B, C, L] bool: events of each of `num` interests, the most recent one first.
 
-    A user of fewer liked events has fewer; the others hold no event.
+    A user with fewer liked events has fewer interests; the others are empty.
     """
     label_BL = ward_clusters(history_BLD, liked_BL, num)
     importance_BL = torch.zeros(label_BL.shape, device=label_BL.device)
@@ -88,8 +88,8 @@ def interest_queries(
         model: both towers.
         state: [B].
         history_BLD: vectors of its latest events.
-        own_BD: its own query, which stands in where there are fewer interests.
-        num: interests, at least 2; a single one would be the state's own query again.
+        own_BD: its own query, which replaces missing interests.
+        num: interests, at least 2; a single one would equal the state's own query.
     """
     length = history_BLD.shape[1]
     num = min(num, length)
@@ -105,8 +105,8 @@ def interest_queries(
 def round_robin(found_BQK: Tensor, num: int) -> Tensor:
     """The best of each query in turn, then the second best of each: ids [B, num], each once.
 
-    Cosines of two queries are not on one scale: by score the query of the widest interest would
-    take the most slots. -1, which stands for no item, goes last.
+    Cosines of different queries are not comparable: by score, the query of the widest interest
+    would take most slots. -1 (no item) goes last.
     """
     in_turn_BM = found_BQK.transpose(1, 2).flatten(1)
     kept_BM = first_occurrence(in_turn_BM) & (in_turn_BM >= 0)

@@ -2,12 +2,12 @@
 
 Symbols: `n` entries of a list, `C` bytes of an entry's code.
 
-faiss can merge indexes only in memory, or into a file that names another file. This writes what
-`faiss.write_index` would have written for one index that had taken all entries in order:
+faiss can merge indexes only in memory, or into a file that refers to another file. This writes the
+file that `faiss.write_index` would have written for one index with all entries in order:
 
     header    the trained index without its lists, its count of items set
     "ilar"    number of lists, C, "full", the lists' sizes (or "sprs" and (list, size) pairs)
-    lists     one after the other, codes [n, C] uint8, then ids [n] int64
+    lists     one after another: codes [n, C] uint8, then ids [n] int64
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class ListPart:
     """The entries of one index, list by list.
 
     Args:
-        index: with inverted lists.
-        hidden: ids that are passed over, as `id_bitmap` gives them; none where it is None.
+        index: an index with inverted lists.
+        hidden: bitmap (`id_bitmap`) of ids to skip; None for none.
     """
 
     def __init__(self, index: faiss.IndexIVF, hidden: np.ndarray | None = None) -> None:
         self._lists: Any = index.invlists
-        self._index, self._hidden = index, hidden  # the lists go when the index goes
+        self._index, self._hidden = index, hidden  # the index owns the lists
 
     def size(self, number: int) -> int:
         """Entries of list `number` that are not hidden."""
@@ -53,7 +53,7 @@ class ListPart:
         return codes[keep], ids[keep]
 
     def ids(self, number: int) -> np.ndarray:
-        """Ids [n] int64 of list `number`, hidden ones too: a view, while the index is there."""
+        """Ids [n] int64 of list `number`, including hidden ones: a view into the index."""
         size = int(self._lists.list_size(number))
         if not size:
             return np.zeros(0, dtype=np.int64)
@@ -67,7 +67,7 @@ class ListPart:
 
 
 def id_bitmap(ids: np.ndarray, num_ids: int) -> np.ndarray:
-    """One bit an id, lowest first: [ceil(num_ids / 8)] uint8, set for `ids` int64."""
+    """One bit for each id, lowest first: [ceil(num_ids / 8)] uint8, set for `ids` int64."""
     bits = np.zeros(num_ids, dtype=bool)
     bits[ids] = True
     return np.packbits(bits, bitorder="little")
@@ -79,7 +79,7 @@ def in_bitmap(ids: np.ndarray, bitmap: np.ndarray) -> np.ndarray:
 
 
 def empty_lists(index: faiss.IndexIVF) -> faiss.IndexIVF:
-    """`index` itself, trained as it was, without an entry."""
+    """`index` itself, still trained, without its entries."""
     lists: Any = faiss.ArrayInvertedLists(index.nlist, index.code_size)
     index.replace_invlists(lists, True)
     lists.this.disown()
@@ -88,12 +88,12 @@ def empty_lists(index: faiss.IndexIVF) -> faiss.IndexIVF:
 
 
 def write_merged(trained: faiss.IndexIVF, parts: Sequence[ListPart], path: Path) -> int:
-    """Write an index of all entries of `parts`; those of a list stand in the order of the parts.
+    """Write an index with all entries of `parts`, in each list in the order of the parts.
 
     Args:
-        trained: what the parts were encoded with, without entries.
+        trained: the index that encoded the parts, without entries.
         parts: at least one.
-        path: of the file, which is flushed to disk.
+        path: the file, which is flushed to disk.
 
     Returns:
         The number of entries.
@@ -122,9 +122,9 @@ def _header(trained: faiss.IndexIVF, num_items: int) -> bytes:
         trained.ntotal = 0
     if content[-_EMPTY_TAIL : -_EMPTY_TAIL + 4] != b"ilar":
         raise ArtifactError(
-            "faiss writes inverted lists in a form that is not known here",
+            "faiss writes inverted lists in an unknown format",
             got=f"faiss {faiss.__version__}",
-            mend="install the version of faiss that pyproject.toml names",
+            mend="install the version of faiss in pyproject.toml",
         )
     return content[:-_EMPTY_TAIL]
 

@@ -1,15 +1,14 @@
-"""An index that takes new items at once and never brings withdrawn ones back.
+"""An index that takes new items immediately and never returns withdrawn ones.
 
 Symbols: `B` queries, `D` length of a vector, `N` items, `S` items of the side index, `W` withdrawn.
 
     folder/CURRENT.json        {"generation": "generation-000003"}, replaced in one step
-    folder/generation-000003/  side vectors, what is hidden, what is withdrawn; names its base
-    folder/base-000001/        an index with inverted lists, memory-mapped by all who search
+    folder/generation-000003/  side vectors, hidden and withdrawn items; refers to its base
+    folder/base-000001/        an index with inverted lists, memory-mapped by every searcher
 
-A generation and a base are artifacts: written once, never changed. Whoever searches looks at
-`CURRENT.json` first, so that a change is seen by the next search, whole or not at all. Writers
-take turns by a lock; a merge writes a new base, in which the side items are in their lists and
-what was hidden is gone.
+Generations and bases are artifacts: written once, never changed. Every search reads `CURRENT.json`
+first, so that the next search sees a change as a whole. Writers take turns by a lock. A merge
+writes a new base, with the side items in their lists and without the hidden items.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from recomind.retrieval.generation import (
 from recomind.retrieval.index import ItemIndex, check_vectors
 from recomind.retrieval.update import IndexUpdate, updated
 
-_ATTEMPTS = 20  # of opening a generation that writers replace again and again
+_ATTEMPTS = 20  # to open a generation while writers replace it
 
 
 def create_live_index(folder: Path, index: ItemIndex, version: int = 0) -> LiveIndex:
-    """Begin a live index with the items of `index`, as of `version` of the catalogue.
+    """Create a live index with the items of `index`, at `version` of the catalogue.
 
     Raises:
-        ArtifactError: there is one in `folder` already.
+        ArtifactError: `folder` holds one already.
     """
     folder = Path(folder)
     check_new_folder(folder)
@@ -69,11 +68,11 @@ def create_live_index(folder: Path, index: ItemIndex, version: int = 0) -> LiveI
 
 
 class LiveIndex:
-    """Searches the present generation of a folder, and writes the next ones.
+    """Searches the current generation of a folder, and writes new ones.
 
     Args:
-        folder: as `create_live_index` made it.
-        verify: check the hash of the base, which takes a second or two for each GB.
+        folder: created by `create_live_index`.
+        verify: check the hash of the base, which takes one or two seconds per GB.
 
     Raises:
         ArtifactError: absent, damaged, or of another kind.
@@ -81,19 +80,19 @@ class LiveIndex:
 
     def __init__(self, folder: Path, *, verify: bool = True) -> None:
         self.folder = Path(folder)
-        # One attribute, replaced in one step: other threads may be searching.
+        # One attribute, replaced atomically: other threads may be searching.
         self._present = self._opened(None, verify=verify)
         self._lists: tuple[Base | None, list[np.ndarray]] = (None, [])
-        self._cells: tuple[str, Cells] = ("", Cells([]))  # of which generation
+        self._cells: tuple[str, Cells] = ("", Cells([]))  # and their generation
 
     @property
     def num_items(self) -> int:
-        """`N` of the catalogue that the index is of: ids are 0 .. N - 1."""
+        """`N` of the index's catalogue; ids are 0 .. N - 1."""
         return self._generation.num_items
 
     @property
     def version(self) -> int:
-        """Of the catalogue that the index is of."""
+        """Version of the index's catalogue."""
         return self._generation.version
 
     @property
@@ -108,22 +107,22 @@ class LiveIndex:
 
     @property
     def num_side_items(self) -> int:
-        """`S`, which every query is compared with: merge when it is in the ten thousands."""
+        """`S`: every query is compared with all of them, so merge above ten thousand or so."""
         return len(self._generation.side_id)
 
     def check_version(self, version: int) -> None:
-        """Raise an ArtifactError where the index is older than `version` of the catalogue."""
+        """Raise an ArtifactError if the index is older than `version` of the catalogue."""
         self.refresh()
         if self.version < version:
             raise ArtifactError(
-                "index older than the catalogue",
+                "the index is older than the catalogue",
                 got=f"version {self.version} in {self.folder}",
                 expected=f"version {version}",
-                mend="bring the index up to date with update()",
+                mend="update the index with update()",
             )
 
     def refresh(self) -> None:
-        """Turn to the newest generation; `search` does so by itself."""
+        """Switch to the newest generation; `search` does this by itself."""
         if _current(self.folder) != self._present[0]:
             self._present = self._opened(self._present[2], verify=False)
 
@@ -145,9 +144,9 @@ class LiveIndex:
         return torch.from_numpy(np.take_along_axis(ids, order, axis=1)).to(query_BD.device)
 
     def cells(self) -> Cells:
-        """The inverted lists of the present generation; its side items are a cell of their own.
+        """The inverted lists of the current generation; its side items are a separate cell.
 
-        What has changed or is withdrawn keeps its place in its list, hidden, until the next merge.
+        Changed and withdrawn items keep their place in their list, hidden, until the next merge.
         """
         self.refresh()
         name, generation, base = self._present
@@ -162,18 +161,18 @@ class LiveIndex:
         return cells
 
     def update(self, change: IndexUpdate) -> None:
-        """Bring the index to `change.version`; the next search of any process sees it.
+        """Update the index to `change.version`; the next search of any process sees it.
 
         Raises:
-            SchemaError: bad or too many vectors, an id twice, not in the catalogue or withdrawn.
-            ArtifactError: a version that is not newer.
+            SchemaError: bad or too many vectors; an id that is repeated, unknown or withdrawn.
+            ArtifactError: the version is not newer.
         """
         with holding(self.folder / WRITE_LOCK):
             self.refresh()
             self._write(updated(self._generation, change))
 
     def merge(self) -> None:
-        """Write a new base of all that is searchable now; searches and updates go on meanwhile."""
+        """Write a new base with everything searchable now; searches and updates may go on."""
         with holding(self.folder / MERGE_LOCK):
             self.refresh()
             _, merged, source = self._present
@@ -192,7 +191,7 @@ class LiveIndex:
         self.refresh()
 
     def _opened(self, base: Base | None, *, verify: bool) -> tuple[str, Generation, Base]:
-        """The present generation and its base, which is `base` where it has not changed."""
+        """The current generation and its base; `base` itself where it has not changed."""
         for _ in range(_ATTEMPTS):
             name = _current(self.folder)
             try:
@@ -201,9 +200,11 @@ class LiveIndex:
                     base = Base(self.folder, generation.base, verify=verify)
                 return name, generation, base
             except ArtifactError:
-                if _current(self.folder) == name:  # not swept away meanwhile, but damaged
+                if _current(self.folder) == name:  # not removed meanwhile, but damaged
                     raise
-        raise ArtifactError("generations come and go faster than they can be read", got=self.folder)
+        raise ArtifactError(
+            "generations are replaced faster than they can be read", got=self.folder
+        )
 
 
 def _current(folder: Path) -> str:

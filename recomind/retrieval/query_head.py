@@ -1,13 +1,13 @@
-"""A query that was learned from the policy's values: the towers' own, moved.
+"""A query that was distilled from the policy's values: the towers' own plus a correction.
 
 Symbols: `B` states, `L` latest events, `D` length of a vector, `U` user features.
 
     query = unit length of  own [D] + head( own [D] ++ liked [2 D] ++ seen [2 D] ++ share ++ [U] )
 
-liked and seen are two means each over the vectors of the latest events, those that were answered
-and all of them (`TwoTower.event_means`); share is that of the latest events that belong to the
-present session. The last layer starts at zero: an untrained head changes nothing. The item tower
-stays as it is, and so does the index. Ours.
+liked and seen are two means each (`TwoTower.event_means`) over the vectors of the latest events:
+of those with a positive first task, and of all. share is the share of the latest events that belong
+to the present session. The last layer starts at zero, so an untrained head changes nothing. Item
+tower and index are unchanged. Ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recomind.types import SessionState
 
 
 class QueryHead(nn.Module):
-    """What moves the towers' own query; weights are drawn from `generator`."""
+    """The correction of the towers' own query; weights are drawn from `generator`."""
 
     def __init__(self, shape: TowerShape, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -34,13 +34,13 @@ class QueryHead(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, input_BI: Tensor) -> Tensor:
-        """Unit vectors [B, D] of what `head_input` gives."""
+        """Unit vectors [B, D], given `head_input`."""
         own_BD = input_BI[:, : self.last.out_features]
         return functional.normalize(own_BD + self.last(self.first(input_BI).relu()), dim=-1)
 
 
 def head_input(model: TwoTower, state: SessionState, history_BLD: Tensor) -> Tensor:
-    """What the head sees of `state` [B], with the vectors of its latest `L` events."""
+    """Input of the head for `state` [B], given the vectors of its latest `L` events."""
     length = history_BLD.shape[1]
     own_BD = model.users(state, history_BLD)
     liked = model.event_means(history_BLD, liked_events(state, length))

@@ -1,4 +1,4 @@
-"""Recall of an index against exact search, and how many lists it must read for it.
+"""Recall of an index against exact search, and the number of lists that reaches a recall.
 
 Symbols: `B` queries, `K` nearest items, `D` length of a vector, `N` items.
 """
@@ -14,12 +14,12 @@ from recomind.retrieval.index import ItemIndex, ItemVectors, item_chunks
 
 
 def exact_search(query_BD: Tensor, vectors_of: ItemVectors, num_items: int, num: int) -> Tensor:
-    """The reference: ids [B, num] of the true nearest, from all items, chunk by chunk."""
+    """The reference: ids [B, num] of the truly nearest of all items, chunk by chunk."""
     best = query_BD.new_zeros(len(query_BD), 0)
     best_id = torch.zeros(len(query_BD), 0, dtype=torch.int64)
     for ids in item_chunks(num_items):
         scores = query_BD @ vectors_of(ids).T
-        if best.shape[1] == num:  # most chunks bring little: sort only what may enter
+        if best.shape[1] == num:  # most chunks add little: sort only what may enter
             enters = (scores > best[:, -1:]).any(0).nonzero()[:, 0]
             scores, ids = scores[:, enters], ids[enters]
         scores = torch.cat([best, scores], dim=1)
@@ -39,10 +39,10 @@ def choose_nprobe(
 ) -> float:
     """Double `index.nprobe` from `config.nprobe` until recall@K reaches `config.min_recall`.
 
-    Stops at `config.max_nprobe` lists: where vectors are compressed, no number need suffice.
+    Stops at `config.max_nprobe` lists: with compressed vectors, no number may suffice.
 
     Returns:
-        The recall against `true_BK` at the number that was chosen.
+        The recall against `true_BK` with the chosen number.
     """
     while True:
         found = recall(index.search(query_BD, true_BK.shape[1]), true_BK)

@@ -1,4 +1,4 @@
-"""The nearest items to a state: towers and index together, and their artifact.
+"""The items nearest to a state: towers and index, and their artifact.
 
 index.faiss             item vectors, searchable
 towers.safetensors      weights of both towers
@@ -52,14 +52,14 @@ class Retrieval:
     Args:
         model: both towers.
         index: over the vectors of all items of `catalogue`.
-        catalogue: the items, as they are known now.
-        num_queries: `Q`; more than the state's own one are for its interests.
-        head: moves the state's own query, where it was distilled from a policy.
+        catalogue: the items.
+        num_queries: `Q`; those beyond the state's own query are for its interests.
+        head: corrects the state's own query, if it was distilled from a policy.
 
     Raises:
-        ArtifactError: the index holds another number of items, vectors of another length, or an
-            older version of the catalogue.
-        SchemaError: the catalogue has other features than the towers were trained on.
+        ArtifactError: the index has another number of items, vectors of another length, or an older
+            version of the catalogue.
+        SchemaError: the catalogue's features differ from those that the towers were trained on.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class Retrieval:
         model.shape.check_catalogue(catalogue)
         if index.version < catalogue_version(catalogue):
             raise ArtifactError(
-                "index older than the catalogue",
+                "the index is older than the catalogue",
                 got=f"version {index.version}",
                 expected=f"version {catalogue_version(catalogue)}",
-                mend="bring a live index up to date, or build the index anew",
+                mend="update a live index, or rebuild the index",
             )
         if index.num_items != catalogue.num_items or index.dim != model.shape.dim:
             raise ArtifactError(
-                "index of another catalogue or model",
+                "the index belongs to another catalogue or model",
                 got=f"{index.num_items} items of length {index.dim}",
                 expected=f"{catalogue.num_items} items of length {model.shape.dim}",
-                mend="build the index anew from this catalogue",
+                mend="rebuild the index from this catalogue",
             )
         self.model, self.index, self.catalogue = model.eval(), index, catalogue
         self.num_items, self.num_queries = catalogue.num_items, num_queries
@@ -105,8 +105,8 @@ class Retrieval:
     def queries(self, state: SessionState) -> Tensor:
         """All unit query vectors [B, Q, D] of `state` [B]: its own, then those of its interests.
 
-        A state of fewer interests repeats its own; one whose history is shorter than `Q` has
-        fewer queries.
+        Missing interests repeat the state's own query; a history shorter than `Q` has fewer
+        queries.
         """
         state = _on_cpu(state)
         history_BLD = history_vectors(self.model, self.catalogue, state)
@@ -123,7 +123,7 @@ class Retrieval:
     def nearest(self, state: SessionState, num: int) -> Tensor:
         """Ids [B, num] int64, best first; -1 where the index found fewer.
 
-        Of several queries each finds `num`, and they take turns; no item comes twice.
+        Each of several queries finds `num`, and they take turns; no item occurs twice.
         """
         query_BQD = self.queries(state)
         found = self.index.search(query_BQD.flatten(0, 1), num)
@@ -132,14 +132,14 @@ class Retrieval:
         return round_robin(found.unflatten(0, query_BQD.shape[:2]), num)
 
     def cells(self) -> ItemCells:
-        """Where the index's items lie, to be drawn without a query.
+        """The cells of the index, from which items are drawn without a query.
 
         Raises:
-            ConfigError: an index without cells.
+            ConfigError: the index has no cells.
         """
         if not isinstance(self.index, HasCells):
             raise ConfigError(
-                "an index without cells to draw from",
+                "the index has no cells to draw from",
                 got=type(self.index).__name__,
                 mend="set candidates.stratified=false",
             )
@@ -149,7 +149,9 @@ class Retrieval:
         """Write the artifact; `manifest` is completed with what `load_retrieval` needs."""
         if not isinstance(self.index, ItemIndex):
             raise ArtifactError(
-                "an index that keeps itself", got=type(self.index).__name__, expected="an ItemIndex"
+                "this index has its own folder",
+                got=type(self.index).__name__,
+                expected="an ItemIndex",
             )
         manifest.kind = KIND
         manifest.extra |= {
@@ -179,10 +181,10 @@ def index_items(
     work: Path | None = None,
     on_items: OnItems | None = None,
 ) -> Retrieval:
-    """An index over the model's vectors of all items, and the search it gives.
+    """Index the model's vectors of all items.
 
-    With a folder `work` the build is in files and goes on where it was when it is killed; the
-    index stays mapped from there. Without one it is in memory.
+    With a folder `work` the build is in files, so that a killed build is continued, and the index
+    stays memory-mapped from there. Without one it is in memory.
     """
 
     @torch.no_grad()
@@ -200,12 +202,12 @@ def index_items(
 
 
 def catalogue_version(catalogue: Catalogue) -> int:
-    """Of a catalogue that changes; 0 for one that does not."""
+    """Version of a catalogue that changes; 0 for one that does not."""
     return int(getattr(catalogue, "version", 0))
 
 
 def _source(model: TwoTower, catalogue: Catalogue) -> str:
-    """Names the item vectors: the weights, and content of the first items."""
+    """A name of the item vectors: a hash of the weights and the first items' content."""
     digest = hashlib.sha256(f"{catalogue.num_items} {catalogue_version(catalogue)}".encode())
     sample = catalogue.features(torch.arange(min(catalogue.num_items, 1024)))
     for tensor in (*model.state_dict().values(), sample.dense, sample.categorical):
@@ -218,8 +220,8 @@ def load_retrieval(folder: Path, catalogue: Catalogue) -> Retrieval:
     """Read an artifact of kind "index" for `catalogue`.
 
     Raises:
-        ArtifactError: absent, damaged, or of a catalogue with another number of items.
-        SchemaError: the catalogue has other features than the towers were trained on.
+        ArtifactError: absent, damaged, or for another number of items.
+        SchemaError: the catalogue's features differ from those that the towers were trained on.
     """
     folder = Path(folder)
     extra = read_manifest(folder, KIND).extra

@@ -1,4 +1,4 @@
-"""What `Retrieval` needs of an index, wherever its vectors lie."""
+"""What `Retrieval` needs of an index, in memory, in a file or in shards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class SearchIndex(Protocol):
-    """Finds items by their vectors: `ItemIndex`, `LiveIndex`, or one in shards."""
+    """Finds items by their vectors: `ItemIndex`, `LiveIndex`, or a sharded index."""
 
     @property
     def num_items(self) -> int:
@@ -22,7 +22,7 @@ class SearchIndex(Protocol):
 
     @property
     def version(self) -> int:
-        """Of the catalogue that the vectors are of."""
+        """Version of the catalogue behind the vectors."""
         ...
 
     def search(self, query_BD: Tensor, num: int) -> Tensor:
@@ -45,5 +45,5 @@ class HasCells(Protocol):
     """A retrieval or an index that is divided into cells."""
 
     def cells(self) -> ItemCells:
-        """As they are now; one answer stays as it is."""
+        """The present cells; a returned value does not change."""
         ...

@@ -1,15 +1,15 @@
-"""What a state learns from, and how often each item is learned from.
+"""The targets of a state, and how often each item is one.
 
 Symbols: `A` states, `P` positive rows in the events' order, `B` states of a batch.
 
     events of a timeline     a   b*  c   d*  e   f*        * positive
-    next                         b       d       f         each from itself
+    next                         b       d       f         each its own event
     all_action, two events   b   bd  d   df  f   f         one of them drawn, batch by batch
 
 `all_action` is the dense all-action loss of Pancha et al., "PinnerFormer: sequence modeling for
 user representation at Pinterest" (KDD 2022, section 3.3): a state at any place of a timeline
-predicts a random positive action of the days that follow. That the state's own event counts among
-those is ours: the state is what was known before it.
+predicts a random positive action of the days that follow. That the state's own event is among them
+is ours: the state holds only what was known before it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ItemShares:
 
     Args:
         item_id: [P] int64.
-        weight: [P] float64, samples of each; one each where None.
+        weight: [P] float64, number of samples of each; 1 where None.
     """
 
     def __init__(self, item_id: Tensor, weight: Tensor | None = None) -> None:
@@ -48,40 +48,40 @@ class ItemShares:
 
 @dataclass(kw_only=True, slots=True)
 class Targets:
-    """States, and for each the run of positive rows that it learns from."""
+    """States, and for each the range of positive rows that are its targets."""
 
     row_A: Tensor  # [A] int64, rows of the states
-    first_A: Tensor  # [A] int64, index into `positive_P` of the run's first
-    last_A: Tensor  # [A] int64, and of the one after its last
+    first_A: Tensor  # [A] int64, first index of the range in `positive_P`
+    last_A: Tensor  # [A] int64, one past its last index
     positive_P: Tensor  # [P] int64, rows
-    shares: ItemShares  # of the items that are drawn
+    shares: ItemShares  # shares of the items that are drawn
 
     def __len__(self) -> int:
         """Number of states."""
         return len(self.row_A)
 
     def draw(self, index_B: Tensor, generator: torch.Generator) -> Tensor:
-        """One of each state's positives: indices [B] into `positive_P`; uniform in its run."""
+        """One uniformly drawn target of each state: indices [B] into `positive_P`."""
         first_B = self.first_A[index_B]
         num_B = self.last_A[index_B] - first_B
-        if bool((num_B == 1).all()):  # nothing to draw: the generator is left alone
+        if bool((num_B == 1).all()):  # nothing to draw: the generator is not used
             return first_B
         unit_B = torch.rand(len(num_B), generator=generator, dtype=torch.float64)
         return first_B + (unit_B * num_B).long()
 
 
 def positive_rows(dataset: SessionDataset, *splits: str) -> Tensor:
-    """Rows [P] int64 of users in training whose first task was answered.
+    """Rows [P] int64 of training users with a positive first task.
 
     Raises:
-        SchemaError: there is none.
+        SchemaError: there are none.
     """
     rows = dataset.rows(*splits, holdout=False)
     rows = rows[dataset.labels(rows)[:, 0] > 0]
     if not len(rows):
         raise SchemaError(
             f"no positive row of task {dataset.tasks[0]!r} in split {', '.join(splits)}",
-            mend="check the labels, or put another task first",
+            mend="check the labels, or make another task the first",
         )
     return rows
 

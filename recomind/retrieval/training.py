@@ -1,4 +1,4 @@
-"""Training of the towers: softmax over sampled items, corrected for how they were sampled.
+"""Training of the towers: softmax over sampled items, corrected for the sampling.
 
 Symbols: `B` states of a batch, `S` uniform draws, `M` = B + S columns, `D` length of a vector.
 """
@@ -25,20 +25,20 @@ OnBatch = Callable[[int, int, float], None]  # batches done, batches in all, los
 
 @dataclass(kw_only=True, slots=True)
 class Batch:
-    """States with the items that each is scored against; column i holds row i's own positive."""
+    """States and the items that they are scored against; column i is row i's own positive."""
 
     row_B: Tensor  # [B] int64, rows of the states
     item_M: Tensor  # [M] int64, the B positives, then S uniform draws
-    snapshot_M: Tensor  # [M] int64, as of which the items are seen
-    log_q_M: Tensor  # [M] float32, log of how often a column holds the item, up to a constant
+    snapshot_M: Tensor  # [M] int64, snapshots at which the items are seen
+    log_q_M: Tensor  # [M] float32, log of how often a column is this item, up to a constant
     positive_BM: Tensor  # [B, M] bool, columns that are among the row's positives
 
 
 def sampled_softmax_loss(logits_BM: Tensor, log_q_M: Tensor, positive_BM: Tensor) -> Tensor:
     """Softmax over the columns with the logQ correction, a scalar.
 
-    `s(x_i, y_j) - log q_j` (Yi et al., RecSys 2019, section 3). Another column that is also a
-    positive of row i is no negative of it (ours).
+    `s(x_i, y_j) - log q_j` (Yi et al., RecSys 2019, section 3). Other columns that are
+    positives of row i are not its negatives (ours).
 
     Args:
         logits_BM: [B, M] cosine over temperature; row i's positive is column i.
@@ -55,10 +55,10 @@ def fit_towers(
 ) -> TwoTower:
     """Train both towers on the split "train".
 
-    Every item is seen as of its row's snapshot, so that no later popularity leaks in.
+    Every item is seen at its row's snapshot, so that no later popularity leaks in.
 
     Raises:
-        SchemaError: no positive row, or a loss that is not finite.
+        SchemaError: there is no positive row, or a loss is not finite.
     """
     generator = make_generator(config.seed)
     targets = make_targets(dataset, config)
@@ -79,7 +79,7 @@ def fit_towers(
 
 
 def _batches(num: int, config: RetrievalConfig, generator: torch.Generator) -> Iterator[Tensor]:
-    """Shuffled indices in full batches; the rest of an epoch is dropped, a small set is one."""
+    """Shuffled indices in full batches, without an epoch's rest; a small set is one batch."""
     for _ in range(config.num_epochs):
         order = torch.randperm(num, generator=generator)
         full = max(1, num // config.batch_size) * config.batch_size
@@ -96,10 +96,10 @@ def draw_batch(
     """A batch of the states `index_B` [B] of `targets`.
 
     In-batch and uniform negatives together are the mixed negative sampling of Yang et al. (WWW
-    2020 companion). A column is corrected by how often either way brings the item in,
+    2020 companion). A column is corrected by how often either way samples the item,
     `q_j = p_j + S / (B N)` with p_j its exact share of the positives: the balance heuristic of
-    Veach and Guibas (SIGGRAPH 1995) for two ways to sample one sum; that use of it is ours. A
-    uniform draw is seen as of the snapshot of a row of the batch.
+    Veach and Guibas (SIGGRAPH 1995) for two ways to sample one sum; this use is ours. A uniform
+    draw is seen at the snapshot of a row of the batch.
     """
     catalogue, num_rows = dataset.catalogue, len(index_B)
     drawn_B = targets.draw(index_B, generator)
@@ -139,6 +139,6 @@ def _finite(loss: Tensor) -> float:
         raise SchemaError(
             "the loss of the towers is not finite",
             got=value,
-            mend="look for NaN in the features, or lower retrieval.learning_rate",
+            mend="check the features for NaN, or lower retrieval.learning_rate",
         )
     return value

@@ -1,15 +1,15 @@
-"""Two towers over content: a user and an item are near where the user would respond.
+"""Two towers over content: a user is near the items that he or she would respond to.
 
-Symbols: `B` states, `L` latest events looked at, `D` length of a vector, `F` dense and `C`
+Symbols: `B` states, `L` latest events, `D` length of a vector, `F` dense and `C`
 categorical features of an item, `U` user features, `H` feedback tasks.
 
     item tower   [F] ++ C embeddings                     -> hidden -> [D], unit length
     user tower   [U] ++ mean [D] ++ recent mean [D]      -> hidden -> [D], unit length
 
-The two means run over the item vectors of the history's positive events (first task), the second
+The two means are over the item vectors of the history's positive events (first task), the second
 with weights that halve every `half_life` events. Items are known by content alone, so a new item
-has a vector at once. The shape of model and loss follows Yi et al., "Sampling-bias-corrected
-neural modeling for large corpus item recommendations" (RecSys 2019); the user tower is ours.
+has a vector immediately. Model and loss follow Yi et al., "Sampling-bias-corrected neural modeling
+for large corpus item recommendations" (RecSys 2019); the user tower is ours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from recomind.types import Catalogue, ItemFeatures, SessionState
 
 @dataclass(kw_only=True)
 class TowerShape:
-    """All that fixes the parameters; kept in the artifact's manifest."""
+    """Everything that determines the parameters' shapes; kept in the artifact's manifest."""
 
     dense_names: tuple[str, ...]
     categorical_names: tuple[str, ...]
@@ -41,16 +41,16 @@ class TowerShape:
     half_life: float
 
     def __post_init__(self) -> None:
-        self.dense_names = tuple(self.dense_names)  # JSON knows lists only
+        self.dense_names = tuple(self.dense_names)  # JSON has lists only
         self.categorical_names = tuple(self.categorical_names)
         self.vocab_sizes = tuple(self.vocab_sizes)
 
     def check_catalogue(self, catalogue: Catalogue) -> None:
-        """Raise a SchemaError unless the items have the features the towers were made for."""
+        """Raise a SchemaError unless the items have the features of the towers."""
         for name in ("dense_names", "categorical_names", "vocab_sizes"):
             got, expected = tuple(getattr(catalogue, name)), getattr(self, name)
             if got != expected:
-                raise SchemaError(f"catalogue with other {name}", got=got, expected=expected)
+                raise SchemaError(f"the catalogue has other {name}", got=got, expected=expected)
 
 
 def tower_shape(
@@ -103,7 +103,7 @@ class TwoTower(nn.Module):
     def users_liking(
         self, user_features_BU: Tensor, history_BLD: Tensor, liked_BL: Tensor
     ) -> Tensor:
-        """The same [B, D] of users who liked the events `liked_BL` [B, L] bool of theirs."""
+        """Unit vectors [B, D] of users who liked the events `liked_BL` [B, L] bool."""
         means = self.event_means(history_BLD, liked_BL)
         inputs = torch.cat([user_features_BU, *means], dim=-1)
         return functional.normalize(self.user_tower(inputs), dim=-1)
@@ -120,7 +120,7 @@ class TwoTower(nn.Module):
 
 
 def liked_events(state: SessionState, length: int) -> Tensor:
-    """[B, length] bool: which of the latest events were answered (first task)."""
+    """[B, length] bool: which of the latest events have a positive first task."""
     begin = state.history_mask.shape[1] - length
     return (state.history_mask & state.history_feedback[..., 0])[:, begin:]
 
@@ -142,9 +142,9 @@ def _initialise(module: nn.Module, generator: torch.Generator) -> None:
 def item_vectors(
     model: TwoTower, catalogue: Catalogue, item_id: Tensor, snapshot: Tensor | None = None
 ) -> Tensor:
-    """Unit vectors [..., D] of `item_id` [...] as of `snapshot` [...] (the latest where None).
+    """Unit vectors [..., D] of `item_id` [...] at `snapshot` [...] (the latest where None).
 
-    A batch's histories repeat items, so each (item, snapshot) passes the tower once.
+    The histories of a batch repeat items, so each (item, snapshot) passes the tower once.
     """
     key = (
         item_id if snapshot is None else snapshot.expand_as(item_id) * catalogue.num_items + item_id
@@ -164,17 +164,17 @@ def item_vectors(
 def user_vectors(
     model: TwoTower, catalogue: Catalogue, state: SessionState, snapshot: Tensor | None = None
 ) -> Tensor:
-    """Unit vectors [B, D] of `state` [B], its items seen as of `snapshot` [B]."""
+    """Unit vectors [B, D] of `state` [B], its items seen at `snapshot` [B]."""
     return model.users(state, history_vectors(model, catalogue, state, snapshot))
 
 
 def history_vectors(
     model: TwoTower, catalogue: Catalogue, state: SessionState, snapshot: Tensor | None = None
 ) -> Tensor:
-    """Unit vectors [B, L, D] of the latest events that the towers look at.
+    """Unit vectors [B, L, D] of the latest events that the towers see.
 
     Raises:
-        SchemaError: states with another number of user features than the model's.
+        SchemaError: the states have another number of user features than the model.
     """
     check_user_features(model, state)
     recent_BL = state.history_item_id[:, -model.shape.history_length :]
@@ -186,4 +186,6 @@ def check_user_features(model: TwoTower, state: SessionState) -> None:
     """Raise a SchemaError unless the states have as many user features as the model."""
     got, expected = state.user_features.shape[-1], model.shape.num_user_features
     if got != expected:
-        raise SchemaError("states with another number of user features", got=got, expected=expected)
+        raise SchemaError(
+            "the states have another number of user features", got=got, expected=expected
+        )

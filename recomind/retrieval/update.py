@@ -17,13 +17,13 @@ from recomind.retrieval.index import check_vectors
 
 @dataclass(kw_only=True)
 class IndexUpdate:
-    """What has changed in a catalogue since the index's version."""
+    """The changes of a catalogue since the index's version."""
 
-    version: int  # of the catalogue, after the change
+    version: int  # version of the catalogue after the change
     num_items: int  # N of the catalogue, after the change
     item_id: Tensor  # [n] int64, items that are new or whose content is; no id twice
     vectors: Tensor  # [n, D] float32, theirs
-    withdrawn: Tensor  # [w] int64, items that may not be found any more
+    withdrawn: Tensor  # [w] int64, items that must no longer be found
 
 
 def updated(old: Generation, change: IndexUpdate) -> Generation:
@@ -52,8 +52,12 @@ def _check_change(old: Generation, change: IndexUpdate, ids: np.ndarray, gone: n
             expected=f"newer than version {old.version} of {old.num_items} items",
         )
     if len(ids) != len(change.vectors):
-        raise SchemaError("one vector an item", got=f"{len(ids)} ids", expected=len(change.vectors))
-    _refuse(_repeated(ids), "item ids that come twice")
+        raise SchemaError(
+            "there must be one vector for each item",
+            got=f"{len(ids)} ids",
+            expected=len(change.vectors),
+        )
+    _refuse(_repeated(ids), "repeated item ids")
     both = np.concatenate([ids, gone])
     _refuse(
         both[(both < 0) | (both >= change.num_items)],

@@ -1,12 +1,12 @@
-"""The contract of an environment, for whoever writes one: run it and hear what is wrong.
+"""The contract of an environment, as a check for whoever writes one.
 
-    check_environment(MyWorld())    # silent, or a SchemaError that names the broken promise
-    broken_promises(MyWorld())      # all of them
+    check_environment(MyWorld())    # silent, or a SchemaError that names the first violation
+    broken_promises(MyWorld())      # all violations
 
-Sessions are run with items that are drawn from the whole catalogue, without a policy. What is
-checked: fields, shapes and types; histories; endings; the reward; that the same seeds give the
-same sessions, whatever else is in the batch; auto-reset; that `get_state` holds all there is; and
-that nothing hidden shows in the user features.
+Sessions are run with items drawn from the whole catalogue, without a policy. Checked are: fields,
+shapes and types; histories; endings; the reward; that equal seeds give equal sessions, independent
+of the rest of the batch; auto-reset; that `get_state` is complete; and that nothing hidden shows in
+the user features.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from recomind.simulation.shapes import check_history, check_state, check_step
 from recomind.streams import SessionStreams, make_generator
 from recomind.types import SessionEnvironment, SessionState, Step
 
-_PARTS = (slice(0, 1), slice(3, 8))  # batches that sessions are run in once more
+_PARTS = (slice(0, 1), slice(3, 8))  # smaller batches in which sessions are run again
 _NEEDED = (
     *("tasks", "catalogue", "horizon", "history_length", "reward_weights_H", "streams"),
     *("reset", "reset_to", "step", "get_state", "set_state"),
@@ -48,24 +48,24 @@ class Event:
 
 
 def check_environment(env: SessionEnvironment, seed: int = 0) -> None:
-    """Run sessions of `env` and check everything that other rooms count on.
+    """Run sessions of `env` and check everything that other rooms rely on.
 
     Args:
         env: the world or simulator; it is reset, and left at some step.
         seed: selects the sessions.
 
     Raises:
-        SchemaError: a promise is broken; it says which, what was seen and what was expected.
+        SchemaError: a promise is broken; the error says which, what was seen and expected.
     """
     for error in broken_promises(env, seed):
         raise error
 
 
 def broken_promises(env: SessionEnvironment, seed: int = 0) -> Iterator[RecomindError]:
-    """As `check_environment`, going on after a broken promise where more can be tried.
+    """Like `check_environment`, but continue after a violation where more can be checked.
 
-    What makes the steps themselves wrong comes alone, and so does a session that cannot be
-    repeated: nothing can be compared with it.
+    An error in the steps themselves, or a session that cannot be repeated, is the only error:
+    nothing else can be compared then.
     """
     try:
         run = _first_run(env, seed)
@@ -85,7 +85,7 @@ def _first_run(env: SessionEnvironment, seed: int) -> list[Event]:
     missing = [name for name in _NEEDED if not hasattr(env, name)]
     require(
         not missing,
-        "not a session environment, it lacks",
+        "not a session environment: it lacks",
         missing,
         mend="see recomind.types",
     )
@@ -93,7 +93,7 @@ def _first_run(env: SessionEnvironment, seed: int) -> list[Event]:
     seeds = env.streams.seeds
     require(
         seeds.dtype == torch.int64 and len(seeds) == NUM_SESSIONS and len(seeds.unique()) > 1,
-        "streams.seeds must hold a seed a session",
+        "streams.seeds must hold a seed for each session",
         seeds.tolist(),
     )
     _check_ends(env, run)
@@ -101,10 +101,10 @@ def _first_run(env: SessionEnvironment, seed: int) -> list[Event]:
 
 
 def run_sessions(env: SessionEnvironment, seed: int) -> list[Event]:
-    """Every step of some sessions with random items, each of them checked.
+    """Run some sessions with random items, and check each step.
 
     Raises:
-        SchemaError: a step is not what a step must be.
+        SchemaError: a step breaks the contract.
     """
     state = env.reset(NUM_SESSIONS, make_generator(seed))
     return list(_run(env, state, torch.arange(NUM_SESSIONS)))
@@ -113,7 +113,7 @@ def run_sessions(env: SessionEnvironment, seed: int) -> list[Event]:
 def _check_repeats(env: SessionEnvironment, run: list[Event], seed: int) -> None:
     state = env.reset(NUM_SESSIONS, make_generator(seed))
     again = _run(env, state, torch.arange(NUM_SESSIONS))
-    _check_same(run, again, slice(None), "the same generator gives other sessions")
+    _check_same(run, again, slice(None), "the same generator gives different sessions")
 
 
 def _check_parts(env: SessionEnvironment, *, run: list[Event], seed: int) -> None:
@@ -162,9 +162,9 @@ def _check_outcome(
     """Endings and reward of a step, given which sessions had not ended before it."""
     require(
         bool(step.valid.all()) or not first,
-        "a session of no steps: it had ended before its first",
+        "a session without steps: it had ended before its first",
         step.valid.tolist(),
-        mend="begin no session that is over; whoever comes sees one item",
+        mend="begin no session that is over; every user sees at least one item",
     )
     require(
         torch.equal(step.valid, valid),
@@ -174,10 +174,10 @@ def _check_outcome(
     )
     ended = step.terminated | step.truncated
     require(not bool((step.terminated & step.truncated).any()), "terminated and truncated at once")
-    require(not bool((ended & ~valid).any()), "a session ends a second time")
+    require(not bool((ended & ~valid).any()), "a session ends twice")
     require(
         torch.equal(step.terminated, step.response.left & valid),
-        "terminated must say where the user left",
+        "terminated must be True exactly where the user left",
         step.terminated.tolist(),
         step.response.left.tolist(),
     )
@@ -192,11 +192,11 @@ def _check_outcome(
 
 
 def _check_truncated(env: SessionEnvironment, step: Step, running: Tensor) -> None:
-    """The horizon cuts every session that still runs; before it, only what `cuts_early` does."""
+    """The horizon truncates every running session; before it, only `cuts_early` does."""
     over = running & (step.state.step >= env.horizon)
     require(
         not bool((over & ~step.truncated).any()),
-        "truncated must say where the horizon cut a session",
+        "truncated must be True where the horizon cut a session",
         step.truncated.tolist(),
     )
     early = step.truncated & ~over
@@ -204,7 +204,7 @@ def _check_truncated(env: SessionEnvironment, step: Step, running: Tensor) -> No
         getattr(env, "cuts_early", False) or not bool(early.any()),
         "truncated before the horizon",
         step.truncated.tolist(),
-        mend="let `cuts_early` be True where sessions may be cut early, and cut them in `_cut`",
+        mend="return True from `cuts_early` if sessions may be cut early, and cut them in `_cut`",
     )
 
 
@@ -220,7 +220,7 @@ def _check_ends(env: SessionEnvironment, run: list[Event]) -> None:
 
 
 def _check_same(run: list[Event], other: Iterator[Event], part: slice, what: str) -> None:
-    """The sessions `part` of `run` went as those of `other` do, up to their ends."""
+    """The sessions `part` of `run` must equal those of `other`, up to their ends."""
     for index, (one, two) in enumerate(zip(run, other, strict=True)):
         valid = one.step.valid[part]
         for name, ours in _outcome(one).items():
@@ -246,7 +246,7 @@ def _outcome(event: Event) -> dict[str, Tensor]:
 
 
 def _check_auto_reset(env: SessionEnvironment, *, seed: int) -> None:
-    """After its end a session skips one step, which begins the next session."""
+    """After its end a session must skip one step, which begins the next session."""
     state = env.reset(NUM_SESSIONS, make_generator(seed), auto_reset=True)
     ended = torch.zeros(NUM_SESSIONS, dtype=torch.bool)
     for _ in range(2 * env.horizon + 2):

@@ -1,6 +1,6 @@
 """Runs a policy in an environment and keeps what a production log would keep.
 
-The hidden state of a world never reaches the log; propensities are those the policy returned.
+The hidden state of a world never reaches the log; propensities are those that the policy returned.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def collect_sessions(
 ) -> pl.DataFrame:
     """Run `num_sessions` sessions to their end and return their events as a sessions frame.
 
-    Sessions are dated in their order: the last `test_share` of them are the test days, and the
-    `calibration_share` before those the calibration days. A session cut by the horizon has no
-    known end. Each session has a clock of its own: its first item is shown at 0 ms, and the time
-    between two events is what the states say of it; where they do not know, no time passes.
+    Sessions are dated in their order: the last `test_share` of them is the test split, and the
+    `calibration_share` before it the calibration split. The end of a session that the horizon cut
+    is unknown. Each session has its own clock: its first item is shown at 0 ms, and the time
+    between two events comes from the states; where they do not know it, no time passes.
 
     Raises:
-        SchemaError: the environment went on after its horizon, or gave a number that is none.
+        SchemaError: the environment continued after its horizon, or returned NaN or infinity.
         RecomindError: the policy's scores are not finite.
     """
     state = environment.reset(num_sessions, generator)
@@ -54,7 +54,7 @@ def collect_sessions(
         rows = alive.nonzero()[:, 0]
         decision = _decide(rows, state, policy, candidates, environment.streams)
         item_id = torch.zeros(num_sessions, dtype=torch.int64)
-        item_id[rows] = decision.item_id  # the environment ignores what ended sessions are shown
+        item_id[rows] = decision.item_id  # the environment ignores the items of ended sessions
         step = environment.step(item_id)
         clock_ms += _milliseconds(state.gap_s) * (state.step > 0)
         columns.add(rows, clock_ms[rows], state, decision, step)
@@ -66,7 +66,7 @@ def collect_sessions(
             break
     if bool(alive.any()):
         raise SchemaError(
-            "sessions went on after the horizon",
+            "sessions continued after the horizon",
             got=f"{int(alive.sum())} alive after {environment.horizon} steps",
             mend="the environment must set `truncated` at its horizon",
         )
@@ -85,7 +85,7 @@ def _decide(
     candidates: CandidateSource,
     streams: SessionStreams,
 ) -> Decision:
-    """Decisions of the sessions `rows` [A], a few at a time: pools of all at once need memory."""
+    """Decisions of the sessions `rows` [A], in chunks, which bounds the memory of the pools."""
     decisions = []
     for chunk in rows.split(_CHUNK):
         part, chunk_streams = state[chunk], SessionStreams(streams.seeds[chunk])
@@ -103,10 +103,10 @@ class _Columns:
         self.parts: list[dict[str, Tensor]] = []
 
     def add_history(self, state: SessionState) -> None:
-        """Events from before the sessions, position -1."""
+        """Events before the sessions, at position -1."""
         session, slot = state.history_mask.nonzero(as_tuple=True)
         gap_ms = _milliseconds(torch.cat([state.history_gap_s[:, 1:], state.gap_s[:, None]], 1))
-        time_ms = -gap_ms.flip(1).cumsum(1).flip(1)  # the last one `gap_s` before the session
+        time_ms = -gap_ms.flip(1).cumsum(1).flip(1)  # the last one is `gap_s` before the session
         self._append(
             session,
             torch.full_like(session, -1),
@@ -123,7 +123,7 @@ class _Columns:
     def add(
         self, rows: Tensor, time_ms: Tensor, state: SessionState, decision: Decision, step: Step
     ) -> None:
-        """One step of the sessions `rows` [A], whom `decision` [A] was shown at `time_ms` [A]."""
+        """One step of the sessions `rows` [A], which saw `decision` [A] at `time_ms` [A]."""
         self._append(
             rows,
             state.step[rows],

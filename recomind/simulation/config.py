@@ -10,7 +10,7 @@ from recomind.errors import ConfigError
 
 
 class Pessimism(Enum):
-    """What the ensemble's disagreement does to a probability; lower case for Hydra."""
+    """How the ensemble's disagreement changes a probability; lower case for Hydra."""
 
     none = "none"  # mean of the members
     minimum = "minimum"  # the worst of the members
@@ -19,23 +19,23 @@ class Pessimism(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class SimulatorConfig:
-    """Response, dwell and leave models, and how the simulator guards against itself."""
+    """Response, dwell and leave models, and guards against their errors."""
 
-    pessimism: Pessimism = Pessimism.minimum  # towards less reward and earlier leaving
+    pessimism: Pessimism = Pessimism.minimum  # lowers reward and shortens sessions
     deviation_k: float = 1.0  # k of `deviation`
-    gate: bool = True  # False: the response is the ranker's alone, without fatigue
-    # Responses are calibrated on decisions of later days that are known to be chance, where there
-    # are enough of them: what a logger chose by what it knew looks better than it is for others.
+    fatigue: bool = True  # False: the response is the ranker's alone, and nobody tires
+    # Calibrate responses on decisions of the calibration split that are known to be random, where
+    # there are enough: what a logging policy chose by its knowledge looks better than it is.
     calibrate_exploring: bool = True
-    # Items also get the effects on leaving and on later responses that the logs show, item by item
-    # (`effects`): for items whose content does not tell what tires users or drives them away.
+    # Estimate each item's effects on leaving and on later responses from the logs (`effects`), for
+    # items whose content does not say what tires users or drives them away.
     item_effects: bool = False
-    # A session is cut where the members' expected rewards of the shown item lie further apart
-    # than this (largest - smallest, in units of reward); 0 never cuts.
+    # Truncate a session where the members' expected rewards of the shown item differ by more than
+    # this (largest - smallest, in units of reward); 0 never does.
     uncertainty_stop: float = 0.0
     horizon: int = 40  # steps after which a session is truncated
-    hidden: int = 32  # width of gate and leave networks
-    num_epochs: int = 6  # of gate and leave model; the best on calibration rows is kept
+    hidden: int = 32  # width of the fatigue and leave networks
+    num_epochs: int = 6  # of each model; the best epoch on the calibration split is kept
     batch_size: int = 1024
     learning_rate: float = 5e-3
     dwell_quantiles: int = 64  # resolution of the dwell-time distribution

@@ -19,9 +19,9 @@ class DwellModel(nn.Module):
 
         log dwell = location(item content, feedback) + residual
 
-    The location is a small network on the item's dense content (the duration is among it), the
-    residual an empirical distribution per combination of the first `G` tasks. A location that
-    ignores the item would let a policy show long videos at no cost in time. Ours.
+    The location is a small network on the item's dense content, which includes the duration; the
+    residual is an empirical distribution for each combination of the first `G` tasks. If the
+    location ignored the item, a policy could show long videos at no cost in time. Ours.
 
     Args:
         num_dense: dense item features.
@@ -39,7 +39,7 @@ class DwellModel(nn.Module):
         self.register_buffer("quantiles_CQ", torch.zeros(2**num_tasks, num_quantiles))
 
     def sample(self, content_BF: Tensor, feedback_BH: Tensor, uniform_B: Tensor) -> Tensor:
-        """Seconds [B] for items' dense content, feedback and uniforms."""
+        """Seconds [B], given the items' dense content, the feedback and uniforms."""
         num, code_B = self.quantiles_CQ.shape[1], _code(feedback_BH, self.num_tasks)
         position = (uniform_B * num - 0.5).clamp(0, num - 1)
         low = position.floor().long()

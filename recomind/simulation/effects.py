@@ -1,22 +1,22 @@
-"""What showing an item does to what follows, estimated item by item where no content tells.
+"""The effects of showing an item on the rest of the session, estimated for each item.
 
-The summary of a session adds up the dense features of what was shown (`summary`). Items that are
-known by their id alone have none, and what drives users away could not be learned. Each item is
-given some: its effect on leaving, and on every later response of the session.
+The summary of a session adds up the dense features of what was shown (`summary`). Items known by
+their id alone have none, so that nothing could be learned about what drives users away. Here each
+item gets features: its effect on leaving and on every later response of the session.
 
     logit P(outcome after r) = the model without effects + sum_l w_rl e[item_l]
 
-with `w` decaying over the session's events `l`. For small independent effects the estimate that
-shrinks them as far as the log says (empirical Bayes: Efron and Morris, 1975) needs one pass:
+with `w` decaying over the session's events `l`. For small independent effects the empirical Bayes
+estimate (Efron and Morris, 1975), which shrinks them as the log suggests, needs one pass:
 
     e_i = g_i / (I_i + phi / tau^2)
     g_i = sum_r w_ri (y_r - p_r)
     I_i = sum_r w_ri^2 p_r (1 - p_r)
 
-The spread tau comes from products of the scores of disjoint folds of users, so that what one user's
-events have in common is not taken for an effect; phi, at least 1, is what their squares have beyond
-it, for each unit of information. Where the folds do not agree beyond chance the effects are 0. All
-but the shrinkage is ours.
+The spread tau is estimated from products of the scores of disjoint folds of users, so that what the
+events of one user have in common is not mistaken for an effect; phi, at least 1, is the excess of
+their squares per unit of information. Where the folds do not agree beyond chance, the effects are
+0. All but the shrinkage is ours.
 
 Symbols: `R` rows, `L` history length, `N` items, `K` folds of users, `D` decays, `E` effects.
 """
@@ -44,17 +44,17 @@ _EVIDENCE = 3.0  # standard errors of the folds' agreement below which there is 
 _SALT = 97
 _CHUNK = 8192
 
-Outputs = Callable[[SessionDataset, Tensor], Tensor]  # of a dataset and rows [R] -> [R, ...]
+Outputs = Callable[[SessionDataset, Tensor], Tensor]  # (dataset, rows [R]) -> [R, ...]
 
 
 @dataclass(kw_only=True, slots=True)
 class _Outcome:
-    """Something that items may have an effect on, and what is expected without."""
+    """Something that items may have an effect on, and its probability without effects."""
 
     rows: Tensor  # [R]
     label_R: Tensor  # 0 or 1
     expected_R: Tensor  # probability
-    after: bool  # whether the rows' own items count among those that have an effect
+    after: bool  # whether a row's own item may have an effect on it
 
 
 class EffectsCatalogue:
@@ -63,9 +63,9 @@ class EffectsCatalogue:
     Args:
         base: the catalogue.
         table_NE: effects, in logits.
-        names: E names of what they are on.
-        without_KNE: the same without each fold of users; needed where a model is fitted to the
-            very rows that the effects are of.
+        names: E names of the outcomes.
+        without_KNE: the same, estimated without each fold of users; needed to fit a model to the
+            rows that the effects were estimated from.
     """
 
     def __init__(
@@ -90,25 +90,25 @@ class EffectsCatalogue:
         )
 
     def without(self, fold: int) -> EffectsCatalogue:
-        """As estimated without the users of a fold."""
+        """The catalogue with effects estimated without the users of a fold."""
         if self.without_KNE is None:
             return self
         return EffectsCatalogue(self.base, self.without_KNE[fold], self.effects)
 
     def save(self, folder: Path) -> None:
-        """Write the base, which must be one that an artifact can carry, and the effects."""
+        """Write the effects and the base, which must be a `StoredCatalogue`."""
         cast(StoredCatalogue, self.base).save(folder)
         self.save_effects(folder)
 
     def save_effects(self, folder: Path) -> None:
-        """Write `item_effects.safetensors`: a column an effect."""
+        """Write `item_effects.safetensors`, one column for each effect."""
         columns = {f"{i}:{name}": self.table_NE[:, i] for i, name in enumerate(self.effects)}
         save_tensors(Path(folder) / EFFECTS, {k: v.contiguous() for k, v in columns.items()})
 
 
 @loads("effects of items")
 def load_effects(folder: Path) -> tuple[list[str], Tensor] | None:
-    """Names and effects [N, E] that `save_effects` left in `folder`; None where there are none."""
+    """Names and effects [N, E] that `save_effects` wrote; None where `folder` has none."""
     path = Path(folder) / EFFECTS
     if not path.exists():
         return None
@@ -119,10 +119,10 @@ def load_effects(folder: Path) -> tuple[list[str], Tensor] | None:
 
 
 def with_saved_effects(folder: Path, base: Catalogue) -> Catalogue:
-    """`base` with the effects that lie in `folder`, or as it is; items that came later have none.
+    """`base` with the effects in `folder`, if any; items added later have none.
 
     Raises:
-        ArtifactError: effects of more items than there are.
+        ArtifactError: there are more effects than items.
     """
     found = load_effects(folder)
     if found is None:
@@ -131,7 +131,7 @@ def with_saved_effects(folder: Path, base: Catalogue) -> Catalogue:
     num_later = base.num_items - len(table_NE)
     if num_later < 0:
         raise ArtifactError(
-            "item effects are of another catalogue",
+            "the item effects belong to another catalogue",
             got=f"{len(table_NE)} items",
             expected=f"at most {base.num_items}",
             mend="run `recomind fit-simulator` again",
@@ -140,7 +140,7 @@ def with_saved_effects(folder: Path, base: Catalogue) -> Catalogue:
 
 
 def standardised_effects(folder: Path) -> Tensor | None:
-    """[N, E]: the effects in `folder` that differ between items, scaled to a deviation of 1."""
+    """[N, E]: the effects in `folder` that vary between items, scaled to a deviation of 1."""
     found = load_effects(folder)
     if found is None:
         return None
@@ -149,10 +149,10 @@ def standardised_effects(folder: Path) -> Tensor | None:
 
 
 def without_content(dataset: SessionDataset) -> SessionDataset:
-    """The same events, of items that nothing is known of.
+    """The same events, with items that have no features.
 
-    Effects are estimated beside models that know no items, so that they are an item's whole
-    effects, not what its content leaves of them: a policy is told no more than these.
+    Effects are estimated beside models that do not see the items, so that they are an item's whole
+    effects and not a residual beyond its content: a policy is given nothing else.
     """
     num_items, num_snapshots = dataset.catalogue.num_items, dataset.catalogue.num_snapshots
     nothing = TableCatalogue(
@@ -166,9 +166,9 @@ def without_content(dataset: SessionDataset) -> SessionDataset:
 
 
 def out_of_fold(dataset: SessionDataset, rows: Tensor, of: Outputs) -> Tensor:
-    """`of(dataset, rows)`, each row with effects that were estimated without its user.
+    """`of(dataset, rows)`, each row with effects estimated without its user.
 
-    A model fitted to rows whose own outcomes stand in its inputs would trust them too much.
+    A model fitted to rows whose own outcomes are in its inputs would overfit to them.
     """
     catalogue = dataset.catalogue
     if not isinstance(catalogue, EffectsCatalogue) or len(rows) == 0:
@@ -186,20 +186,20 @@ def out_of_fold(dataset: SessionDataset, rows: Tensor, of: Outputs) -> Tensor:
 def with_effects(
     dataset: SessionDataset, rows: Tensor, response_RH: Tensor, leave_R: Tensor
 ) -> tuple[SessionDataset, dict[str, float]]:
-    """The same events, of items that are also known by their effects.
+    """The same events, whose items also have their effects as features.
 
-    While they are estimated an item takes 240 bytes, afterwards 4 an outcome.
+    The estimation takes 240 bytes for each item, the result 4 for each outcome.
 
     Args:
         dataset: the log.
-        rows: [R] of it.
+        rows: [R] rows of the log.
         response_RH: the probability of each task that a model without effects gives the rows.
-        leave_R: that of leaving after them, of a model that knows nothing of what was shown
-            (`without_content`); without meaning where the outcome is not known.
+        leave_R: the probability of leaving after them, by a model that does not see the items
+            (`without_content`); meaningless where the outcome is unknown.
 
     Returns:
         The dataset, and figures: `item_effect.<outcome>`, the standard deviation tau in logits, 0
-        where none is seen; `item_effect_evidence.<outcome>` in standard errors.
+        where no effect is found; `item_effect_evidence.<outcome>` in standard errors.
     """
     known, label_RH = dataset.left_known(rows), dataset.labels(rows)
     outcomes = {
@@ -235,7 +235,7 @@ class _Effect:
 
 
 def _effect(dataset: SessionDataset, outcome: _Outcome) -> _Effect:
-    """Of the decay for which the folds agree most."""
+    """The effect under the decay for which the folds agree most."""
     score_DKN, information_DKN = _scores(dataset, outcome)
     found = [_shrunken(g, i) for g, i in zip(score_DKN, information_DKN, strict=True)]
     return max(found, key=lambda one: one.evidence)
@@ -266,7 +266,7 @@ def _scores(dataset: SessionDataset, outcome: _Outcome) -> tuple[Tensor, Tensor]
 def _shrunken(score_KN: Tensor, information_KN: Tensor) -> _Effect:
     """Effects of all folds together, and without each."""
     total_N, of_total_N = score_KN.sum(0), information_KN.sum(0)
-    # Sums over pairs of different folds, which have nothing but the effect in common.
+    # Sums over pairs of different folds, which share nothing but the effect.
     agreement = (total_N**2 - (score_KN**2).sum(0)).sum()
     weight = (of_total_N**2 - (information_KN**2).sum(0)).sum()
     square_KN = score_KN**2

@@ -1,7 +1,7 @@
 """The batched session environment: everything that worlds and learned simulators share.
 
-Sessions run in lock-step on tensors. A subclass says how users begin, how they respond and what
-changes in them; history, horizon, reward, endings and auto-reset are kept here, once.
+Sessions run in lock-step on tensors. A subclass defines how users begin, respond and change;
+history, horizon, reward, endings and auto-reset are implemented here, once.
 
 Auto-reset is Gymnasium's NEXT_STEP mode: the step that ends a session returns its true last
 state, and the step after it ignores the action (`valid` is False) and returns a fresh session.
@@ -24,17 +24,17 @@ from recomind.streams import SessionStreams, draw_seeds, hash_int64
 from recomind.types import Catalogue, Policy, Response, SessionState, Step
 
 STATE_FIELDS = [field.name for field in dataclasses.fields(SessionState)]
-Hidden = dict[str, Tensor]  # what a user carries and nobody sees, each [B, ...]
+Hidden = dict[str, Tensor]  # the unobserved state of the users, each [B, ...]
 
 
 class BatchedSessions(ABC):
-    """Base of every `SessionEnvironment`.
+    """A `SessionEnvironment` but for how users begin and respond, which a subclass defines.
 
     Args:
         catalogue: the items that can be shown.
         tasks: names of the feedback tasks, in the order of `Response.feedback`.
-        reward_weights: task -> weight; the reward is the weighted sum of the feedback. It is the
-            same sum of the same tasks that defines the ranker's utility.
+        reward_weights: task -> weight; the reward is the weighted sum of the feedback. The same
+            weights define the ranker's utility.
         horizon: steps after which a session is truncated.
         history_length: `L` of the states.
     """
@@ -58,16 +58,16 @@ class BatchedSessions(ABC):
 
     @abstractmethod
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
-        """States [B] at step 0 and what is hidden, as functions of the sessions' seeds alone."""
+        """States [B] at step 0 and the hidden state, as functions of the sessions' seeds alone."""
 
     @abstractmethod
     def _respond(
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
-        """What the users do with `item_id` [B], and what is hidden afterwards."""
+        """The users' responses to `item_id` [B], and the hidden state afterwards."""
 
     def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
-        """`append_event`, or the same state where `_respond` has made it already."""
+        """`append_event`, or the same state where `_respond` has computed it already."""
         return append_event(state, item_id, response)
 
     @property
@@ -76,14 +76,14 @@ class BatchedSessions(ABC):
         return False
 
     def _cut(self, hidden: Hidden) -> Tensor:
-        """[B] bool: sessions to truncate after the event that left `hidden`; read if `cuts_early`.
+        """[B] bool: sessions to truncate, given `hidden` after the event; used if `cuts_early`.
 
-        The event counts, and a session that its user left at it is terminated all the same.
+        The event counts, and a session whose user left at it is terminated all the same.
         """
-        raise NotImplementedError("an environment that cuts early says where")
+        raise NotImplementedError("an environment with cuts_early defines _cut")
 
     def _features_now(self, state: SessionState, hidden: Hidden) -> Tensor:
-        """[B, U] user features after an event; those of the session unless they change in it."""
+        """[B, U] user features after an event; by default they stay the same in a session."""
         return state.user_features
 
     def reset(
@@ -91,7 +91,7 @@ class BatchedSessions(ABC):
     ) -> SessionState:
         """Start `num_sessions` sessions whose seeds come from `generator`."""
         if num_sessions < 1:
-            raise ConfigError("no sessions to run", got=num_sessions, expected=">= 1")
+            raise ConfigError("there are no sessions to run", got=num_sessions, expected=">= 1")
         self.streams = SessionStreams(draw_seeds(num_sessions, generator))
         self._auto_reset = auto_reset
         self._ended = torch.zeros(num_sessions, dtype=torch.bool)
@@ -112,7 +112,7 @@ class BatchedSessions(ABC):
         require_finite_event(self._state, response, valid)
         state = self._appended(self._state, item_id, response)
         state.user_features = self._features_now(state, hidden)
-        if self._auto_reset:  # what had ended begins anew below
+        if self._auto_reset:  # ended sessions are restarted below
             self._hidden, self._state = hidden, state
         else:
             self._hidden = _where(valid, hidden, self._hidden)
@@ -152,12 +152,11 @@ class BatchedSessions(ABC):
 
     @property
     def hidden(self) -> Hidden:
-        """What nobody may see; for oracles and tests of a world only."""
+        """The unobserved state of the users; for oracles and tests of a world only."""
         return self._hidden
 
-    # The whole state of a run, so that training resumes bit for bit after a stop.
     def get_state(self) -> dict[str, Tensor]:
-        """Tensors from which `set_state` continues exactly."""
+        """Tensors from which `set_state` continues exactly, bit for bit."""
         tensors = {f"state.{k}": v for k, v in state_tensors(self._state).items()}
         tensors |= {f"hidden.{k}": v for k, v in self._hidden.items()}
         return tensors | {"seeds": self.streams.seeds, "ended": self._ended}
@@ -173,20 +172,20 @@ class BatchedSessions(ABC):
 
 
 class World(BatchedSessions):
-    """An environment that can stand for the truth: logs can be collected in it.
+    """An environment that stands for the truth, so that logs can be collected in it.
 
-    Subclass this to bring a world of your own, and name it in `world._target_`.
+    Subclass it for a world of your own, and name the class in `world._target_`.
     """
 
-    user_feature_names: list[str]  # of `SessionState.user_features`, in order
+    user_feature_names: list[str]  # names of the `SessionState.user_features`, in order
 
     @abstractmethod
     def logging_policy(self) -> Policy:
-        """What served before: the policy that the first round of logs is collected with."""
+        """The policy that served before, with which the first round of logs is collected."""
 
 
 def check_horizon(horizon: int) -> None:
-    """Raise a ConfigError unless a session has room for a step."""
+    """Raise a ConfigError unless a session has at least one step."""
     if horizon < 1:
         raise ConfigError("a session needs at least one step", got=horizon, expected=">= 1")
 
@@ -229,7 +228,7 @@ def state_from(tensors: Mapping[str, Any]) -> SessionState:
     """The state [B] whose fields `state_tensors` returned.
 
     Raises:
-        SchemaError: they are not the fields of a state, as where an older version wrote them.
+        SchemaError: they are not the fields of a state, such as those of an older version.
     """
     if sorted(tensors) != sorted(STATE_FIELDS):
         raise SchemaError("not the fields of a state", got=sorted(tensors), expected=STATE_FIELDS)

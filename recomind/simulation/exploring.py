@@ -1,4 +1,4 @@
-"""Which logged decisions were chance: the only rows that no logger's knowledge has chosen."""
+"""Logged decisions made at random: the only rows that no logging policy's knowledge has chosen."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from recomind.data import SessionDataset
 
-_LIKELY = 0.5  # propensity from which an item was the logger's own choice
-_UNIFORM_SPREAD = 0.1  # of log-propensities inside a session, below which chance was uniform
+_LIKELY = 0.5  # from this propensity on, an item was the logging policy's own choice
+_UNIFORM_SPREAD = 0.1  # deviation of log-propensities in a session below which they are uniform
 
 
 def exploring_rows(dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of `rows` [R] are known to be uniform chance, and which the logger's own choice.
+    """Which of `rows` [R] were uniform random draws, and which the logging policy's own choice.
 
-    A row is the logger's own choice where its propensity is at least .5 or, in a round of logs
-    with random exposures, unknown. It is chance where the propensity is known, below .5, and as
-    good as constant inside each session of its round: the pooled standard deviation of the
-    log-propensity is below .1. A logger that picks the best of a random subset fails that.
+    A row is the policy's own choice where its propensity is at least .5 or, in a round of logs with
+    random exposures, unknown. It is a random draw where the propensity is known, below .5, and
+    nearly constant inside each session of its round: the pooled standard deviation of the
+    log-propensity is below .1. A policy that takes the best of a random subset fails this.
 
     Returns:
         Two masks [R] bool.
@@ -37,10 +37,10 @@ def exploring_rows(dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tenso
 
 
 def unconfounded_rows(dataset: SessionDataset, rows: Tensor) -> Tensor:
-    """Which of `rows` [R] no logger chose by knowing more of the user than the state holds.
+    """Which of `rows` [R] were not chosen by knowledge that the state lacks.
 
-    Those that chance chose, and all of later rounds, in which a policy of ours acted on the state
-    alone.
+    These are the random draws, and all rows of later rounds, whose policy is one of this project
+    and saw the state alone.
 
     Returns:
         A mask [R] bool.
@@ -51,7 +51,7 @@ def unconfounded_rows(dataset: SessionDataset, rows: Tensor) -> Tensor:
 
 
 def _is_uniform(log_propensity: Tensor, session: Tensor) -> bool:
-    """Whether log-propensities spread by less than .1 inside sessions, over all of them."""
+    """Whether the pooled deviation of log-propensities inside sessions is below .1."""
     if len(session) == 0:
         return False
     _, group, counts = session.unique(return_inverse=True, return_counts=True)

@@ -1,7 +1,7 @@
-"""What there is to say of a world: broken promises, and what is allowed but seldom meant.
+"""Findings about a world: contract violations, and what is allowed but rarely intended.
 
 for finding in check_world(MyWorld()):
-print(finding)                        # error, warning or note, a line each
+    print(finding)  # error, warning or note, one per line
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from recomind.simulation.environment import World
 from recomind.streams import LANE_ACT, make_generator
 from recomind.types import SessionEnvironment
 
-_LARGE = 20.0  # of a feature that is said to be standardised
+_LARGE = 20.0  # absolute value above which a feature is not standardised
 _NUM_SESSIONS, _NUM_CANDIDATES = 13, 16
-_NUM_ITEMS = 1000  # whose features are looked at
+_NUM_ITEMS = 1000  # items whose features are checked
 
 
 def check_world(env: SessionEnvironment, seed: int = 0) -> list[Finding]:
-    """Check everything that other rooms count on, and what a run would show too late.
+    """Check everything that other rooms rely on, and what a run would reveal too late.
 
     Args:
         env: a world or a simulator; it is reset, and left at some step.
         seed: selects the sessions.
 
     Returns:
-        Findings; none of level error where all is well. Where a step itself is wrong, or cannot
-        be repeated, nothing else can be tried: that error comes alone.
+        Findings; none of level error where all is well. If a step itself is wrong or cannot be
+        repeated, that error is the only one, since nothing else can be checked.
     """
     return list(_findings(env, seed))
 
@@ -70,7 +70,7 @@ def _check_names(env: SessionEnvironment, run: list[Event]) -> None:
 
 
 def _check_logging(world: World, seed: int) -> None:
-    """The logging policy chooses from the pool, and says how probable that was."""
+    """The logging policy must choose from the pool and return the propensity of its choice."""
     policy = world.logging_policy()
     config = CandidatesConfig(num_candidates=_NUM_CANDIDATES, num_nearest=0, num_fresh=0)
     state = world.reset(_NUM_SESSIONS, make_generator(seed))
@@ -79,14 +79,14 @@ def _check_logging(world: World, seed: int) -> None:
     offered = (pool.item_id == decision.item_id[:, None]) & pool.mask
     require(
         bool(offered.any(1).all()),
-        "the logging policy chose what was no candidate",
+        "the logging policy chose an item that was not a candidate",
         decision.item_id.tolist(),
         mend="choose a slot where the candidates' mask is True",
     )
     log = decision.log_propensity
     require(
         bool(torch.isfinite(log).all()) and bool((log <= 1e-6).all()),
-        "a log-propensity of the logging policy is none",
+        "a log-propensity of the logging policy is not one",
         log.tolist(),
         "finite and <= 0",
         mend="decide with recomind.policy.decide, whose propensities are exact",
@@ -99,10 +99,10 @@ def _ends(env: SessionEnvironment, run: list[Event]) -> Iterator[Finding]:
     if not bool(left.any()):
         yield finding(
             Level.warning,
-            "nobody leaves: every session was cut",
+            "nobody leaves: every session was truncated",
             f"{len(left)} sessions of {depth_B.mean():.1f} steps, horizon {env.horizon}",
             mend="a leave model cannot be learned from such logs; raise the horizon if users "
-            "leave later, and go on if they never do",
+            "leave later, and continue if they never do",
         )
     if bool((depth_B == 1).all()) and env.horizon > 1:
         yield finding(Level.warning, "every session has one step, so nothing can be planned")
@@ -154,10 +154,10 @@ def _items(env: SessionEnvironment) -> Iterator[Finding]:
     if bool((dense_NF == dense_NF[:1]).all()):
         yield finding(
             Level.warning,
-            "the numbers of all items are the same",
-            mend="the models of leaving and of fatigue know items by their dense features: say "
+            "the dense features of all items are the same",
+            mend="the models of leaving and of fatigue see only the dense features of items: put "
             "there what tires users, such as a category as 0 and 1; simulation.item_effects=true "
-            "learns what it can item by item",
+            "learns an effect for each item",
         )
     largest = float(dense_NF.abs().max()) if dense_NF.numel() else 0.0
     if largest > _LARGE:

@@ -1,7 +1,7 @@
-"""Numbers that are none are refused where they arise: in no log, no replay and no checkpoint.
+"""NaN and infinity are refused where they arise, before they reach a log, replay or checkpoint.
 
-A probability that is NaN is below every draw, so that nothing happens and nobody ever leaves:
-without these checks a model that diverged looks like a quiet session.
+Every draw is above a probability that is NaN, so nothing happens and nobody ever leaves: without
+these checks a model that diverged looks like a quiet session.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from recomind.types import Response, SessionState
 
 
 def require_finite_probabilities(members_EBH: Tensor, names: Sequence[str], step_B: Tensor) -> None:
-    """Every member's probability of every task.
+    """Check every member's probability of every task.
 
     Args:
         members_EBH: [E, B, H]; E is 1 where there is no ensemble.
-        names: of the H tasks.
+        names: the H tasks.
         step_B: [B], the step that each session is at.
 
     Raises:
-        RecomindError: one is not finite; it names the member, the step and the task.
+        RecomindError: one is not finite; the error names the member, the step and the task.
     """
     if _sums_up(members_EBH):
         return
@@ -37,15 +37,15 @@ def require_finite_probabilities(members_EBH: Tensor, names: Sequence[str], step
         "the response model gave a probability that is not finite",
         got=f"{float(members_EBH[member, row, task])} for {names[task]} at step {int(step_B[row])} "
         f"from member {member} of {len(members_EBH)}",
-        mend="check the ranker with its quality report; it may have diverged",
+        mend="see the ranker's quality report; it may have diverged",
     )
 
 
 def require_finite_event(state: SessionState, response: Response, valid: Tensor) -> None:
-    """What a log keeps of an event, where the session had not ended (`valid` [B]).
+    """Check what a log keeps of an event, where the session had not ended (`valid` [B]).
 
     Raises:
-        SchemaError: a number is not finite; it names the field and the step.
+        SchemaError: a number is not finite; the error names the field and the step.
     """
     fields = {
         "response.dwell_s": response.dwell_s,
@@ -62,13 +62,14 @@ def require_finite_event(state: SessionState, response: Response, valid: Tensor)
             raise SchemaError(
                 f"{name} is not finite",
                 got=f"{value[row].tolist()} at step {int(state.step[row])}",
-                mend="look into the environment that gave it",
+                mend="check the environment that returned it",
             )
 
 
 def _sums_up(values: Tensor) -> bool:
-    """Whether the sum is finite, and each of the values with it.
+    """Whether the sum is finite; then so is each value.
 
-    One pass, where a look at each takes five; a sum that overflows says nothing of the values.
+    One pass over memory, where a check of each value takes five. The sum may also overflow, so
+    False says nothing about the values.
     """
     return math.isfinite(float(values.detach().sum()))

@@ -12,7 +12,7 @@ features. An observation is a dict:
     candidate_mask        [K] int8, 0 where the slot is padding
     state                 [M] float32, `recomind.simulation.summary.summarise`
 
-A view holds an environment of its own, so it is given recipes and not objects.
+A view owns its environment, so it takes factories and not objects.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class _Sessions:
         item_id, mask = self.pools.item_id, self.pools.mask
         if int(slot.min()) < 0 or int(slot.max()) >= item_id.shape[1]:
             raise SchemaError(
-                "no such slot", got=slot.tolist(), expected=f"in [0, {item_id.shape[1]})"
+                "there is no such slot", got=slot.tolist(), expected=f"in [0, {item_id.shape[1]})"
             )
-        # Discrete(K) cannot exclude padding, so an action that names it means the first real slot.
+        # Discrete(K) cannot exclude padding: an action on padding selects the first real slot.
         slot = torch.where(mask.gather(1, slot[:, None])[:, 0], slot, mask.int().argmax(1))
         chosen = item_id.gather(1, slot[:, None])[:, 0]
         step = self.environment.step(chosen)
@@ -103,7 +103,7 @@ class _Sessions:
         return self.pools.item_id.shape[1]
 
     def infos(self, step: Step, item_id: Tensor) -> dict[str, NDArray[Any]]:
-        """What is known of the step beside its reward, [B, ...]."""
+        """What is known about the step beside its reward, [B, ...]."""
         response = step.response
         return {
             "item_id": item_id.numpy(),
@@ -120,8 +120,8 @@ class SessionVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """`num_envs` sessions in lock-step, auto-reset at the step after an end.
 
     Args:
-        environment: makes the environment.
-        candidates: makes the source of its pools.
+        environment: creates the environment.
+        candidates: creates the source of its pools.
         num_envs: `B`.
     """
 
@@ -145,7 +145,7 @@ class SessionVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start all sessions anew; without a seed they go on from the last one."""
+        """Restart all sessions; without a seed, with the next ones of the last seed."""
         super().reset(seed=seed, options=options)
         drawn = int(self.np_random.integers(2**62))
         self._sessions.reset(self.num_envs, seed=drawn, auto_reset=True)
@@ -154,11 +154,13 @@ class SessionVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Show the items in the slots `actions` [B]; those of ended sessions are ignored."""
+        """Show the items in the slots `actions` [B]; actions of ended sessions are ignored."""
         slot = torch.as_tensor(np.asarray(actions), dtype=torch.int64)
         step, item_id = self._sessions.step(slot)
         infos = self._sessions.infos(step, item_id)
-        infos |= {f"_{name}": step.valid.numpy() for name in infos}  # Gymnasium: who has it
+        infos |= {
+            f"_{name}": step.valid.numpy() for name in infos
+        }  # Gymnasium's masks of who has it
         return (
             self._sessions.observation(),
             step.reward.double().numpy(),
@@ -172,8 +174,8 @@ class SessionEnv(gym.Env[Observation, np.int64]):
     """One session at a time.
 
     Args:
-        environment: makes the environment.
-        candidates: makes the source of its pools.
+        environment: creates the environment.
+        candidates: creates the source of its pools.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
@@ -193,7 +195,7 @@ class SessionEnv(gym.Env[Observation, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start a session; without a seed it is the next one of the last seed."""
+        """Start a session; without a seed, the next one of the last seed."""
         super().reset(seed=seed, options=options)
         drawn = int(self.np_random.integers(2**62))
         self._sessions.reset(1, seed=drawn, auto_reset=False)
@@ -204,7 +206,7 @@ class SessionEnv(gym.Env[Observation, np.int64]):
         """Show the item in the slot `action`.
 
         Raises:
-            RecomindError: the session has ended, or was never begun.
+            RecomindError: the session has ended or was never started.
         """
         if not self._running:
             raise RecomindError("no session is running", mend="call reset() first")

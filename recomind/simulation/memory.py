@@ -1,4 +1,4 @@
-"""What a session remembers, checked: that it can be stored, and that nobody sees what is hidden.
+"""Checks of what a session remembers: that it can be stored, and that nothing hidden shows.
 
 Part of `recomind.simulation.check`.
 """
@@ -14,18 +14,18 @@ from recomind.streams import LANE_ACT, SessionStreams, make_generator
 from recomind.types import SessionEnvironment, Step
 
 NUM_SESSIONS = 13
-_CHANGE, _LEAK = 1e-6, 0.999999  # of something hidden; correlation that is no coincidence
+_CHANGE, _LEAK = 1e-6, 0.999999  # least change that counts; correlation that is no coincidence
 _SECONDS_TOLERANCE = 1e-3  # a network's sums depend a little on the size of the batch
 
 
 def random_items(env: SessionEnvironment, streams: SessionStreams, index: int) -> Tensor:
-    """[B] int64: what is shown at step `index`, whatever happened before."""
+    """[B] int64: the items shown at step `index`, independent of what happened before."""
     draw = streams.uniform(torch.full_like(streams.seeds, index), 1, LANE_ACT)[:, 0]
     return (draw.double() * env.catalogue.num_items).long()
 
 
 def check_resumes(env: SessionEnvironment, *, seed: int) -> None:
-    """What `get_state` returned in the midst of sessions leads to the same ends."""
+    """Sessions restored from `get_state` midway end as they would have."""
     env.reset(NUM_SESSIONS, make_generator(seed), auto_reset=True)
     streams, middle = SessionStreams(torch.arange(NUM_SESSIONS)), max(1, env.horizon // 3)
     items = [random_items(env, streams, index) for index in range(middle + env.horizon)]
@@ -39,9 +39,9 @@ def check_resumes(env: SessionEnvironment, *, seed: int) -> None:
         differing = [name for name, value in expected.items() if not equal(value, got[name])]
         require(
             not differing,
-            f"set_state(get_state()) does not go on as the sessions did, {index} steps later",
+            f"set_state(get_state()) does not continue as the sessions did, {index} steps later",
             f"other {', '.join(differing)}",
-            mend="keep all that a session remembers in `hidden`, nothing in attributes",
+            mend="keep all state of a session in `hidden`, none in attributes",
         )
 
 
@@ -52,16 +52,16 @@ def _flat(step: Step) -> dict[str, Tensor]:
 
 
 def equal(ours: Tensor, other: Tensor) -> bool:
-    """Whether two tensors agree, as far as those of batches of different size can."""
+    """Whether two tensors agree, up to the differences between batches of different size."""
     if ours.is_floating_point():
         return torch.allclose(ours, other, rtol=_SECONDS_TOLERANCE, atol=_SECONDS_TOLERANCE)
     return torch.equal(ours, other)
 
 
 def check_hidden(env: SessionEnvironment, *, seed: int) -> None:
-    """No user feature is, up to scale, something hidden that changes within a session.
+    """No user feature may equal, up to scale, a hidden quantity that changes in a session.
 
-    Only where the environment shows what is hidden, as `BatchedSessions.hidden` does.
+    Checked where the environment has `hidden`, as `BatchedSessions` has.
     """
     if not hasattr(env, "hidden"):
         return
@@ -91,7 +91,7 @@ def _hidden_of(env: SessionEnvironment) -> Hidden:
 
 
 def _correlation(columns_SU: Tensor, other_S: Tensor) -> Tensor:
-    """[U] float64: absolute correlation; 0 for what does not vary."""
+    """[U] float64: absolute correlation; 0 for constant columns."""
     columns_SU, other_S = columns_SU - columns_SU.mean(0), other_S - other_S.mean()
     norm_U = columns_SU.norm(dim=0) * other_S.norm()
     product_U = (columns_SU * other_S[:, None]).sum(0).abs()

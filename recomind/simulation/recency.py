@@ -1,4 +1,4 @@
-"""How much a logged day counts where behaviour drifts from day to day."""
+"""Weights of logged days, for behaviour that drifts from day to day."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 from recomind.data import SessionDataset
 
-_HALF_LIFE = 1.0  # snapshots after which an event counts half
+_HALF_LIFE = 1.0  # snapshots in which the weight of an event halves
 
 
 def recency_weights(dataset: SessionDataset, rows: Tensor) -> Tensor:
     """Weights [R] float32 in (0, 1] of the events `rows` [R]: .5^age, ours.
 
-    The age is the number of catalogue snapshots, days in KuaiRand, between the event and the newest
-    of its round among the rows. All are 1 in logs with one snapshot, as a world's are.
+    The age is the number of catalogue snapshots (days in KuaiRand) between the event and the newest
+    row of its round. All weights are 1 in logs with a single snapshot, such as those of a world.
     """
     snapshot, round_index = dataset.snapshot(rows), dataset.round_index(rows)
     age = torch.zeros(len(rows))

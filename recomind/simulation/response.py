@@ -1,10 +1,10 @@
-"""The response model: gate(state) x ranker probability, dwell time, and leaving.
+"""The response model: fatigue factor x ranker probability; and the model of leaving.
 
-    p_h(s, a) = gate_h(s) * sigmoid(match_h(s, a))
+    p_h(s, a) = factor_h(s) * sigmoid(match_h(s, a)),   factor_h in (0, 1)
 
-The match is any `Ranker`'s calibrated logit; the gate depends on the state alone, since an
-ungated model goes on promising responses to users who have tired of everything. Tasks are drawn
-jointly from one uniform per group, so that what cannot happen together does not. All ours.
+The match is any `Ranker`'s calibrated logit. The fatigue factor depends on the state alone: without
+it the model goes on promising responses to users who have tired of everything. Tasks are drawn
+jointly, from one uniform for each group, so that combinations that cannot happen do not. All ours.
 
 Symbols: `B` sessions, `H` tasks, `Q` dwell quantiles, `M` summary features.
 """
@@ -30,10 +30,10 @@ from recomind.simulation.recency import recency_weights
 from recomind.simulation.summary import summarise, summary_size
 from recomind.types import Ranker
 
-LEAST_PROBABILITY = 1e-6  # that a calibration tells from 0
-_FEW_EXPLORING = 200  # rows below which nothing is calibrated on them
-_OPEN_GATE = 4.0  # logit at which a gate starts: .98
-_FEW_OUTCOMES = 50  # later events of either outcome below which a hazard is not calibrated
+LEAST_PROBABILITY = 1e-6  # a calibration takes smaller ones for this
+_FEW_EXPLORING = 200  # unconfounded rows below which responses are not calibrated
+_RESTED_LOGIT = 4.0  # at which fatigue networks start: a factor of .98
+_FEW_OUTCOMES = 50  # calibration events of either outcome below which a hazard is not calibrated
 
 
 class SummaryNet(Standardising):
@@ -53,9 +53,9 @@ class SummaryNet(Standardising):
         return self.net((summary_BM - self.mean) / self.scale)
 
 
-def gate_loss(gate_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of gate * match, in log space."""
-    log_p = nn.functional.logsigmoid(gate_logits) + nn.functional.logsigmoid(match_logits)
+def fatigue_loss(fatigue_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of fatigue factor * match, in log space."""
+    log_p = nn.functional.logsigmoid(fatigue_logits) + nn.functional.logsigmoid(match_logits)
     log_p = log_p.clamp(max=-1e-6)
     return -(labels * log_p + (1 - labels) * torch.log1p(-log_p.exp())).mean()
 
@@ -63,7 +63,7 @@ def gate_loss(gate_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tens
 def leave_loss(logits: Tensor, known: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of the discrete-time hazard over events whose outcome is known.
 
-    A censored event adds nothing, which is the likelihood under right-censoring.
+    A censored event adds nothing: this is the likelihood under right-censoring.
     """
     losses = nn.functional.binary_cross_entropy_with_logits(logits[:, 0], labels, reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)
@@ -91,7 +91,7 @@ def summaries(dataset: SessionDataset, rows: Tensor, *, after: bool) -> Tensor:
     return out_of_fold(dataset, rows, of)
 
 
-def fit_gate(
+def fit_fatigue(
     ranker: Ranker,
     dataset: SessionDataset,
     rows: Tensor,
@@ -99,11 +99,11 @@ def fit_gate(
     config: SimulatorConfig,
     seed: int,
 ) -> SummaryNet:
-    """Gate logits [B, H] of a state for one member of the ensemble."""
+    """The network of fatigue logits [B, H] from the summary of a state, for one member."""
     num_inputs = summary_width(dataset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = SummaryNet(num_inputs, len(dataset.tasks), config.hidden, _OPEN_GATE)
+        net = SummaryNet(num_inputs, len(dataset.tasks), config.hidden, _RESTED_LOGIT)
     parts = []
     for chosen in (rows, later):
         match, labels = (
@@ -115,7 +115,7 @@ def fit_gate(
             summaries(dataset, chosen, after=False) if len(chosen) else torch.zeros(0, num_inputs)
         )
         parts.append(Fit(inputs, match, labels))
-    fit_network(net, parts[0], parts[1], gate_loss, config, seed)
+    fit_network(net, parts[0], parts[1], fatigue_loss, config, seed)
     return net.eval()
 
 
@@ -124,9 +124,9 @@ def fit_leave(
 ) -> SummaryNet:
     """Hazard logit [B, 1] of leaving after an event, from the state after it.
 
-    In logs of several days newer ones count more, and once the later ones have said how many
-    epochs are best they are fitted too: items and counts of a user's events age with the log, and
-    a network that saw them younger would carry the trend of its own days on.
+    In logs of several days newer days weigh more. Once the calibration split has decided how many
+    epochs are best, it is fitted too: items and counts of a user's events age with the log, and a
+    network that saw only younger ones would extrapolate the trend of its days.
     """
     train, held_out = (_outcomes(dataset, chosen) for chosen in (rows, later))
     net = _hazard(train, config, seed)
@@ -142,14 +142,14 @@ def fit_leave(
 
 
 def _outcomes(dataset: SessionDataset, rows: Tensor) -> Fit:
-    """What the hazard sees of the events, whether their outcome is known, and which it was."""
+    """Inputs of the hazard, whether the outcome of each event is known, and the outcome."""
     none = torch.zeros(0, summary_width(dataset))
     inputs = summaries(dataset, rows, after=True) if len(rows) else none
     return Fit(inputs, dataset.left_known(rows).float(), dataset.left(rows).float())
 
 
 def _hazard(train: Fit, config: SimulatorConfig, seed: int) -> SummaryNet:
-    """A network that says the training rate everywhere."""
+    """A network that starts at the training rate of leaving."""
     known = train.context.bool()
     rate = train.labels[known].mean().clamp(1e-4, 1 - 1e-4) if known.any() else 0.05
     bias = float(torch.logit(torch.as_tensor(rate)))
@@ -159,7 +159,7 @@ def _hazard(train: Fit, config: SimulatorConfig, seed: int) -> SummaryNet:
 
 
 def _joined(train: Fit, later: Fit, weights_R: Tensor) -> Fit:
-    """Training and later days together, the later ones weighted."""
+    """Training and calibration rows together, the latter weighted."""
     return Fit(
         torch.cat([train.inputs, later.inputs]),
         torch.cat([train.context, later.context * weights_R]),
@@ -168,9 +168,9 @@ def _joined(train: Fit, later: Fit, weights_R: Tensor) -> Fit:
 
 
 def calibrate_leave(net: SummaryNet, later: Fit) -> None:
-    """Slope and offset of the hazard's logit on later days (Platt 1999), into the last layer.
+    """Fit slope and offset of the hazard's logit on later days (Platt 1999), into the last layer.
 
-    How often users leave drifts from day to day, and an early stop does not move it. Nothing
+    The rate of leaving drifts from day to day, and early stopping does not follow it. Nothing
     changes where fewer than 50 later events of either outcome are known.
     """
     known = later.context.bool()
@@ -195,24 +195,24 @@ def with_learned_effects(
     config: SimulatorConfig,
     seed: int,
 ) -> tuple[SessionDataset, dict[str, float]]:
-    """The same events, of items that are known by their effects too (`effects`).
+    """The same events, whose items also have their effects as features (`effects`).
 
-    What is expected of `rows` without them is the ranker's, behind a gate and beside a hazard that
-    know how a session goes, and nothing of what was shown.
+    Without effects, responses are predicted by the ranker times a fatigue factor, and leaving by a
+    hazard; both know how the session goes and nothing of what was shown.
     """
     plain = without_content(dataset)
     with torch.enable_grad():
-        gate = fit_gate(ranker, plain, rows, later, config, seed) if config.gate else None
+        fatigue = fit_fatigue(ranker, plain, rows, later, config, seed) if config.fatigue else None
         hazard = fit_leave(plain, rows, later, config, seed)
     response_RH = predict(ranker, dataset, rows)[0].sigmoid()
-    if gate is not None:
-        response_RH = response_RH * gate(summaries(plain, rows, after=False)).sigmoid()
+    if fatigue is not None:
+        response_RH = response_RH * fatigue(summaries(plain, rows, after=False)).sigmoid()
     leave_R = hazard(summaries(plain, rows, after=True)).sigmoid()[:, 0]
     return with_effects(dataset, rows, response_RH, leave_R)
 
 
 class Coupling(IntEnum):
-    """How a task is drawn beside the first one, the view."""
+    """How a task is drawn given the first task, the view."""
 
     shared = 0  # from the view's own uniform: the two nearly always agree
     with_view = 1  # only where there is a view
@@ -223,8 +223,8 @@ class Coupling(IntEnum):
 def joint_feedback(probability_BH: Tensor, uniforms_BH: Tensor, couplings: Sequence[int]) -> Tensor:
     """Feedback [B, H] bool, drawn so that combinations that never occur do not occur.
 
-    The first task is the view; `couplings` says for each task how it goes with it. Marginals are
-    kept where they can be: the probability given the view is p_h / p_view, at most 1.
+    The first task is the view; `couplings` gives each task's relation to it. Marginals are kept
+    where possible: the probability given the view is p_h / p_view, at most 1.
     """
     view_B, p_view = uniforms_BH[:, 0] < probability_BH[:, 0], probability_BH[:, 0]
     columns = [view_B]
@@ -243,7 +243,7 @@ def joint_feedback(probability_BH: Tensor, uniforms_BH: Tensor, couplings: Seque
 
 
 def joint_rate(probability_BH: Tensor, couplings: Sequence[int]) -> Tensor:
-    """[B, H]: how often each feedback occurs among those that `joint_feedback` draws."""
+    """[B, H]: the marginal rate of each feedback that `joint_feedback` draws."""
     rate_BH, p_view = probability_BH.clone(), probability_BH[:, 0]
     for h in range(1, probability_BH.shape[1]):
         match couplings[h]:
@@ -278,32 +278,36 @@ def task_couplings(labels: Tensor) -> list[int]:
 
 @torch.no_grad()
 def fit_exploring(
-    rankers: Sequence[Ranker], gates: Sequence[SummaryNet], dataset: SessionDataset, later: Tensor
+    rankers: Sequence[Ranker],
+    fatigue_nets: Sequence[SummaryNet],
+    dataset: SessionDataset,
+    later: Tensor,
 ) -> list[Calibration]:
-    """Calibration of each member's gated probabilities where the logger knew nothing more.
+    """Calibration of each member's probabilities on rows where the logging policy knew no more.
 
-    A logger shows an item to those whom it expects to like it, by what it knows of them; a model
-    of its log believes that everybody would. Unconfounded rows are free of that. Ours.
+    A logging policy shows an item to users whom it expects to like it, by what it knows of them; a
+    model of its logs then overrates the item for everybody else. Unconfounded rows are free of this
+    bias. Ours.
 
     Args:
         rankers: the members.
-        gates: one a ranker, or none.
+        fatigue_nets: one for each ranker, or none.
         dataset: the log.
-        later: [R] rows of later days, from which those are taken.
+        later: [R] rows of the calibration split, from which the unconfounded ones are taken.
 
     Returns:
-        One a member; none where there are fewer than 200 such rows.
+        One for each member; none where there are fewer than 200 unconfounded rows.
     """
     rows = later[unconfounded_rows(dataset, later)]
     if len(rows) < _FEW_EXPLORING:
         return []
-    summary = summaries(dataset, rows, after=False) if gates else None
+    summary = summaries(dataset, rows, after=False) if fatigue_nets else None
     found = []
     for index, ranker in enumerate(rankers):
         logits, labels = predict(ranker, dataset, rows)
         if summary is not None:
-            gated = logits.sigmoid() * gates[index](summary).sigmoid()
-            logits = torch.logit(gated, eps=LEAST_PROBABILITY)
+            tired = logits.sigmoid() * fatigue_nets[index](summary).sigmoid()
+            logits = torch.logit(tired, eps=LEAST_PROBABILITY)
         found.append(Calibration(logits.shape[1]))
         found[-1].fit(logits, labels)
     return found

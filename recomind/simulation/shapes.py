@@ -1,4 +1,4 @@
-"""What every state and every step must look like; part of `recomind.simulation.check`."""
+"""The format of every state and step; part of `recomind.simulation.check`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recomind.types import SessionEnvironment, SessionState, Step
 
 def _require_tensor(value: object, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     if not isinstance(value, Tensor):
-        raise SchemaError(f"{name} is no tensor", got=type(value).__name__)
+        raise SchemaError(f"{name} is not a tensor", got=type(value).__name__)
     require(value.dtype == dtype, f"{name} has the wrong type", value.dtype, dtype)
     require(tuple(value.shape) == shape, f"{name} has the wrong shape", tuple(value.shape), shape)
     if value.is_floating_point():
@@ -20,7 +20,7 @@ def _require_tensor(value: object, name: str, dtype: torch.dtype, shape: tuple[i
 
 
 def check_state(env: SessionEnvironment, state: SessionState, num: int) -> None:
-    """Fields of `state` [num], and what padding must look like."""
+    """Check the fields of `state` [num] and its padding."""
     length, num_tasks = env.history_length, len(env.tasks)
     width = state.user_features.shape[-1]
     fields = {
@@ -44,11 +44,11 @@ def _check_padding(env: SessionEnvironment, state: SessionState) -> None:
     mask, item_id = state.history_mask, state.history_item_id
     require(
         not bool((mask[:, :-1] & ~mask[:, 1:]).any()),
-        "state.history_mask has a gap; padding stands on the left",
+        "state.history_mask has a gap; padding is on the left",
     )
     require(
         bool(((item_id >= 0) & (item_id < env.catalogue.num_items)).all()),
-        "state.history_item_id names items that the catalogue does not have",
+        "state.history_item_id names items that are not in the catalogue",
         (int(item_id.min()), int(item_id.max())),
         f"in [0, {env.catalogue.num_items})",
     )
@@ -75,7 +75,7 @@ def _check_gaps(state: SessionState) -> None:
 
 
 def check_step(env: SessionEnvironment, step: Step, num: int) -> None:
-    """Fields of `step` [num]."""
+    """Check the fields of `step` [num]."""
     fields = {
         "response.feedback": (step.response.feedback, torch.bool, (num, len(env.tasks))),
         "response.dwell_s": (step.response.dwell_s, torch.float32, (num,)),
@@ -93,7 +93,7 @@ def check_step(env: SessionEnvironment, step: Step, num: int) -> None:
 
 
 def check_history(before: SessionState, item_id: Tensor, step: Step) -> None:
-    """The state after a valid step is the one before, with the event at its end."""
+    """After a valid step, the history must be the earlier one with the event at its end."""
     after, valid = step.state, step.valid
     require(
         torch.equal(after.step, before.step + valid),
@@ -114,7 +114,7 @@ def check_history(before: SessionState, item_id: Tensor, step: Step) -> None:
         kept = torch.equal(tensors[name][valid][:, :-1], earlier[name][valid][:, 1:])
         require(
             kept and torch.equal(tensors[name][valid][:, -1], event[valid]),
-            f"state.{name} is not the earlier history with the latest event behind it",
+            f"state.{name} is not the earlier history followed by the latest event",
             mend="append with recomind.simulation.append_event",
         )
     require(

@@ -1,8 +1,8 @@
-"""Learned simulators: whole sessions out of fitted response, dwell and leave models.
+"""Learned simulators: whole sessions from fitted response, dwell and leave models.
 
-`LearnedSimulator` is what a policy trains in: a ranker ensemble behind gates, sampled
+`LearnedSimulator` is what a policy trains in: a ranker ensemble with fatigue, sampled
 pessimistically. `TreeSimulator` is what it is judged in: gradient-boosted trees over counted
-features, fitted on other users and later days. Both begin sessions from logged states.
+features, fitted on other users and later days. In both, sessions begin from logged states.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _LEAVING = ("leaving",)
 
 
 class FittedSessions(BatchedSessions):
-    """Base of simulators fitted to logs; a subclass brings probabilities and hazard.
+    """Base of simulators fitted to logs; a subclass adds probabilities and hazard.
 
     Args:
-        starts: states [S] at step 0 that sessions begin from, one drawn per session.
+        starts: states [S] at step 0; each session begins from one drawn at random.
         dwell: dwell-time distribution given the item and the feedback.
-        couplings: how each task is drawn beside the first one (`joint_feedback`).
+        couplings: how each task is drawn given the first one (`joint_feedback`).
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class FittedSessions(BatchedSessions):
         horizon: int,
     ) -> None:
         if len(starts) == 0:
-            raise SchemaError("no session to begin from", mend="check the splits of the sessions")
+            raise SchemaError(
+                "there is no session to begin from", mend="check the splits of the sessions"
+            )
         super().__init__(
             catalogue=catalogue,
             tasks=tasks,
@@ -65,11 +67,11 @@ class FittedSessions(BatchedSessions):
 
     @abstractmethod
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[B, H]: what the sampled feedback's rates are for `item_id` [B]."""
+        """[B, H]: probability of each feedback to `item_id` [B]."""
 
     @abstractmethod
     def hazard(self, state: SessionState) -> Tensor:
-        """[B]: probability of leaving now, from the state after the last event."""
+        """[B]: probability of leaving now, given the state after the last event."""
 
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
         zero = torch.zeros(len(streams.seeds), dtype=torch.int64)
@@ -80,7 +82,7 @@ class FittedSessions(BatchedSessions):
     def _sampled(
         self, state: SessionState, hidden: Hidden, item_id: Tensor
     ) -> tuple[Tensor, Hidden]:
-        """`probabilities` [B, H], and what is hidden after the event."""
+        """`probabilities` [B, H], and the hidden state after the event."""
         probability_BH = self.probabilities(state, item_id)
         require_finite_probabilities(probability_BH[None], self.tasks, state.step)
         return probability_BH, hidden
@@ -112,7 +114,7 @@ class FittedSessions(BatchedSessions):
         return response, hidden
 
     def _went_on(self, before: SessionState, after: SessionState) -> None:
-        """`after` is `before` with one event more in every session."""
+        """Hook: `after` is `before` with one more event in every session."""
 
     def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
         if response is self._after_of and self._after is not None:
@@ -121,28 +123,30 @@ class FittedSessions(BatchedSessions):
 
 
 class LearnedSimulator(FittedSessions):
-    """The training simulator: ranker ensemble, a gate each, an ensemble of hazards.
+    """The training simulator: a ranker ensemble, each with a fatigue network, and hazards.
 
     Args:
         rankers: the ensemble, all of the same tasks in the same order.
-        gates: one a ranker, logits [B, H] from the summary of a state; None for open ones.
+        fatigue_nets: one for each ranker, logits [B, H] from the summary of a state; None where
+            nobody tires.
         hazards: hazard networks, logits [B, 1] from the summary after an event.
-        calibrations: one a ranker, of its gated probabilities on exploring rows; None for none.
-        pessimism: how the ensemble's disagreement turns into a worse probability.
+        calibrations: one for each ranker, applied to its probabilities after fatigue; None for
+            none.
+        pessimism: how the ensemble's disagreement lowers a probability.
         deviation_k: `k` of `Pessimism.deviation`.
         uncertainty_stop: a session is truncated after an event at which the members' expected
-            rewards lay further apart than this (`disagreement`); 0 never cuts one.
-        catalogue: of the items; the one that a ranker knows where None.
+            rewards differ by more than this (`disagreement`); 0 never truncates one.
+        catalogue: the items; the catalogue of the first ranker that has one where None.
 
     Raises:
-        SchemaError: members of different tasks, or no catalogue.
+        SchemaError: the members have different tasks, or no catalogue is known.
         ConfigError: `uncertainty_stop` with a single ranker.
     """
 
     def __init__(
         self,
         rankers: Sequence[Ranker],
-        gates: Sequence[SummaryNet] | None,
+        fatigue_nets: Sequence[SummaryNet] | None,
         hazards: Sequence[SummaryNet],
         *,
         calibrations: Sequence[Calibration] | None = None,
@@ -160,7 +164,7 @@ class LearnedSimulator(FittedSessions):
             **shared,  # type: ignore[arg-type]
         )
         self.rankers, self.hazards = list(rankers), list(hazards)
-        self.gates = None if gates is None else list(gates)
+        self.fatigue_nets = None if fatigue_nets is None else list(fatigue_nets)
         self.calibrations = None if calibrations is None else list(calibrations)
         self.pessimism, self.deviation_k = pessimism, deviation_k
         self.uncertainty_stop = uncertainty_stop
@@ -190,43 +194,43 @@ class LearnedSimulator(FittedSessions):
         return self._pessimistic(members_EBH), hidden
 
     def disagreement(self, members_EBH: Tensor) -> Tensor:
-        """[B]: how far apart the members' expected rewards lie, largest - smallest. Ours."""
+        """[B]: the range of the members' expected rewards, largest - smallest. Ours."""
         reward_EB = members_EBH @ self.reward_weights_H
         return reward_EB.amax(0) - reward_EB.amin(0)
 
     def member_probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[E, B, H]: each member's probabilities, behind its gate where there are gates."""
+        """[E, B, H]: each member's probabilities, with its fatigue factors where it has some."""
         members_EBH = torch.stack(
             [
                 ranker.score(encoding, item_id[:, None])[:, 0].sigmoid()
                 for ranker, encoding in zip(self.rankers, self._encodings(state), strict=True)
             ]
         )
-        if self.gates is not None:
+        if self.fatigue_nets is not None:
             summary = self._summary(state)
-            gates = [gate(summary).sigmoid() for gate in self.gates]
-            members_EBH = members_EBH * torch.stack(gates)
+            factors = [net(summary).sigmoid() for net in self.fatigue_nets]
+            members_EBH = members_EBH * torch.stack(factors)
         if self.calibrations is None:
             return members_EBH
         maps = zip(self.calibrations, members_EBH, strict=True)
         return torch.stack([calibrated(one, p_BH) for one, p_BH in maps])
 
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[B, H]: pessimistic in the tasks that the reward weighs, the mean in the others."""
+        """[B, H]: pessimistic for the tasks that the reward weighs, the mean for the others."""
         return self._pessimistic(self.member_probabilities(state, item_id))
 
     def _pessimistic(self, members_EBH: Tensor) -> Tensor:
         return self._worse(members_EBH, self.reward_weights_H.sign()).clamp(0.0, 1.0)
 
     def hazard(self, state: SessionState) -> Tensor:
-        """[B]: pessimistic, that is towards leaving."""
+        """[B]: pessimistic, that is, biased towards leaving."""
         summary = self._summary(state)
         members_EB1 = torch.stack([net(summary).sigmoid() for net in self.hazards])
-        require_finite_probabilities(members_EB1, _LEAVING, state.step - 1)  # of the last event
+        require_finite_probabilities(members_EB1, _LEAVING, state.step - 1)  # the last event
         return self._worse(members_EB1, -torch.ones(1)).clamp(0.0, 1.0)[:, 0]
 
     def _encodings(self, state: SessionState) -> list[Any]:
-        """One a member."""
+        """One encoding for each member."""
         if self._is_running(state):
             return self._running.encode_state(state)
         return [ranker.encode_state(state) for ranker in self.rankers]
@@ -248,7 +252,7 @@ class LearnedSimulator(FittedSessions):
             self._kept.replaced(before, self._state, where.nonzero()[:, 0])
 
     def _is_running(self, state: SessionState) -> bool:
-        """Whether `state` is the one that the environment is at, or comes to."""
+        """Whether `state` is the environment's present state, or the one after this step."""
         return state is self._after or state is getattr(self, "_state", None)
 
     @property
@@ -260,21 +264,21 @@ class LearnedSimulator(FittedSessions):
 
     def get_state(self) -> dict[str, Tensor]:
         """Tensors from which `set_state` continues exactly, here or in another process."""
-        self._forget()
+        self._clear_cache()
         return super().get_state()
 
     def set_state(self, tensors: Mapping[str, Tensor], *, auto_reset: bool = True) -> SessionState:
         """Continue where `get_state` was taken."""
-        self._forget()
+        self._clear_cache()
         return super().set_state(tensors, auto_reset=auto_reset)
 
-    def _forget(self) -> None:
-        """What is kept of running sessions is rounded otherwise than what is computed anew."""
+    def _clear_cache(self) -> None:
+        """Cached values round differently from recomputed ones, and only these can be restored."""
         if self._kept is not None:
             self._kept.forget()
 
     def _worse(self, members_E: Tensor, sign: Tensor) -> Tensor:
-        """Mean over members moved against `sign` (1: less is worse; -1: more; 0: the mean)."""
+        """Mean over members, shifted against `sign` (1: less is worse; -1: more; 0: neither)."""
         mean = members_E.mean(0)
         if self.pessimism is Pessimism.none or len(members_E) == 1:
             return mean
@@ -285,10 +289,10 @@ class LearnedSimulator(FittedSessions):
 
 
 def require_members(uncertainty_stop: float, num_members: int) -> None:
-    """One ranker never disagrees with itself.
+    """Refuse `uncertainty_stop` with a single ranker, which never disagrees with itself.
 
     Raises:
-        ConfigError: `uncertainty_stop` asks for several.
+        ConfigError: `uncertainty_stop` is above 0 with fewer than two members.
     """
     if uncertainty_stop > 0.0 and num_members < 2:
         raise ConfigError(
@@ -304,14 +308,14 @@ def _catalogue_of(rankers: Sequence[Ranker]) -> Catalogue:
         catalogue = getattr(ranker, "catalogue", None)
         if isinstance(catalogue, Catalogue):
             return catalogue
-    raise SchemaError("no ranker of the ensemble knows its catalogue", mend="pass catalogue=...")
+    raise SchemaError("no ranker of the ensemble has a catalogue", mend="pass catalogue=...")
 
 
 class TreeSimulator(FittedSessions):
     """The hold-out simulator: LightGBM response and hazard models, no pessimism.
 
     Args:
-        models: fitted on other users and later days (`fit_trees`).
+        models: fitted on hold-out users and later days (`fit_trees`).
     """
 
     def __init__(self, models: TreeModels, **shared: object) -> None:
@@ -319,9 +323,9 @@ class TreeSimulator(FittedSessions):
         self.models = models
 
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[B, H]."""
+        """[B, H]: probability of each feedback."""
         return self.models.responses(state, item_id, self.catalogue)
 
     def hazard(self, state: SessionState) -> Tensor:
-        """[B]."""
+        """[B]: probability of leaving."""
         return self.models.hazard(state, self.catalogue)

@@ -1,4 +1,4 @@
-"""Fits simulators to sessions, writes them and reads them back."""
+"""Fits simulators to sessions, writes them, and reads them back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from recomind.simulation.environment import state_from, state_tensors
 from recomind.simulation.response import (
     SummaryNet,
     fit_exploring,
-    fit_gate,
+    fit_fatigue,
     fit_leave,
     summaries,
     task_couplings,
@@ -42,6 +42,7 @@ from recomind.types import Catalogue, Ranker, SessionState
 
 KIND, HOLDOUT_KIND = "simulator", "holdout_simulator"
 _STARTS, _DWELL = "starts.safetensors", "dwell.safetensors"
+_FATIGUE = "gate"  # the fatigue networks' name in files and manifests, kept for older artifacts
 
 
 def fit_simulator(
@@ -53,30 +54,33 @@ def fit_simulator(
     *,
     seed: int,
 ) -> dict[str, float]:
-    """Fit gates, hazards and dwell on the training users, write them; returns hazard quality.
+    """Fit fatigue, hazards and dwell on the training users and write them.
+
+    Returns:
+        Quality of the hazards on the test split.
 
     Raises:
-        SchemaError: the logs hold no event of a training user, or no session to begin from.
+        SchemaError: the logs hold no event of a training user, or no session starts.
         ConfigError: an uncertainty stop with a single ranker.
     """
     require_members(config.uncertainty_stop, len(rankers))
     rows = dataset.rows("train", holdout=False)
     if len(rows) == 0:
         raise SchemaError(
-            "no events of training users to fit a simulator to",
+            "there are no events of training users to fit a simulator to",
             got=f"{dataset.num_rows()} events, none of the split train outside the hold-out",
-            mend="bring more days, or lower data.holdout_share",
+            mend="provide more days, or lower data.holdout_share",
         )
     later = dataset.rows("calibration", holdout=False)
     if config.item_effects:
         dataset, of_items = with_learned_effects(rankers[0], dataset, rows, later, config, seed)
         manifest.metrics |= of_items
-    gates = [
-        fit_gate(r, dataset, rows, later, config, seed + i)
-        for i, r in enumerate(rankers if config.gate else [])
+    fatigue_nets = [
+        fit_fatigue(r, dataset, rows, later, config, seed + i)
+        for i, r in enumerate(rankers if config.fatigue else [])
     ]
     exploring = config.calibrate_exploring
-    calibrations = fit_exploring(rankers, gates, dataset, later) if exploring else []
+    calibrations = fit_exploring(rankers, fatigue_nets, dataset, later) if exploring else []
     hazards = [fit_leave(dataset, rows, later, config, seed + i) for i in range(len(rankers))]
     labels = dataset.labels(rows)
     starts = _starts(dataset, dataset.session_starts("train", holdout=False), config, seed)
@@ -94,7 +98,11 @@ def fit_simulator(
         save_tensors(staging / _DWELL, dwell.state_dict())
         if isinstance(dataset.catalogue, EffectsCatalogue):
             dataset.catalogue.save_effects(staging)
-        for name, nets in (("gate", gates), ("hazard", hazards), ("response", calibrations)):
+        for name, nets in (
+            (_FATIGUE, fatigue_nets),
+            ("hazard", hazards),
+            ("response", calibrations),
+        ):
             for index, net in enumerate(nets):
                 save_tensors(staging / f"{name}_{index}.safetensors", net.state_dict())
     return metrics
@@ -116,19 +124,19 @@ def load_simulator(
     num_inputs = summary_size(
         len(extra["tasks"]), extra["num_user_features"], len(catalogue.dense_names)
     )
-    gates, hazards, calibrations = [], [], []
+    fatigue_nets, hazards, calibrations = [], [], []
     for index in range(extra["num_members"]):
         hazards.append(SummaryNet(num_inputs, 1, config.hidden))
-        if config.gate:
-            gates.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
-            load_weights(gates[-1], folder / f"gate_{index}.safetensors")
+        if config.fatigue:
+            fatigue_nets.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
+            load_weights(fatigue_nets[-1], folder / f"{_FATIGUE}_{index}.safetensors")
         load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
         if extra["calibrated"]:
             calibrations.append(Calibration(len(extra["tasks"])))
             load_weights(calibrations[-1], folder / f"response_{index}.safetensors")
     return LearnedSimulator(
         rankers,
-        [g.eval() for g in gates] if config.gate else None,
+        [net.eval() for net in fatigue_nets] if config.fatigue else None,
         [h.eval() for h in hazards],
         calibrations=calibrations or None,
         pessimism=config.pessimism if pessimism is None else pessimism,
@@ -153,8 +161,8 @@ def fit_holdout(
 ) -> dict[str, float]:
     """Fit the tree simulator on hold-out users' later days and write it; returns its quality.
 
-    Later days are the calibration and test splits, none of which trained a ranker; the last
-    quarter of the rows stops the boosting early.
+    It uses the calibration and test splits, which trained no ranker; the last quarter of the rows
+    decides when the boosting stops.
     """
     rows = dataset.rows("calibration", "test", holdout=True)
     if len(rows) < 200:
@@ -162,7 +170,7 @@ def fit_holdout(
             "too few hold-out events for a hold-out simulator",
             got=len(rows),
             expected=">= 200 on later days",
-            mend="raise data.holdout_share, or bring more days",
+            mend="raise data.holdout_share, or provide more days",
         )
     cut = int(len(rows) * 0.75)
     if config.item_effects:
@@ -207,7 +215,7 @@ def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimul
 def hazard_quality(
     hazards: Sequence[SummaryNet], dataset: SessionDataset, rows: Tensor
 ) -> dict[str, float]:
-    """AUC, log-loss and ECE of the mean hazard on events whose outcome is known."""
+    """AUC, log-loss and ECE of the mean hazard, on events with a known outcome."""
     rows = rows[dataset.left_known(rows)]
     if len(rows) == 0:
         return {}
@@ -224,6 +232,7 @@ def _tree_quality(models: TreeModels, dataset: SessionDataset, rows: Tensor) -> 
 def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
     plain = dataclasses.asdict(config)
     plain["pessimism"] = config.pessimism.value
+    plain[_FATIGUE] = plain.pop("fatigue")
     return {
         "tasks": list(dataset.tasks),
         "num_user_features": dataset.num_user_features,
@@ -233,14 +242,18 @@ def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
 
 
 def _decoded(config: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(config) | {"pessimism": Pessimism(config["pessimism"])}
+    plain = dict(config) | {"pessimism": Pessimism(config["pessimism"])}
+    plain["fatigue"] = plain.pop(_FATIGUE)
+    return plain
 
 
 def _starts(
     dataset: SessionDataset, rows: Tensor, config: SimulatorConfig, seed: int
 ) -> SessionState:
     if len(rows) == 0:
-        raise SchemaError("no session to begin from", mend="check the splits of the sessions")
+        raise SchemaError(
+            "there is no session to begin from", mend="check the splits of the sessions"
+        )
     chosen = torch.randperm(len(rows), generator=make_generator(seed))[: config.max_start_states]
     return dataset.state(rows[chosen.sort().values])
 

@@ -1,4 +1,4 @@
-"""What gate and leave models see of a state: a fixed summary of its session.
+"""A fixed summary of a session, the input of the fatigue and leave models.
 
 Symbols: `B` states, `L` history length, `H` tasks, `F` dense item features, `M` summary features.
 """
@@ -20,18 +20,18 @@ def summary_size(num_tasks: int, num_user_features: int, num_dense: int) -> int:
 
 
 def summarise(state: SessionState, catalogue: Catalogue, snapshot: Tensor | None = None) -> Tensor:
-    """[B, M] float32: how the session is going, and whose it is.
+    """[B, M] float32: how the session is going, and the user's features.
 
     Decayed sums over the events of the present session of: feedback, minutes, a count, and the
-    items' dense content, once for all items and once for those with a positive first task. What
-    was shown must stand here beside what was done with it: a poor video that was watched to its
-    end looks like a success in the feedback alone, and it is what makes users leave.
+    items' dense content, once over all items and once over those with a positive first task. The
+    content is needed beside the feedback: a poor video that was watched to its end looks like a
+    success in the feedback alone, yet makes users leave.
     """
     return summary_of(state, event_parts(events_of(state), catalogue, snapshot))
 
 
 def event_parts(events: Events, catalogue: Catalogue, snapshot: Tensor | None = None) -> Tensor:
-    """[B, L, H + 2 + 2F]: what is summed of each event; zeros outside the present session."""
+    """[B, L, H + 2 + 2F]: the summands of each event; zeros outside the present session."""
     minutes_BL1 = (events.history_dwell_s / 60.0).clamp(max=10.0)[..., None]
     inside_BL1 = events.in_session.float()[..., None]
     if snapshot is not None:
@@ -54,7 +54,7 @@ def event_parts(events: Events, catalogue: Catalogue, snapshot: Tensor | None = 
 def summary_of(state: SessionState, parts_BLF: Tensor, first: int = 0) -> Tensor:
     """The summary [B, M] of `state`, given `event_parts` of its events.
 
-    They are a ring, in which the oldest event stands at `first`.
+    The parts are a ring buffer, whose oldest event is at `first`.
     """
     age_L = torch.arange(parts_BLF.shape[1] - 1, -1, -1, dtype=torch.float32)
     weight_RL = torch.stack([torch.exp(-age_L / steps) for steps in DECAY_STEPS])

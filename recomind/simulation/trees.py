@@ -1,7 +1,7 @@
 """Gradient-boosted response and leave models over counted features: the hold-out architecture.
 
-It shares nothing with the rankers: no embeddings, no attention, no gradients. What it knows of a
-user is counted from the history, overall and for the candidate's own categories.
+It shares nothing with the rankers: no embeddings, no attention, no gradients. Its features of a
+user are counts over the history, in total and for the candidate's own categories.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NEAR_STEPS = 6.0  # e-folding length of the recency-weighted counts
 def tree_features(
     state: SessionState, item_id: Tensor, catalogue: Catalogue, snapshot: Tensor | None = None
 ) -> np.ndarray:
-    """[B, F] float32: state summary, item content, and counts over like items of the history."""
+    """[B, F] float32: state summary, item content, and counts over similar items of the history."""
     item = catalogue.features(item_id, snapshot)
     seen_at = None if snapshot is None else snapshot[:, None].expand_as(state.history_item_id)
     seen = catalogue.features(state.history_item_id, seen_at)
@@ -64,7 +64,7 @@ def _lifetime(state: SessionState) -> Tensor:
 def _like_counts(
     state: SessionState, item: ItemFeatures, seen: ItemFeatures, column: int
 ) -> Tensor:
-    """[B, 4 + H]: events of the candidate's category, in session, recent, and their feedback."""
+    """[B, 4 + H]: events of the candidate's category: all, in session, recent; their feedback."""
     same_BL = item.categorical[:, None, column] == seen.categorical[..., column]
     same_BL = (same_BL & state.history_mask).float()
     inside_BL = state.in_session.float()
@@ -86,7 +86,7 @@ def _like_counts(
 
 @dataclass(slots=True)
 class TreeModels:
-    """One booster a task, and one for the hazard; a constant where there was nothing to learn."""
+    """A booster for each task and one for the hazard; a constant where nothing can be learned."""
 
     tasks: tuple[str, ...]
     boosters: dict[str, lgb.Booster]  # task or "leave"
@@ -103,21 +103,21 @@ class TreeModels:
         return torch.from_numpy(self.predict("leave", summarise(state, catalogue).numpy()))
 
     def predict(self, name: str, features: np.ndarray) -> np.ndarray:
-        """[B] float32: of one model, of a task or "leave"."""
+        """[B] float32: the output of the model of a task, or of "leave"."""
         if name not in self.boosters:
             return np.full(len(features), self.constants[name], dtype=np.float32)
         values = self.boosters[name].predict(features, num_threads=1)
         return np.asarray(values, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
-        """LightGBM's own text format, one file a model."""
+        """Write each model to a file in LightGBM's text format."""
         for name, booster in self.boosters.items():
             booster.save_model(str(folder / f"{name}.lightgbm.txt"))
 
     @classmethod
     def load(cls, folder: Path, tasks: tuple[str, ...], constants: dict[str, float]) -> TreeModels:
         """Read what `save` wrote."""
-        import lightgbm as lgb  # a second and a half, which no other simulator waits for
+        import lightgbm as lgb  # takes 1.5 s; only this simulator needs it
 
         boosters = {}
         for name in (*tasks, "leave"):
@@ -140,10 +140,10 @@ def fit_trees(dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int) -
 def with_tree_effects(
     dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
 ) -> tuple[SessionDataset, dict[str, float]]:
-    """The same events, of items that are known by their effects too (`effects`).
+    """The same events, whose items also have their effects as features (`effects`).
 
-    What is expected of `rows` without them is the trees', of which that of leaving knows how a
-    session goes, and nothing of what was shown.
+    Without effects, responses and leaving are predicted by trees; those of leaving know how the
+    session goes and nothing of what was shown.
     """
     models, plain = TreeModels(dataset.tasks, {}, {}), without_content(dataset)
     _fit_responses(models, dataset, rows, later, seed)
@@ -204,7 +204,7 @@ def _fit_one(
     stop_y: np.ndarray,
     seed: int,
 ) -> None:
-    """One booster; a constant rate where fewer than 20 labels of either kind are there."""
+    """One booster, or a constant rate where there are fewer than 20 labels of either kind."""
     few = min(fit_y.sum(), len(fit_y) - fit_y.sum()) if len(fit_y) else 0
     if few < 20 or len(stop_y) == 0:
         models.constants[name] = float((fit_y.sum() + 0.5) / (len(fit_y) + 10.0))

@@ -1,4 +1,7 @@
-"""Learning on lock-step sessions as RLlib algorithms (new API stack); SessionDQN is one."""
+"""What every algorithm does: simulate lock-step sessions, learn, send the weights back.
+
+RLlib's new API stack. `dqn/` and `actor_critic/` say what is learned, and how.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +9,37 @@ import math
 import time
 from typing import Any, cast
 
-import numpy as np
-import torch
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
-from ray.rllib.policy.sample_batch import MultiAgentBatch
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     LEARNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     WEIGHTS_SEQ_NO,
 )
-from torch import nn
 
 from recomind.errors import RecomindError
-from recomind.training.algorithm_config import SessionDQNConfig
-from recomind.training.columns import to_batch
-from recomind.training.loss import METRICS
-from recomind.training.prioritised import PrioritisedReplay, draw_across, note_errors
 from recomind.training.problem import SessionProblem
-from recomind.training.replay import sample_across
 from recomind.training.resume import ResumableAlgorithm
-from recomind.training.rl_module import load_trainable
 from recomind.training.rows import SessionRows
+from recomind.training.target import load_trainable
+from recomind.types import TrainableQFunction
 
-_RESTART_S = 120.0  # a process that starts again imports torch and Ray first
+_RESTART_S = 120.0  # a restarted process first imports torch and Ray
 
 
 class SessionAlgorithm(ResumableAlgorithm):
-    """Simulate, remember, learn, send the weights back: what every algorithm does here."""
+    """The loop; a subclass brings `_new_memory`, `_learn` and the names of its metrics."""
 
-    metric_names: tuple[str, ...] = METRICS  # of the scalars that its loss reports
+    metric_names: tuple[str, ...]  # names of the scalars that its loss reports
 
     def setup(self, config: Any) -> None:
         """Build runners, learners and replays; called by RLlib."""
         super().setup(config)
-        self.report: dict[str, float] = {}  # numbers of the last iteration
-        self._copy: nn.Module | None = None  # of a network that learns in another process
+        self.report: dict[str, float] = {}  # metrics of the last iteration
+        self._copy: TrainableQFunction | None = None  # copy of a network that learns elsewhere
         if self._shares_network() and self.runner and self.learner:
-            self.runner.share_network(self.learner.q_module.network)
+            self.runner.share_network(self.learner.session_module.network)
         self.sync_weights()
 
     def training_step(self) -> None:
@@ -64,7 +59,7 @@ class SessionAlgorithm(ResumableAlgorithm):
         return min(goal, total) if self.num_env_steps < total else goal
 
     def _simulate(self) -> list[SessionRows]:
-        """Rows of every runner; waits for one that restarts only where no other answers."""
+        """Rows of every runner that answers; waits for a restart only if none does."""
         patience_s = _RESTART_S if self.settings.restart_runners else 0.0
         deadline = time.monotonic() + patience_s
         while not (rows := self._sample()) and time.monotonic() < deadline:
@@ -85,22 +80,22 @@ class SessionAlgorithm(ResumableAlgorithm):
 
     def _remember(self, rows: list[SessionRows]) -> None:
         if not rows:
-            raise RecomindError("no runner answers", mend="see the log of the run for their error")
+            raise RecomindError("no runner answers", mend="see their errors in the log of the run")
         for part in rows:
-            self._replays[max(0, part.runner - 1)].add(part)
+            self._memories[max(0, part.runner - 1)].add(part)
             self.num_env_steps += part.env_steps()
             self.note_staleness(part)
             self._returns.extend(part.returns)
 
     def _learn(self) -> None:
-        """Learn from what has been simulated."""
+        """Learn from the simulated rows."""
         raise NotImplementedError
 
     def sync_weights(self) -> None:
-        """Blocking: every runner holds the newest weights and counters when this returns.
+        """Send the newest weights and counters to every runner; returns once all have them.
 
         Raises:
-            RecomindError: a runner holds others.
+            RecomindError: a runner has other weights.
         """
         state: dict[str, Any] = {
             WEIGHTS_SEQ_NO: self.num_updates,
@@ -136,59 +131,20 @@ class SessionAlgorithm(ResumableAlgorithm):
         for name, value in self.report.items():
             self.metrics.log_value((LEARNER_RESULTS, name), value, window=1)
 
-    def trained_network(self) -> nn.Module:
-        """The network to be used: the averaged target where it follows, else the online one.
+    def trained_network(self) -> TrainableQFunction:
+        """The network to use: the averaged target where `target_rate` is set, else the online one.
 
-        An online network moves with every batch; what it ranks first is partly the last batches'
-        luck, which the average is rid of (Polyak and Juditsky 1992).
+        An online network moves with every batch, so what it ranks first depends in part on the
+        latest batches; averaging removes that noise (Polyak and Juditsky 1992).
         """
         averaged = self.settings.target_rate > 0
         if self.learner is not None and not averaged:
-            return self.learner.q_module.network
+            return self.learner.session_module.network
         if self._copy is None:
             self._copy = cast(SessionProblem, self.session_config.session_problem).network().eval()
         if self.learner is not None:
-            load_trainable(self._copy, self.learner.q_module.target.tensors)
+            load_trainable(self._copy, self.learner.session_module.target.tensors)
         else:
             part = "target" if averaged else "network"
             load_trainable(self._copy, self._weights(inference_only=not averaged)[part])
         return self._copy
-
-
-class SessionDQN(SessionAlgorithm):
-    """Q-learning from a replay: see `recomind.training.loss`."""
-
-    @classmethod
-    def get_default_config(cls) -> SessionDQNConfig:
-        """Without a problem; call `.session()` on it."""
-        return SessionDQNConfig()
-
-    def _learn(self) -> None:
-        """Catch up with the updates that are due."""
-        behind = self.num_env_steps - self.settings.learning_starts
-        due = behind // self.settings.env_steps_per_update - self.num_updates
-        if not any(len(replay) for replay in self._replays):
-            return
-        for _ in range(due):
-            if self.settings.prioritised > 0:
-                self._update_prioritised()
-            else:
-                batch = sample_across(self._replays, self.settings.batch_size, self._generator)
-                self._update(to_batch(batch, numpy=self.learner is None))
-
-    def _update(self, batch: MultiAgentBatch) -> None:
-        self.learners.update(batch=batch, _no_metrics_reduce=True)
-        self.num_updates += 1
-
-    def _update_prioritised(self) -> None:
-        batch, weight, drawn = draw_across(
-            cast(list[PrioritisedReplay], self._replays),
-            self.settings.batch_size,
-            self._generator,
-            self.settings.importance(self.num_env_steps),
-        )
-        self._update(to_batch(batch, numpy=self.learner is None, weight=weight))
-        ask: Any = lambda learner: learner.td_error()  # noqa: E731, RLlib's type is narrower
-        found: Any = self.learners.foreach_learner(ask)  # in the order in which a batch is split
-        errors = [torch.from_numpy(np.array(result.get())) for result in found]
-        note_errors(drawn, torch.cat(errors))

@@ -2,7 +2,7 @@
 
 A checkpoint is an artifact folder `iteration-00000040` with `tensors.safetensors` (every array of
 the state) and `tree.json` (the rest, with references to the arrays). It is written under another
-name and renamed, so the newest folder that reads back whole is where a run goes on.
+name and renamed, so a run continues from the newest folder that reads back whole.
 """
 
 from __future__ import annotations
@@ -84,21 +84,21 @@ def save_checkpoint(
     seed: int,
     inputs: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the state after `iteration`; half a checkpoint never exists.
+    """Write the state after `iteration`, whole or not at all.
 
     Args:
-        folder: of all checkpoints of the run.
-        iteration: the last that is done.
+        folder: folder of all checkpoints of the run.
+        iteration: the last finished one.
         state: numbers, strings and arrays, nested.
-        config: settings that the run may be continued with.
-        seed: of the run.
-        inputs: name -> identity of what is trained on.
+        config: settings of the run.
+        seed: seed of the run.
+        inputs: name -> identity of the training's inputs.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        ArtifactError: it cannot be written, such as on a full disk; earlier ones stay as they are.
+        ArtifactError: it cannot be written, such as on a full disk; earlier ones are intact.
     """
     path = Path(folder) / f"iteration-{iteration:08d}"
     manifest = Manifest(
@@ -115,9 +115,9 @@ def save_checkpoint(
             save_tensors(staging / _TENSORS, tensors)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
-            "a checkpoint cannot be written; those before it are whole",
+            "a checkpoint cannot be written; earlier ones are intact",
             got=f"{path}: {error}",
-            mend="make room on the disk; the same command goes on from the last checkpoint",
+            mend="free disk space; the same command continues from the last checkpoint",
         ) from error
     return path
 
@@ -146,29 +146,29 @@ def load_checkpoint(path: Path) -> tuple[Manifest, dict[str, Any]]:
 
 
 def load_newest(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
-    """The newest whole checkpoint, or None; damaged ones are passed over with a warning.
+    """The newest intact checkpoint, or None; damaged ones are skipped with a warning.
 
     Raises:
-        ArtifactError: it is whole, but of another format version.
+        ArtifactError: it has another format version.
     """
     for path in reversed(_paths(folder)):
         _refuse_other_version(path)
         try:
             return load_checkpoint(path)
         except ArtifactError as error:
-            _log.warning("passing over a checkpoint: %s", error)
+            _log.warning("skipping a checkpoint: %s", error)
     return None
 
 
 def _refuse_other_version(path: Path) -> None:
-    """Damage is passed over, but a run of another version must not be begun anew in silence."""
+    """Damage is skipped, but a run of another version must not silently start over."""
     try:
         version = read_json(path / MANIFEST)["format_version"]
     except (ArtifactError, TypeError, LookupError):
         return
     if isinstance(version, int) and version not in READABLE_VERSIONS:
         raise ArtifactError(
-            "checkpoint of another format version",
+            "the checkpoint has another format version",
             got=f"{version} in {path}",
             expected=f"one of {', '.join(map(str, READABLE_VERSIONS))}",
             mend=f"go on with the version that wrote it, or remove {path.parent} and start anew",
@@ -176,7 +176,7 @@ def _refuse_other_version(path: Path) -> None:
 
 
 def keep_newest(folder: Path, num: int) -> None:
-    """Remove all but the `num` newest checkpoints, and what a killed writer left."""
+    """Remove all but the `num` newest checkpoints, and leftovers of killed writers."""
     for path in [*_paths(folder)[:-num], *Path(folder).glob(".iteration-*.tmp")]:
         shutil.rmtree(path)
 

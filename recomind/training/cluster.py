@@ -1,4 +1,4 @@
-"""A Ray that is up: one that runs already, here or elsewhere, or a small local one while needed."""
+"""A running Ray: an existing cluster, here or elsewhere, or a small local one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONNECT_S = 5.0  # to a head's port; Ray itself asks for half a minute and then
 
 @contextmanager
 def quiet_rllib() -> Iterator[None]:
-    """Errors only: RLlib tells of its API stacks and of deprecations that are not the user's."""
+    """Silence RLlib's warnings about its API stacks and its own deprecations."""
     logger = logging.getLogger("ray.rllib")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -33,12 +33,12 @@ def quiet_rllib() -> Iterator[None]:
 
 @contextmanager
 def running_ray(config: TrainingConfig) -> Iterator[None]:
-    """Yield with Ray up; only a Ray that was started or joined here is left at the end.
+    """Yield with Ray running; at the end, disconnect only if it was started or joined here.
 
     Raises:
-        ConfigError: more processes are asked for than there are CPUs (Ray itself would wait for
-            them for ever, without a word), no cluster answers at the address, or this process
-            is connected to another one.
+        ConfigError: there are fewer CPUs than processes (Ray itself would wait for them silently,
+            for ever), no cluster answers at the address, or this process is connected to
+            another one.
     """
     needed = config.num_runners + config.num_learners
     if ray.is_initialized():
@@ -60,14 +60,14 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
 
 
 def check_cpus(needed: int, patience_s: float = 0.0) -> None:
-    """Refuse to ask the running Ray for more CPUs than are free.
+    """Raise unless the running Ray has enough free CPUs.
 
     Args:
         needed: CPUs.
-        patience_s: how long to wait for a node that takes the place of one that died.
+        patience_s: how long to wait for the replacement of a node that died.
 
     Raises:
-        ConfigError: it has fewer.
+        ConfigError: there are fewer.
     """
     deadline = time.monotonic() + patience_s
     while (free := _free_cpus(needed)) < needed and time.monotonic() < deadline:
@@ -84,24 +84,24 @@ def _join(address: str) -> None:
 
 
 def _refuse_another(address: str) -> None:
-    """A process that is connected already stays where it is: that must be what was asked for."""
+    """Raise if this process is connected to a cluster other than `address`."""
     if address in ("", "local", "auto"):
         return
     _refuse_silent(address)
     connected = ray.get_runtime_context().gcs_address
     if address != connected:
         raise ConfigError(
-            "training.ray_address is of another cluster than this process is connected to",
+            "this process is connected to a cluster other than training.ray_address",
             got=address,
             expected=connected,
-            mend="call ray.shutdown() before, or leave the address out",
+            mend="call ray.shutdown() first, or omit the address",
         )
 
 
 def _refuse_silent(address: str) -> None:
     host, _, port = address.rpartition(":")
     if address == "auto":
-        return  # Ray looks for the head of this machine itself, and says so where there is none
+        return  # Ray itself looks for a head on this machine, and reports if there is none
     if not (host and port.isdecimal()) or "://" in address:
         raise ConfigError(
             "training.ray_address", got=address, expected="host:port of the cluster's head, or auto"
@@ -117,12 +117,12 @@ def _no_head(address: str, error: Exception) -> ConfigError:
         "no Ray head answers at training.ray_address",
         got=f"{address}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
         expected="host:port of a running head",
-        mend="start one with `ray start --head`, or leave the address out to train here",
+        mend="start one with `ray start --head`, or omit the address to train here",
     )
 
 
 def _free_cpus(needed: int) -> int:
-    """CPUs free for us; processes that just ended are given a moment to hand theirs back."""
+    """Free CPUs; processes that have just ended get a moment to release theirs."""
     total = int(ray.cluster_resources().get("CPU", 0))
     deadline = time.monotonic() + _RELEASE_S
     while needed <= total:
@@ -139,5 +139,5 @@ def _refuse_above(needed: int, available: int) -> None:
             "training.num_runners + training.num_learners",
             got=needed,
             expected=f"<= {available}, the CPUs that are free",
-            mend="ask for fewer processes; 0 and 0 run in the calling process",
+            mend="use fewer processes; 0 and 0 run in the calling process",
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from recomind.candidates import ExplorationConfig, ExplorationKind
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.config import ActorCriticConfig
+from recomind.training.algorithms import algorithm_name
 
 _POSITIVE = (
     *("n_step", "batch_size", "num_sessions", "rollout_length", "steps_per_iteration"),
@@ -23,40 +25,43 @@ _NOT_NEGATIVE = (
 class TrainingConfig:
     """How a policy is trained inside an environment."""
 
-    algorithm: str = "dqn"  # "dqn" (Q-learning from a replay) or "actor_critic" (on-policy)
-    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)  # of that one alone
+    algorithm: str = "dqn"  # a name of `recomind.training.algorithms`, or a dotted name
+    actor_critic: ActorCriticConfig = field(
+        default_factory=ActorCriticConfig
+    )  # the actor-critic's own settings
+    options: dict[str, Any] = field(default_factory=dict)  # settings of an algorithm of your own
     gamma: float = 0.95  # discount per event, in [0, 1)
-    n_step: int = 3  # events summed before bootstrapping
-    learning_rate: float = 1e-3  # of Adam
-    batch_size: int = 256  # transitions per update, over all learners
+    n_step: int = 3  # rewards summed before bootstrapping
+    learning_rate: float = 1e-3  # for Adam
+    batch_size: int = 256  # transitions per update, summed over all learners
     max_grad_norm: float = 10.0  # gradients are scaled down to this norm
-    target_rate: float = 0.02  # share by which each update moves the target; 0 for copies
-    target_update_every: int = 200  # updates between copies, where target_rate is 0
-    target_subset_size: int = 32  # candidates kept at s' for the max; 0 keeps the whole pool
+    target_rate: float = 0.02  # step of the target towards the network at each update; 0 for copies
+    target_update_every: int = 200  # updates between copies to the target, if target_rate is 0
+    target_subset_size: int = 32  # candidates at s' for the maximum; 0 keeps the whole pool
 
-    num_env_steps: int = 80_000  # events to simulate in total; 0 trains nothing
-    env_steps_per_update: int = 64  # events simulated for each update
+    num_env_steps: int = 80_000  # events simulated in total; 0 for no training
+    env_steps_per_update: int = 64  # events simulated per update
     steps_per_iteration: int = 16_384  # events between two reports
     num_sessions: int = 256  # sessions in lock-step, per runner
-    rollout_length: int = 8  # steps each session takes between rounds of updates
+    rollout_length: int = 8  # steps of each session between updates
     replay_capacity: int = 100_000  # session-steps kept, over all runners
     learning_starts: int = 4_096  # events simulated before the first update
-    prioritised: float = 0.0  # exponent of the error in a transition's chance; 0 draws uniformly
-    prioritised_beta: float = 0.4  # exponent of importance weights at first, linear in events to 1
+    prioritised: float = 0.0  # exponent of the TD error in sampling; 0 samples uniformly
+    prioritised_beta: float = 0.4  # exponent of importance weights, rising linearly to 1
 
-    exploration: ExplorationKind = ExplorationKind.subset  # what chance decides; of "dqn" alone
-    epsilon_start: float = 0.3  # exploration rate of the first event, linear in events to ...
-    epsilon_end: float = 0.1  # ... this at the last
-    subset_size: int = 20  # candidates in an exploring decision, where exploration is `subset`
-    temperature: float = 0.1  # units of the scores, where exploration is `softmax`
-    support_ratio: float = 0.6  # rho: least utility of an allowed candidate over the best one's
+    exploration: ExplorationKind = ExplorationKind.subset  # used by "dqn" only
+    epsilon_start: float = 0.3  # exploration rate at the first event, falling linearly ...
+    epsilon_end: float = 0.1  # ... to this at the last
+    subset_size: int = 20  # candidates in an exploring decision, for `subset`
+    temperature: float = 0.1  # in units of the scores, for `softmax`
+    support_ratio: float = 0.6  # rho: least utility of an allowed candidate, relative to the best
 
-    num_runners: int = 0  # simulating processes; 0 simulates in the learning process
-    restart_runners: bool = False  # go on when a process dies; else its error ends the run
-    ray_address: str = ""  # host:port of a running cluster's head; else $RAY_ADDRESS, or Ray here
+    num_runners: int = 0  # simulating processes; 0 simulates in the calling process
+    restart_runners: bool = False  # continue when a process dies; otherwise its error ends the run
+    ray_address: str = ""  # head of a running cluster, host:port; default $RAY_ADDRESS or local
     num_learners: int = 0  # learning processes; 0 learns in the calling process
-    num_threads: int = 1  # torch threads of the calling process; more is not reproducible
-    device: str = "cpu"  # of the learners: "cpu" or "cuda"
+    num_threads: int = 1  # torch threads of the calling process; above 1 not reproducible
+    device: str = "cpu"  # for the learners: "cpu" or "cuda"
 
     checkpoint_every: int = 1  # iterations
     keep_checkpoints: int = 2  # older ones are removed
@@ -75,8 +80,7 @@ class TrainingConfig:
         for name in ("epsilon_start", "epsilon_end"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
         self._check("device", self.device in ("cpu", "cuda"), "'cpu' or 'cuda'")
-        known = ("dqn", "actor_critic")
-        self._check("algorithm", self.algorithm in known, "'dqn' or 'actor_critic'")
+        algorithm_name(self.algorithm)
         self._check("prioritised", 0.0 <= self.prioritised <= 1.0, "in [0, 1]")
         self._check("prioritised_beta", 0.0 <= self.prioritised_beta <= 1.0, "in [0, 1]")
         self._check_sizes()
@@ -112,7 +116,7 @@ class TrainingConfig:
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * self._done(env_steps)
 
     def exploring(self, env_steps: int) -> ExplorationConfig:
-        """How decisions explore after `env_steps` events."""
+        """The exploration of decisions after `env_steps` events."""
         return ExplorationConfig(
             kind=self.exploration,
             epsilon=self.epsilon(env_steps),

@@ -1,4 +1,4 @@
-"""The RLlib learner: Adam on the trainable tensors, one finite check, targets that follow."""
+"""The RLlib learner: Adam on the trainable tensors, checks for NaN, and updates of the target."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from torch import Tensor, nn
 
 from recomind.errors import RecomindError
 from recomind.training.config import TrainingConfig
-from recomind.training.rl_module import SessionQModule
+from recomind.training.rl_module import SessionModule
 
 
 class SessionLearner(TorchLearner):
-    """Updates one `SessionQModule`.
+    """Updates one `SessionModule`.
 
-    RLlib's own metrics of a learner cost more than the rest of its overhead, so the scalars of an
-    update are kept as tensors and reduced once, by `take_metrics`.
+    RLlib's own learner metrics cost more than the rest of its overhead. Here the scalars of an
+    update stay tensors and are reduced once, by `take_metrics`.
     """
 
     def build(self) -> None:
         """Build the module and the optimizer; called by RLlib."""
         self._sums: dict[str, Tensor] = {}
         self._num_summed = 0
-        self._td_error = torch.zeros(0)  # of the last batch
+        self._td_error = torch.zeros(0)  # for the last batch
         super().build()
 
     @property
     def settings(self) -> TrainingConfig:
-        """Of this training run."""
+        """Settings of this training run."""
         return self.config.session_settings  # type: ignore[attr-defined]
 
     @property
-    def q_module(self) -> SessionQModule:
-        """The module, without DDP's wrapping."""
+    def session_module(self) -> SessionModule:
+        """The module, without the wrapper of DDP."""
         return self.module[DEFAULT_MODULE_ID].unwrapped()  # type: ignore[return-value]
 
     @property
     def num_updates(self) -> int:
-        """Updates done, over all restarts."""
+        """Number of updates, over all restarts."""
         return self._weights_seq_no
 
     def get_parameters(self, module: RLModule) -> Sequence[Tensor]:
-        """Only what learns; the frozen ranker has no optimizer state."""
+        """The parameters that learn; the frozen ranker has no optimizer state."""
         return [p for p in module.parameters() if p.requires_grad]  # type: ignore[attr-defined]
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -61,7 +61,7 @@ class SessionLearner(TorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> Tensor:
-        """The loss that the training pass computed, checked once.
+        """Return the loss of the training pass, after checking it.
 
         Raises:
             RecomindError: it is not finite.
@@ -78,7 +78,7 @@ class SessionLearner(TorchLearner):
         """Clip to the norm and step.
 
         Raises:
-            RecomindError: the norm is not finite; the weights are left as they were.
+            RecomindError: the norm is not finite; the weights are unchanged.
         """
         parameters = list(gradients_dict)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
@@ -91,20 +91,20 @@ class SessionLearner(TorchLearner):
             raise RecomindError(
                 f"the {what} is not finite",
                 got=f"{value.item()} at update {self.num_updates}",
-                mend="lower training.learning_rate, or look for rewards or features that are not "
-                "finite",
+                mend="lower training.learning_rate, or check rewards and features for NaN and "
+                "infinity",
             )
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Move the target, or copy the network to it when it is time; called by RLlib."""
+        """Move the target, or copy the network to it when due; called by RLlib."""
         del timesteps
         if self.settings.target_rate > 0:
-            self.q_module.target.move(self.q_module.network, self.settings.target_rate)
+            self.session_module.target.move(self.session_module.network, self.settings.target_rate)
         elif self.num_updates % self.settings.target_update_every == 0:
-            self.q_module.copy_to_target()
+            self.session_module.copy_to_target()
 
     def _log_steps_trained_metrics(self, batch: Any) -> None:
-        del batch  # counted by the algorithm; see the class
+        del batch  # counted by the algorithm
 
     def td_error(self) -> np.ndarray:
         """Errors [B] of this learner's part of the last batch."""
@@ -117,15 +117,15 @@ class SessionLearner(TorchLearner):
         return means
 
     def _set_optimizer_state(self, state: dict[str, Any]) -> None:
-        # Adam works in place, and arrays from the object store are shared with other learners.
+        # Adam works in place, and arrays from the object store are shared between learners.
         groups = [group for o in self._named_optimizers.values() for group in o.param_groups]
         rates = [group["lr"] for group in groups]
         super()._set_optimizer_state(copy.deepcopy(state))
         groups = [group for o in self._named_optimizers.values() for group in o.param_groups]
         for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate  # the settings', as Tune may go on with another than the state's
+            group["lr"] = rate  # from the settings: Tune may continue with another rate
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over weights and optimizer, of whatever age: an older checkpoint counts too."""
-        self._weights_seq_no = 0  # RLlib takes weights only of a higher number than its own
+        """Restore weights and optimizer, also from an older checkpoint."""
+        self._weights_seq_no = 0  # RLlib accepts only weights with a higher number
         super().set_state(state)

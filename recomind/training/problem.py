@@ -1,27 +1,25 @@
-"""What a policy is trained on, as recipes that a process elsewhere can follow."""
+"""What a policy is trained on, as recipes that any process can follow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
-
 from recomind.policy import RankerPolicy
-from recomind.simulation.environment import BatchedSessions
-from recomind.types import CandidateSource
+from recomind.types import CandidateSource, SessionEnvironment, TrainableQFunction
 
 
 @dataclass(kw_only=True, slots=True)
 class SessionProblem:
     """Picklable factories without arguments, such as dataclasses that hold a folder.
 
-    Every call must give the same thing: the frozen part of the network never travels between
-    processes, so each of them builds its own.
+    Every call must return the same thing: the frozen part of the network never travels between
+    processes, so each process builds its own.
     """
 
-    environment: Callable[[], BatchedSessions]
+    environment: Callable[[], SessionEnvironment]
     candidates: Callable[[], CandidateSource]
-    network: Callable[[], nn.Module]  # with `q_values(state, item_id) -> (q, utility)`
-    members: Callable[[], RankerPolicy] | None = None  # of the rankers that an ensemble's
-    # exploration draws from; built where `training.exploration` is `ensemble`
+    network: Callable[[], TrainableQFunction]
+    # The rankers that an ensemble's exploration draws from; needed where `training.exploration`
+    # is `ensemble`.
+    members: Callable[[], RankerPolicy] | None = None

@@ -1,4 +1,4 @@
-"""The RLlib module: the network that learns, and its target copy."""
+"""The RLlib module of every algorithm: the network that learns, and its target copy."""
 
 from __future__ import annotations
 
@@ -7,47 +7,35 @@ from typing import Any
 
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from recomind.training.columns import WEIGHT, to_transition
-from recomind.training.loss import td_loss
+from recomind.training.problem import SessionProblem
 from recomind.training.target import TargetCopy, as_arrays, load_trainable, trainable, writable
 
 
-class SessionQModule(TorchRLModule):
-    """Holds the network and computes the loss in its training pass, as DDP demands."""
+class SessionModule(TorchRLModule):
+    """Holds the network; a subclass computes its loss in `_forward`, as DDP demands."""
 
     def setup(self) -> None:
         """Build the network from the problem's recipe; called by RLlib."""
-        self.network = self.model_config["problem"].network()
+        problem: SessionProblem = self.model_config["problem"]
+        self.network = problem.network()
         self._support_ratio = self.model_config["support_ratio"]
         self._target: TargetCopy | None = None
 
     @property
     def target(self) -> TargetCopy:
-        """Made at first use: after the move to a device and DDP's broadcast."""
+        """Created on first use, after the move to a device and DDP's broadcast."""
         if self._target is None:
             self._target = TargetCopy(self.network)
         return self._target
 
     def copy_to_target(self) -> None:
-        """Let the target be the network of now."""
+        """Reset the target to the present network."""
         self._target = TargetCopy(self.network)
 
-    def train(self, mode: bool = True) -> SessionQModule:
-        """Stay in evaluation mode: dropout, if the ranker had any, would put noise in targets."""
+    def train(self, mode: bool = True) -> SessionModule:
+        """Stay in evaluation mode: dropout in the ranker would add noise to the targets."""
         del mode
         return super().train(False)
-
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        del kwargs
-        transition = to_transition(batch)
-        loss, metrics = td_loss(
-            self.network,  # type: ignore[arg-type]
-            self.target,
-            transition,
-            support_ratio=self._support_ratio,
-            weight_B=batch.get(WEIGHT),
-        )
-        return {"loss": loss, "td_error": metrics.pop("td_error"), "metrics": metrics}
 
     def get_state(
         self,

@@ -1,12 +1,13 @@
-"""Simulated steps on their way from a runner to the replay, in compact types.
+"""Simulated steps on their way from a runner to the learner, in compact types.
 
 `T` steps, `B` sessions, `L` history length, `H` tasks, `K` candidates kept at a step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,13 +66,13 @@ def unpack_state(columns: dict[str, Tensor], num_tasks: int) -> SessionState:
 def pack_step(
     state: SessionState, pool: tuple[Tensor, Tensor], decision: Decision, step: Step
 ) -> dict[str, Tensor]:
-    """Compact columns of one step: where it began, what was chosen, what came of it.
+    """Compact columns of one step: its state, the choice, and the outcome.
 
     Args:
         state: [B] before the event.
-        pool: item ids [B, K] and mask [B, K] that the maximum at `state` may be taken over.
-        decision: [B], what was chosen.
-        step: [B], what the environment returned.
+        pool: item ids [B, K] and mask [B, K] of the candidates for the maximum at `state`.
+        decision: [B], the choice.
+        step: [B], as the environment returned it.
     """
     return {f"state.{name}": column for name, column in pack_state(state).items()} | {
         "pool_item_id": pool[0].to(torch.int32),
@@ -86,9 +87,29 @@ def pack_step(
     }
 
 
+class RowMemory(Protocol):
+    """Where an algorithm keeps the rows of one runner until it has learned from them."""
+
+    def __len__(self) -> int:
+        """What there is to learn from; 0 while nothing can be learned yet."""
+        ...
+
+    def add(self, rows: SessionRows) -> None:
+        """Append rows."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Tensors from which `load_state_dict` continues exactly."""
+        ...
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue where `state_dict` was taken."""
+        ...
+
+
 @dataclass(kw_only=True)
 class SessionRows:
-    """What one runner simulated in one go.
+    """The result of one rollout of a runner.
 
     Tensors stay tensors inside a process and travel between processes as numpy arrays, which is
     4 times faster through Ray's object store.
@@ -97,24 +118,24 @@ class SessionRows:
     columns: dict[str, Tensor]  # each [T, B, ...], time-major
     num_tasks: int  # H
     runner: int  # index of the runner, 0 in the learning process
-    follows: bool  # whether the first step continues the runner's rows before
-    num_valid: int  # steps of sessions that were running
+    follows: bool  # whether the first step continues the runner's previous rows
+    num_valid: int  # steps that were valid
     returns: list[float]  # sum of rewards of each session that ended in these rows
-    weights_seq_no: int = 0  # updates that the weights acted with have seen; -1 for the initial
-    weights_env_steps: int = 0  # events that had taken place when those weights were sent
+    weights_seq_no: int = 0  # updates behind the acting weights; -1 for the initial ones
+    weights_env_steps: int = 0  # events before those weights were sent
 
     def env_steps(self) -> int:
-        """Events that took place, as RLlib asks for it."""
+        """Valid steps, under the name that RLlib expects."""
         return self.num_valid
 
     def agent_steps(self) -> int:
-        """The same: one agent."""
+        """The same, as there is one agent."""
         return self.num_valid
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"columns": {k: v.numpy() for k, v in self.columns.items()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Arrays from the object store are read-only, which torch cannot represent.
+        # Arrays from the object store are read-only, which torch does not support.
         tensors = {k: torch.from_numpy(np.array(v)) for k, v in state["columns"].items()}
         self.__dict__.update(state | {"columns": tensors})

@@ -1,4 +1,4 @@
-"""The RLlib runner: a sampler that RLlib can place, ask and restart."""
+"""The RLlib runner: a sampler that RLlib can place, call and restart."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SessionRunner(SessionSampler, EnvRunner, Checkpointable):
         )
 
     def sample(self, *, force_reset: bool = False, **kwargs: Any) -> list[SessionRows]:
-        """`simulate`; RLlib's other wishes are ignored."""
+        """`simulate`; RLlib's other arguments are ignored."""
         del kwargs
         rows = self.simulate(force_reset=force_reset)
         self._log(rows)
@@ -55,12 +55,12 @@ class SessionRunner(SessionSampler, EnvRunner, Checkpointable):
             log(EPISODE_RETURN_MEAN, float(np.mean(rows.returns)), reduce="mean")
 
     def receive(self, state: dict[str, Any]) -> int:
-        """`set_state`, and the number of the weights that are held afterwards."""
+        """`set_state`; returns the number of the weights afterwards."""
         self.set_state(state)
         return self.weights_seq_no
 
     def get_metrics(self) -> Any:
-        """What happened since the last call; called by RLlib."""
+        """Metrics since the last call; called by RLlib."""
         return self.metrics.reduce()
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
@@ -76,40 +76,40 @@ class SessionRunner(SessionSampler, EnvRunner, Checkpointable):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Everything but the network, which the learner owns, so that sessions go on exactly."""
+        """Everything but the network, which the learner owns, so that sessions continue exactly."""
         del components, not_components, kwargs
         state: dict[str, Any] = {
             WEIGHTS_SEQ_NO: self.weights_seq_no,
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps,
         }
         if self._state is not None:
-            self.forget()
+            self.clear_cache()
             sessions = {"returns": self._returns_B} | self.environment.get_state()
             state[ENVIRONMENT] = {name: value.numpy() for name, value in sessions.items()}
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over whatever parts are there; weights only of another number than its own."""
+        """Restore the given parts; weights only if their number differs from its own."""
         self._env_steps = int(state.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, self._env_steps))
         number = int(state.get(WEIGHTS_SEQ_NO, -1))
-        # Unequal, not smaller: a restored run has older weights than its runners.
+        # Unequal, not smaller: a restored run may have older weights than its runners.
         news = number < 0 or number != self.weights_seq_no
         if COMPONENT_RL_MODULE in state and news and not self._shared:
             self._weights = state[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]["network"]
             self.weights_seq_no = number
         elif self._shared and number >= 0:
-            self.weights_seq_no = number  # the learner's own network is always the newest
+            self.weights_seq_no = number  # the learner's own network is the newest
         if ENVIRONMENT in state:
-            self.forget()
+            self.clear_cache()
             sessions = {k: torch.from_numpy(np.array(v)) for k, v in state[ENVIRONMENT].items()}
             self._returns_B = sessions.pop("returns")
             self._state = self.environment.set_state(sessions, auto_reset=True)
             self._follows = True
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
-        """How RLlib makes another one."""
+        """Arguments with which RLlib creates another one."""
         return (), {"config": self.config, "worker_index": self.worker_index}
 
     def assert_healthy(self) -> None:
-        """Construction got to its end."""
+        """Check that construction succeeded; called by RLlib."""
         assert self.environment is not None

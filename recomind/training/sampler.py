@@ -1,14 +1,14 @@
-"""Simulation of the network's policy: sessions in lock-step, acted on in one batch.
+"""Simulation of the network's policy: sessions in lock-step, with one batch of decisions a step.
 
 `B` sessions, `K` candidates of a pool, `S` candidates kept for the maximum at s'.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recomind.candidates import Exploration, ExplorationKind, make_exploration
 from recomind.errors import ConfigError
@@ -17,6 +17,7 @@ from recomind.policy import (
     RankerPolicy,
     RunningQ,
     decide,
+    has_density,
     require_finite_q,
     supported_values,
 )
@@ -26,21 +27,23 @@ from recomind.training.problem import SessionProblem
 from recomind.training.rows import SessionRows, pack_step
 from recomind.training.seeding import LANE_SESSIONS, run_generator
 from recomind.training.target import load_trainable
-from recomind.types import Candidates, SessionState
+from recomind.types import Candidates, QFunction, SessionState, TrainableQFunction
 
 
 class SessionSampler:
-    """Sessions that run on from one call to the next; RLlib's runner is one.
+    """Sessions that continue from one call to the next; RLlib's runner derives from it.
 
     Args:
-        problem: gives environment, candidates and network.
-        settings: of the training run.
-        seed: of the run.
-        index: 0 in the learning process; tells the sessions of runners apart.
+        problem: provides environment, candidates and network.
+        settings: settings of the training run.
+        seed: seed of the run.
+        index: of the runner, 0 in the learning process; runners get different sessions.
 
     Raises:
-        ConfigError: exploration by an ensemble, and a problem without one.
+        ConfigError: exploration by an ensemble, with a problem that has none.
     """
+
+    explores: ClassVar[bool] = True  # by `settings.exploration`; False where a policy has its own
 
     def __init__(
         self, problem: SessionProblem, settings: TrainingConfig, *, seed: int, index: int = 0
@@ -48,20 +51,20 @@ class SessionSampler:
         self._problem, self._settings, self._seed, self._index = problem, settings, seed, index
         self.environment = problem.environment()
         self._source = problem.candidates()
-        self._members = _members(problem, settings)
-        self._network: nn.Module | None = None
+        self._members = _members(problem, settings) if self.explores else None
+        self._network: TrainableQFunction | None = None
         self._weights: dict[str, Any] | None = None  # waiting for the network to be built
         self._shared = False
         self._running: RunningQ | None = None
         self.weights_seq_no = -1
-        self._env_steps = 0  # of all samplers, as the algorithm last told
+        self._env_steps = 0  # events of all samplers, as last reported by the algorithm
         self._state: SessionState | None = None
         self._returns_B = torch.zeros(0)
         self._follows = False
 
     @property
-    def network(self) -> nn.Module:
-        """Built at first use, so that a runner beside the learner never builds its own."""
+    def network(self) -> TrainableQFunction:
+        """Built on first use, so that a runner beside the learner never builds its own."""
         if self._network is None:
             self._network = self._problem.network().eval()
         if self._weights is not None:
@@ -69,12 +72,12 @@ class SessionSampler:
             self._weights = None
         return self._network
 
-    def share_network(self, network: nn.Module) -> None:
-        """Act with the learner's own network: no copy, and never an outdated one."""
+    def share_network(self, network: TrainableQFunction) -> None:
+        """Act with the learner's own network, which is always the newest."""
         self._network, self._weights, self._shared = network, None, True
 
     def set_env_steps(self, num: int) -> None:
-        """Events of all samplers so far, from which the exploration rate follows."""
+        """Set the events of all samplers so far, which determine the exploration rate."""
         self._env_steps = num
 
     @torch.no_grad()
@@ -116,7 +119,7 @@ class SessionSampler:
         uniforms_BU = streams.uniform(state.step, 4 + pool.item_id.shape[1], LANE_ACT)
         scores = q_BK
         if self._members is not None:
-            # Every member's own utility in the place of the first one's, beside one residual. Ours.
+            # Replace the first member's utility by each member's own, under one residual. Ours.
             scores = q_BK - utility_BK + self._members.member_scores(state, pool)
         decision = decide(scores, allowed_BK, pool, uniforms_BU[:, :4], exploration)
         step = self.environment.step(decision.item_id)
@@ -125,8 +128,8 @@ class SessionSampler:
         kept = self._kept(pool, allowed_BK, uniforms_BU[:, 4:])
         return pack_step(state, kept, decision, step)
 
-    def _acting(self) -> nn.Module | RunningQ:
-        """The network, with what is kept of the sessions where that is known."""
+    def _acting(self) -> QFunction:
+        """The network, with cached encodings of the sessions where it is a `QNetwork`."""
         network = self.network
         if type(network) is not QNetwork:
             return network
@@ -134,24 +137,24 @@ class SessionSampler:
             self._running = RunningQ(network)
         return self._running
 
-    def forget(self) -> None:
-        """Keep nothing of the sessions but their states: a resumed run has nothing else either."""
+    def clear_cache(self) -> None:
+        """Drop everything of the sessions but their states, which is all that a resumed run has."""
         if self._running is not None:
             self._running.forget()
         if self._members is not None:
-            self._members.forget()
+            self._members.clear_cache()
 
     def _kept(
         self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Items and mask [B, S] for the maximum at this state: the allowed first, then others.
+        """Items and mask [B, S] for the maximum at this state: allowed ones first, then others.
 
-        As long as no more than S are allowed, the maximum over them is the one over the pool.
-        Where the logs' density says who is allowed, the others are masked: utility and density are
-        frozen, so that the learner need not ask for them again.
+        If at most S candidates are allowed, the maximum over them equals that over the pool. Where
+        the density of the logs decides who is allowed, the others are masked: utility and density
+        are frozen, so the learner need not compute them again.
         """
         num, mask_BK = self._settings.target_subset_size, pool.mask
-        if getattr(self.network, "density", None) is not None:
+        if has_density(self.network):
             mask_BK = allowed_BK
         if num == 0 or num >= pool.item_id.shape[1]:
             return pool.item_id, mask_BK
@@ -167,12 +170,12 @@ class SessionSampler:
 
 
 def _members(problem: SessionProblem, settings: TrainingConfig) -> RankerPolicy | None:
-    if settings.algorithm != "dqn" or settings.exploration is not ExplorationKind.ensemble:
+    if settings.exploration is not ExplorationKind.ensemble:
         return None
     if problem.members is None:
         raise ConfigError(
             "exploration by an ensemble needs one",
             got="a SessionProblem without members",
-            mend="give it members=..., or set training.exploration=subset",
+            mend="pass members=..., or set training.exploration=subset",
         )
     return problem.members()

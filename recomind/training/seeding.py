@@ -1,4 +1,4 @@
-"""Generators of one training run."""
+"""Random generators of one training run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LANE_SESSIONS, LANE_REPLAY = 0, 1
 
 
 def run_generator(seed: int, lane: int, *parts: int) -> torch.Generator:
-    """A generator for a consumer (`lane`) of the run `seed`; `parts` tell its instances apart."""
+    """A generator for a consumer (`lane`) of run `seed`; `parts` distinguish its instances."""
     mixed = torch.tensor(seed, dtype=torch.int64)
     for part in (lane, *parts):
         mixed = hash_int64(mixed) ^ part

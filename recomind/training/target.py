@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from recomind.errors import ConfigError
-from recomind.types import SessionState
+from recomind.types import QFunction, SessionState, TrainableQFunction
 
 
 class TargetCopy:
-    """The network with the trainable tensors of an earlier time.
+    """The network with trainable tensors of an earlier time.
 
     Only those are copied: the frozen ranker, its embedding tables and the catalogue are shared.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: TrainableQFunction) -> None:
         self._call = _QValuesCall(network)
         self.tensors = {k: v.detach().clone() for k, v in trainable(network).items()}
 
     @torch.no_grad()
-    def move(self, network: nn.Module, rate: float) -> None:
-        """Go `rate` of the way to the network: an exponential average of its past weights."""
+    def move(self, network: TrainableQFunction, rate: float) -> None:
+        """Move towards the network by `rate`: an exponential average of its past weights."""
         for name, tensor in trainable(network).items():
             self.tensors[name].lerp_(tensor.detach(), rate)
 
@@ -38,16 +38,18 @@ class TargetCopy:
 class _QValuesCall(nn.Module):
     """`q_values` as a forward pass, which `functional_call` needs."""
 
-    def __init__(self, network: nn.Module) -> None:
+    network: QFunction
+
+    def __init__(self, network: QFunction) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.q_values(state, item_id)  # type: ignore[operator]
+        return self.network.q_values(state, item_id)
 
 
-def trainable(network: nn.Module) -> dict[str, Tensor]:
-    """The parameters that learn, by name; nothing else ever travels or is saved.
+def trainable(network: TrainableQFunction) -> dict[str, Tensor]:
+    """The parameters that learn, by name; nothing else is ever sent or saved.
 
     Raises:
         ConfigError: there are none.
@@ -60,17 +62,19 @@ def trainable(network: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def load_trainable(network: nn.Module, tensors: Mapping[str, Any]) -> None:
+def load_trainable(network: TrainableQFunction, tensors: Mapping[str, Any]) -> None:
     """Copy values into the parameters that learn.
 
     Raises:
-        ConfigError: the names differ, so the tensors are of another network.
+        ConfigError: the names differ: the tensors belong to another network.
     """
     parameters = trainable(network)
     if parameters.keys() != tensors.keys():
         differ = sorted(parameters.keys() ^ tensors.keys())
         raise ConfigError(
-            "weights of another network", got=differ[:5], expected="the same parameter names"
+            "the weights belong to another network",
+            got=differ[:5],
+            expected="the same parameter names",
         )
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -83,5 +87,5 @@ def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def writable(value: Any) -> Tensor:
-    """A tensor of its own: torch warns of arrays from Ray's object store, which are read-only."""
+    """A tensor in its own memory: torch warns about Ray's arrays, which are read-only."""
     return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))

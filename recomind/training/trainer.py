@@ -15,34 +15,30 @@ from typing import Any, cast
 
 import torch
 from ray.exceptions import RayError
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from recomind.aliases import as_today
 from recomind.artifacts import Manifest
 from recomind.errors import ArtifactError, ConfigError, RecomindError
-from recomind.training.actor_critic.algorithm import SessionActorCriticConfig
 from recomind.training.algorithm import SessionAlgorithm
-from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.checkpoint import keep_newest, load_newest, save_checkpoint
 from recomind.training.cluster import check_cpus, quiet_rllib, running_ray
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
+from recomind.training.session_config import find_algorithm
+from recomind.types import TrainableQFunction
 
 _MAY_CHANGE = (
     *("num_env_steps", "steps_per_iteration", "num_threads", "device"),
     *("checkpoint_every", "keep_checkpoints", "restart_runners", "ray_address"),
 )
-_MAX_FAULTS = 3  # in a row, without an iteration between them: then it is no accident
-_NEW_NODE_S = 120.0  # a cluster takes a while to replace a node
+_MAX_FAULTS = 3  # in a row, without an iteration between them
+_NEW_NODE_S = 120.0  # how long a cluster may take to replace a node
 _log = logging.getLogger(__name__)
-_ALGORITHMS: dict[str, type[SessionDQNConfig]] = {
-    "dqn": SessionDQNConfig,
-    "actor_critic": SessionActorCriticConfig,
-}
 
 
 class ProcessDiedError(RecomindError):
-    """A runner or a learner in another process is gone."""
+    """A runner or a learner in another process died."""
 
 
 def train_policy(
@@ -54,33 +50,33 @@ def train_policy(
     on_iteration: Callable[[dict[str, Any]], None],
     tensorboard_dir: Path | None = None,
     inputs: Mapping[str, str] | None = None,
-) -> nn.Module:
-    """Train the problem's network; go on from the newest checkpoint where there is one.
+) -> TrainableQFunction:
+    """Train the problem's network, continuing from the newest checkpoint if there is one.
 
     Args:
         problem: what to train on.
-        config: how.
-        seed: all randomness follows from it; with one process and one thread so does every bit.
-        checkpoint_dir: checkpoints are looked for and kept here.
+        config: settings of the training.
+        seed: determines all randomness; with one process and one thread, every bit.
+        checkpoint_dir: where checkpoints are read and written.
         on_iteration: called after each iteration with `iteration`, `env_steps`, `updates`,
             `simulated_return` (mean sum of rewards of the sessions that ended), the scalars of
             the algorithm's loss (its `METRICS`), `weights_behind_updates` and
-            `weights_behind_env_steps` (staleness of the weights that were acted with, at most),
-            `faults` (times that the run was begun again because a process died), `epsilon`,
-            `steps_per_s`, `seconds_left` and `network`, the live one, in evaluation mode, not to be
-            changed. A number that an iteration does not have is NaN.
-        tensorboard_dir: where the same numbers go as TensorBoard scalars.
-        inputs: name -> identity of what the problem is made of; checkpoints of others are refused.
+            `weights_behind_env_steps` (largest staleness of the acting weights), `faults` (restarts
+            because a process died), `epsilon`, `steps_per_s`, `seconds_left` and `network`, the
+            live one, in evaluation mode and not to be modified. Numbers that an iteration does not
+            have are NaN.
+        tensorboard_dir: where the same numbers are written as TensorBoard scalars.
+        inputs: name -> identity of the problem's inputs; checkpoints with others are refused.
 
     Returns:
-        The network on the CPU, in evaluation mode; as the problem gave it with 0 steps to train.
+        The network on the CPU, in evaluation mode; untrained where `num_env_steps` is 0.
 
     Raises:
-        ConfigError: more processes than CPUs, no cluster at its address, or a checkpoint of other
-            settings.
-        ArtifactError: a checkpoint of another format version, catalogue or input, or one that
-            cannot be written.
-        ProcessDiedError: a runner or a learner died, and `restart_runners` is off or of no avail.
+        ConfigError: more processes than CPUs, no cluster at the address, or the checkpoint was
+            written with other settings.
+        ArtifactError: the checkpoint has another format version, catalogue or input, or cannot be
+            written.
+        ProcessDiedError: a runner or a learner died, and `restart_runners` is off or did not help.
         RecomindError: a loss or a gradient that is not finite.
     """
     if config.num_env_steps == 0:
@@ -96,7 +92,7 @@ def train_policy(
 
 
 class _Job:
-    """What is to be done, over as many attempts as dying processes make necessary."""
+    """The training, in as many attempts as dying processes make necessary."""
 
     def __init__(
         self,
@@ -113,31 +109,31 @@ class _Job:
         self._on_iteration, self._inputs = on_iteration, inputs
         self._faults = self._in_a_row = 0
 
-    def attempt(self) -> nn.Module:
-        """Go on from the newest checkpoint to the end.
+    def attempt(self) -> TrainableQFunction:
+        """Train from the newest checkpoint to the end.
 
         Raises:
-            ProcessDiedError: a process died, so that another attempt may succeed.
+            ProcessDiedError: a process died; another attempt may succeed.
         """
         try:
             with _algorithm(self._problem, self._config, self._seed) as algorithm:
                 return self._judged(algorithm)
         except RayError as error:
-            cause = getattr(error, "cause", None)  # what was raised in another process
+            cause = getattr(error, "cause", None)  # raised in another process
             raise (cause if isinstance(cause, RecomindError) else _died(error)) from error
 
-    def _judged(self, algorithm: SessionAlgorithm) -> nn.Module:
+    def _judged(self, algorithm: SessionAlgorithm) -> TrainableQFunction:
         try:
             return self._run(algorithm)
         except (RecomindError, RayError):
             raise
         except Exception as error:
-            # RLlib trips over a learner that is gone in ways of its own.
+            # RLlib raises various errors where a learner is gone.
             if algorithm.lost_learners:
                 raise _died(error) from error
             raise
 
-    def _run(self, a: SessionAlgorithm) -> nn.Module:
+    def _run(self, a: SessionAlgorithm) -> TrainableQFunction:
         inputs = dict(self._inputs) | {"catalogue": a.catalogue_identity()}
         run = _Run(a, self._config, self._seed, self._checkpoint_dir, inputs)
         run.resume()
@@ -146,17 +142,17 @@ class _Job:
                 report = run.iterate() | {"faults": self._faults}
                 _write(writer, report)
                 self._on_iteration(report | {"network": a.trained_network()})
-                run.save()  # last: a kill before it does the iteration, and its report, again
+                run.save()  # last: after an earlier kill, iteration and report are repeated
                 self._in_a_row = 0
         return a.trained_network().cpu().eval()
 
     def forgive(self, error: ProcessDiedError) -> None:
-        """Count a fault; raise it where another attempt is not wanted, or not worth it."""
+        """Count a fault; raise it if another attempt is not wanted or not promising."""
         self._faults += 1
         self._in_a_row += 1
         if not self._config.restart_runners or self._in_a_row > _MAX_FAULTS:
             raise error
-        _log.warning("%s; going on from the last checkpoint", error.what)
+        _log.warning("%s; continuing from the last checkpoint", error.what)
 
 
 def _died(error: Exception) -> ProcessDiedError:
@@ -164,8 +160,8 @@ def _died(error: Exception) -> ProcessDiedError:
     return ProcessDiedError(
         "a process of the training died",
         got=said[0] if said else type(error).__name__,
-        mend="training.restart_runners=true goes on by itself; so does the same command, from the "
-        "last checkpoint",
+        mend="run the same command again to continue from the last checkpoint; with "
+        "training.restart_runners=true it continues by itself",
     )
 
 
@@ -210,7 +206,7 @@ class _Run:
         )
 
     def save(self) -> None:
-        """Write a checkpoint, where one is due."""
+        """Write a checkpoint if one is due."""
         done = self._algorithm.num_env_steps >= self._config.num_env_steps
         if not done and self._iteration % self._config.checkpoint_every:
             return
@@ -228,24 +224,24 @@ def _check_inputs(manifest: Manifest, inputs: Mapping[str, str]) -> None:
     if differ:
         what = "another catalogue" if "catalogue" in differ else "other inputs"
         raise ArtifactError(
-            f"the checkpoints here are of {what}",
+            f"the checkpoints here were written with {what}",
             got={name: manifest.inputs.get(name, "not recorded")[:12] for name in differ},
             expected={name: inputs.get(name, "none")[:12] for name in differ},
-            mend="go on with what they were trained on, or remove them and start anew",
+            mend="continue with the inputs they were trained on, or remove them to start over",
         )
 
 
 def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:
     ours = {k: v.value if isinstance(v, Enum) else v for k, v in dataclasses.asdict(config).items()}
-    ours |= {"seed": seed}  # as a manifest holds them: enums by their values
-    theirs = manifest.config | {"seed": manifest.seed}
+    ours |= {"seed": seed}  # as in a manifest: enums by their values
+    theirs = as_today({"training": manifest.config})["training"] | {"seed": manifest.seed}
     differ = [k for k in ours if ours[k] != theirs.get(k) and k not in _MAY_CHANGE]
     if differ:
         raise ConfigError(
-            "the checkpoints here are of other settings",
+            "the checkpoints here were written with other settings",
             got={name: ours[name] for name in differ},
             expected={name: theirs.get(name) for name in differ},
-            mend="go on with the same settings, or start in another folder",
+            mend="continue with the same settings, or use another folder",
         )
 
 
@@ -254,13 +250,13 @@ def _algorithm(
     problem: SessionProblem, config: TrainingConfig, seed: int
 ) -> Iterator[SessionAlgorithm]:
     with quiet_rllib():
-        settings = _ALGORITHMS[config.algorithm]()
+        settings = find_algorithm(config.algorithm).config()
         settings.session(problem=problem, settings=config, seed=seed)
         algorithm = cast(SessionAlgorithm, settings.build_algo())
         try:
             yield algorithm
         finally:
-            with contextlib.suppress(RayError):  # of a process that is gone, said elsewhere
+            with contextlib.suppress(RayError):  # a process that is gone is reported elsewhere
                 algorithm.stop()
 
 

@@ -1,4 +1,4 @@
-"""Makes Gymnasium environments by id, and says what showing an item means to each."""
+"""Creates Gymnasium environments by id, and turns items into their actions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Env = gym.Env[Any, Any]
 
 @dataclass(kw_only=True, slots=True)
 class EnvMaker:
-    """Makes one environment; it travels to other processes."""
+    """Creates one environment, here or in another process."""
 
     env_id: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -28,16 +28,16 @@ class EnvMaker:
         """A new environment.
 
         Raises:
-            ConfigError: an unknown id, a module outside the allowed prefixes, or an environment
-                that does not want its arguments.
+            ConfigError: the id is unknown, its module is outside the allowed prefixes, or the
+                environment does not take the arguments.
         """
         _check_module(self.env_id)
         try:
-            # Sessions are checked by the world, batch by batch, and without Gymnasium's warnings.
+            # The world checks sessions itself, batch by batch, without Gymnasium's warnings.
             return gym.make(self.env_id, disable_env_checker=True, **self.arguments)
         except (gym.error.Error, ImportError) as error:
             raise ConfigError(
-                "world.env_id names no Gymnasium environment",
+                "world.env_id is not a Gymnasium environment",
                 got=f"{self.env_id!r}: {' '.join(str(error).split())}",
                 expected="a registered id, or module:id where the module registers it",
                 mend=_mend(self.env_id, error),
@@ -53,14 +53,14 @@ def _mend(env_id: str, error: Exception) -> str:
     if isinstance(error, ImportError):
         return "check the name; its package must be installed or on PYTHONPATH"
     hint = did_you_mean(env_id.rpartition(":")[2], map(str, gym.registry))
-    return hint if hint.startswith("did") else "gymnasium.pprint_registry() lists all there are"
+    return hint if hint.startswith("did") else "gymnasium.pprint_registry() lists them all"
 
 
 def guarded(env_id: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What `function` of an environment, or of its reading, returns.
+    """Call a function of an environment or of its reading.
 
     Raises:
-        RecomindError: it failed; an environment that others wrote is input like any other.
+        RecomindError: it failed; an environment that others wrote counts as input.
     """
     try:
         return function(*args, **kwargs)
@@ -71,14 +71,14 @@ def guarded(env_id: str, function: Callable[..., Any], *args: Any, **kwargs: Any
 
 
 def in_words(error: BaseException) -> str:
-    """What was raised and where, in a line."""
+    """What was raised and where, in one line."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def failure(env_id: str, got: str) -> RecomindError:
-    """The error of an environment or a reading that raised `got`."""
+    """The error for an environment or a reading that raised `got`."""
     return RecomindError(f"{env_id} or its reading failed", got=got)
 
 
@@ -95,15 +95,15 @@ def _check_module(env_id: str) -> None:
 
 @dataclass(kw_only=True, slots=True)
 class ItemActions:
-    """How an item becomes an action.
+    """Turns an item into an action.
 
-    A slate holds the item at position 0; its other positions hold other items, drawn uniformly
-    and without repetition (as far as there are so many) from the session's own stream. Nothing is
-    logged of those: what the user does is put down to the item at position 0.
+    A slate holds the item at position 0; the other positions hold other items, drawn uniformly
+    and, if there are enough, without repetition. Those are not logged: the user's response is
+    attributed to the item at position 0.
     """
 
     num_items: int  # N
-    start: int = 0  # of a Discrete space, whose actions are start .. start + N - 1
+    start: int = 0  # first action of a Discrete space: start .. start + N - 1
     slate_size: int = 0  # positions of a slate; 0 where the action is an item
 
     @classmethod
@@ -111,7 +111,7 @@ class ItemActions:
         """The actions of a space.
 
         Raises:
-            ConfigError: an action that is neither an item nor a slate of items.
+            ConfigError: an action is neither an item nor a slate of items.
         """
         if isinstance(space, spaces.Discrete):
             return cls(num_items=int(space.n), start=int(space.start))
@@ -120,14 +120,14 @@ class ItemActions:
             if len(counts) == 1 and starts == {0}:
                 return cls(num_items=counts.pop(), slate_size=len(space.nvec))
         raise ConfigError(
-            f"an action of {env_id} is no item",
+            f"an action of {env_id} is not an item",
             got=space,
             expected="Discrete(N), or MultiDiscrete([N, N, ...]) for a slate of the same N items",
             mend="wrap the environment (gymnasium.ActionWrapper) so that an action is an item",
         )
 
     def action(self, item_id: int, seed: int, step: int) -> Any:
-        """What the environment is given for `item_id` at a step of the session `seed`.
+        """The environment's action for `item_id` at a step of the session `seed`.
 
         An int, or a slate as int64 array of shape `(slate_size,)`.
         """

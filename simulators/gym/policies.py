@@ -27,7 +27,7 @@ class SampledWorld(Protocol):
 
 
 class SampledPopularity(ScoredPolicy):
-    """Ranks items by their mean weighted feedback in the world's random sample, smoothed."""
+    """Ranks items by their smoothed mean reward in the world's random sample."""
 
     def __init__(self, world: SampledWorld) -> None:
         super().__init__()

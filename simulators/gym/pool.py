@@ -1,9 +1,9 @@
-"""Sub-environments: made once, each running one session at a time, stepped by Gymnasium.
+"""Sub-environments: created once, each running one session at a time, stepped by Gymnasium.
 
 Symbols: `B` sessions, `M` sub-environments of a vector environment, `U` features, `H` tasks.
 
-A session is a place of the pool. Vector environments step all their places at once, so a place
-whose session is over, or that is not asked, rests: its environment hears nothing of the step.
+A session occupies a place of the pool. Vector environments step all their places at once, so a
+place whose session is over, or that is not addressed, rests: its environment is not stepped.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from recomind.errors import ConfigError, RecomindError, SchemaError
 from simulators.gym.actions import EnvMaker, ItemActions, failure, in_words
 from simulators.gym.reading import Moment, Reading, begun
 
-REST = -1  # the action of a place that is not asked
-_CHUNK = 256  # sub-environments of a vector environment
+REST = -1  # the action of a place that is not addressed
+_CHUNK = 256  # sub-environments in a vector environment
 
 
 class ReadSession(gym.Env[dict[str, Any], np.int64]):
-    """One environment behind a reading: observations are what the world wants to know.
+    """One environment behind a reading: observations are what the world needs.
 
-    It never ends by itself; that the session did stands in `left` and `cut`.
+    It never ends by itself; `left` and `cut` say that the session did.
     """
 
     def __init__(self, make: EnvMaker, reading: Reading, actions: ItemActions) -> None:
@@ -71,13 +71,13 @@ class ReadSession(gym.Env[dict[str, Any], np.int64]):
         return self._last, reward, False, False, {}
 
     def _failed(self, error: BaseException, when: str) -> dict[str, Any]:
-        # Said in words: raised in a process of its own, the error would end that and reach nobody.
+        # As text: raised in another process, the error would end that process unseen.
         self._over = True
         said = str(error) if isinstance(error, RecomindError) else in_words(error)
         return {"failed": f"{said}, in the session of seed {self._seed} {when}"}
 
     def _play(self, item_id: int) -> float:
-        """Show `item_id`, keep what is read of it, and return the reward."""
+        """Show `item_id`, store its reading, and return the reward."""
         played = self._actions.action(item_id, self._seed, self._step)
         moment = Moment.of(self._env.step(played))
         self._step += 1
@@ -107,23 +107,23 @@ class ReadSession(gym.Env[dict[str, Any], np.int64]):
 
 @dataclass(slots=True)
 class Seen:
-    """What `B` sessions say after a step, or at their beginning."""
+    """The readings of `B` sessions after a step, or at their beginning."""
 
     features: Tensor  # [B, U] float32
     feedback: Tensor  # [B, H] bool
     dwell_s: Tensor  # [B] float32
     left: Tensor  # [B] bool
     cut: Tensor  # [B] bool: the environment ended the session, the user did not
-    reward: Tensor  # [B] float32, the environment's own
+    reward: Tensor  # [B] float32, the environment's own reward
 
 
 class SessionPool:
     """Places for sessions, as many as were ever needed at once.
 
     Args:
-        make: makes a sub-environment.
-        in_processes: a process for each, by AsyncVectorEnv.
-        most: places that may exist.
+        make: creates a sub-environment.
+        in_processes: run each in its own process, by AsyncVectorEnv.
+        most: largest number of places.
         env_id: for errors.
     """
 
@@ -137,13 +137,13 @@ class SessionPool:
         self._size = 0
 
     def take(self, num: int) -> Tensor:
-        """[num] int64 places that no session holds; new ones are made where there are too few."""
+        """[num] int64 free places; new ones are created if there are too few."""
         self._grow(num - len(self._free))
         taken, self._free = self._free[:num], self._free[num:]
         return torch.tensor(taken, dtype=torch.int64)
 
     def release(self, place: Tensor | None = None) -> None:
-        """Give back `place` [B] (all where None)."""
+        """Free `place` [B] (all where None)."""
         back = range(self._size) if place is None else [*self._free, *place.tolist()]
         self._free = sorted(set(back))
 
@@ -241,14 +241,14 @@ class SessionPool:
                     got=f"{value[tuple(bad[0])].item()} in {len(bad[:, 0].unique())} "
                     f"of {len(value)} sessions",
                     expected="finite numbers",
-                    mend="mend the environment or its reading; nothing of this step was logged",
+                    mend="fix the environment or its reading; nothing of this step was logged",
                 )
         if not bool(((feedback == 0) | (feedback == 1)).all()):
             raise SchemaError(
                 f"the feedback of {self._env_id} is neither 0 nor 1",
                 got=float(feedback.max()),
-                expected="True or False a task",
-                mend="say what the user did; amounts go to dwell_s()",
+                expected="True or False for each task",
+                mend="return what the user did; amounts belong in dwell_s()",
             )
         if bool((seen.dwell_s < 0).any()):
             raise SchemaError(

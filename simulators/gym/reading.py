@@ -1,4 +1,4 @@
-"""How a Gymnasium environment is read as a session: the one class that a user writes.
+"""How a Gymnasium environment is read as a session: the one class that you write.
 
 `U` user features, `H` feedback tasks, `N` items.
 """
@@ -19,9 +19,9 @@ from recomind.errors import ConfigError, SchemaError
 from recomind.findings import Finding, Level, finding
 from recomind.types import Catalogue
 
-MAX_FEATURES = 512  # of a default reading; a wider observation is a picture, not a user
+MAX_FEATURES = 512  # in a default reading; a wider observation is an image, not a user
 _FIVE = "(observation, reward, terminated, truncated, info)"
-_LARGEST = 10.0  # standard deviations that a feature is clipped at
+_LARGEST = 10.0  # features are clipped at this many standard deviations
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,10 +36,10 @@ class Moment:
 
     @classmethod
     def of(cls, returned: Any) -> Moment:
-        """From the values themselves, which environments give as numbers of many kinds.
+        """From the returned tuple, whose numbers may have any type.
 
         Raises:
-            SchemaError: there are not five of them, or the reward is no single number.
+            SchemaError: there are not five values, or the reward is not a single number.
         """
         if not isinstance(returned, tuple) or len(returned) != 5:
             raise _not_gymnasium("step()", returned, _FIVE, "(..., done, info) is the old Gym")
@@ -47,10 +47,10 @@ class Moment:
         number = np.asarray(reward)
         if number.size != 1 or number.dtype.kind not in "biuf":
             raise SchemaError(
-                "the reward is no single number",
+                "the reward is not a single number",
                 got=repr(reward),
-                expected="a float a step",
-                mend="mend the environment, or wrap it (gymnasium.RewardWrapper)",
+                expected="one float for each step",
+                mend="fix the environment, or wrap it (gymnasium.RewardWrapper)",
             )
         return cls(
             observation=observation,
@@ -62,10 +62,10 @@ class Moment:
 
 
 def begun(returned: Any) -> tuple[Any, dict[str, Any]]:
-    """Observation and info of what `env.reset` returned.
+    """Observation and info that `env.reset` returned.
 
     Raises:
-        SchemaError: it is something else.
+        SchemaError: it returned something else.
     """
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise _not_gymnasium(
@@ -77,32 +77,32 @@ def begun(returned: Any) -> tuple[Any, dict[str, Any]]:
 def _not_gymnasium(method: str, returned: Any, expected: str, hint: str) -> SchemaError:
     size = f" of {len(returned)}" if isinstance(returned, tuple) else ""
     return SchemaError(
-        f"{method} does not return what Gymnasium's does",
+        f"{method} does not follow Gymnasium's interface",
         got=f"{type(returned).__name__}{size}",
         expected=expected,
-        mend=f"bring it to today's interface; {hint}",
+        mend=f"port it to the current interface; {hint}",
     )
 
 
 @dataclass(kw_only=True, slots=True)
 class RandomSample:
-    """What was seen in sessions whose items were drawn at random; readings are fitted to it."""
+    """Sessions with randomly drawn items, to which readings are fitted."""
 
     moments: list[Moment] = field(default_factory=list)  # S steps
     shown: list[int] = field(default_factory=list)  # S, the items of those steps
-    first: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)  # what reset() returned
+    first: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)  # results of reset()
 
 
 @runtime_checkable
 class Reading(Protocol):
-    """What an environment's observations, rewards and infos mean.
+    """The meaning of an environment's observations, rewards and infos.
 
-    It is made once, with the environment and a sample of random sessions, and then asked session
-    by session; a method that keeps something between calls would mix the sessions up.
+    It is created once, with the environment and a sample of random sessions, and then called for
+    every session; a method that keeps state between calls would mix sessions up.
     """
 
-    tasks: tuple[str, ...]  # H names of what a user may do
-    reward_weights: Mapping[str, float]  # task -> weight, where the config gives none
+    tasks: tuple[str, ...]  # H names of the feedback
+    reward_weights: Mapping[str, float]  # task -> weight, if the config has none
     user_feature_names: tuple[str, ...]  # U names
 
     def catalogue(self, num_items: int) -> Catalogue:
@@ -110,7 +110,7 @@ class Reading(Protocol):
         ...
 
     def user_features(self, observation: Any, info: dict[str, Any]) -> Sequence[float]:
-        """[U] numbers, about standardised: what is known of the user before the next item."""
+        """[U] roughly standardised numbers: what is known of the user before the next item."""
         ...
 
     def feedback(self, moment: Moment) -> Sequence[bool]:
@@ -122,23 +122,23 @@ class Reading(Protocol):
         ...
 
     def left(self, moment: Moment) -> bool:
-        """Whether the user left; an end of the environment's that is none is a cut session."""
+        """Whether the user left; any other end of an episode truncates the session."""
         ...
 
 
 class DefaultReading:
-    """Reads any environment with an observation of numbers; subclass it to say more.
+    """Reads any environment with numeric observations; subclass it to be more specific.
 
     - user features: the observation, flattened, standardised by the random sessions;
-    - task `rewarded`: the reward is above `threshold`, which is the median of the random
-      sessions' rewards where those differ and lie on one side of 0, and 0 otherwise;
-    - dwell time: one second a step, since nobody said how long an item takes;
+    - task `rewarded`: the reward is above `threshold`: the median of the random sessions' rewards
+      if those differ and are all on one side of 0, otherwise 0;
+    - dwell time: one second for each step, as it is unknown;
     - left: `terminated`;
-    - items: known by their id alone.
+    - items: an id without content.
 
     Args:
-        env: one of the environments; it is only looked at.
-        sample: random sessions of it.
+        env: one of the environments; it is not stepped.
+        sample: random sessions in it.
     """
 
     tasks: tuple[str, ...] = ("rewarded",)
@@ -162,7 +162,7 @@ class DefaultReading:
         self.threshold = 0.0 if low <= 0.0 < high or low == high else float(np.median(rewards_S))
 
     def remarks(self, sample: RandomSample) -> list[Finding]:
-        """What the threshold is, and what it loses of a reward that is an amount."""
+        """Findings about the threshold, and what it loses if the reward is an amount."""
         if type(self).feedback is not DefaultReading.feedback:
             return []
         seen = sorted({moment.reward for moment in sample.moments})
@@ -173,10 +173,10 @@ class DefaultReading:
         return [
             finding(
                 Level.warning,
-                f"{what}, and how much it is does not count",
+                f"{what}, and the amount is ignored",
                 got,
-                mend="give amounts a task for each of some thresholds in a reading of your own; "
-                "env_reward_per_session of the report is their sum",
+                mend="for amounts, define a task for each of several thresholds in your reading; "
+                "env_reward_per_session in the report is their sum",
             )
         ]
 
@@ -202,7 +202,7 @@ class DefaultReading:
         )
 
     def user_features(self, observation: Any, info: dict[str, Any]) -> NDArray[np.float64]:
-        """[U], standardised; NaN stays NaN, for the world to refuse."""
+        """[U], standardised; NaN stays NaN, which the world refuses."""
         numbers_U = (self.numbers(observation, info) - self._mean_U) / self._spread_U
         return numbers_U.clip(-_LARGEST, _LARGEST)
 
@@ -226,8 +226,8 @@ def _seen(sample: RandomSample) -> list[tuple[Any, dict[str, Any]]]:
 
 def _unreadable(got: str) -> ConfigError:
     return ConfigError(
-        "the observation does not make user features by itself",
+        "the observation cannot be used as user features",
         got=got,
         expected=f"a space that flattens to at most {MAX_FEATURES} numbers",
-        mend="write a reading with user_features() of your own and name it in world.reading",
+        mend="write a reading with your own user_features() and name it in world.reading",
     )

@@ -13,21 +13,21 @@ from recomind.plugins import resolve
 from simulators.gym.actions import Env, ItemActions
 from simulators.gym.reading import Moment, RandomSample, Reading, begun
 
-_SAMPLE_SESSIONS, _SAMPLE_STEPS = 64, 2000  # of the random sample; whichever comes first
+_SAMPLE_SESSIONS, _SAMPLE_STEPS = 64, 2000  # limits of the random sample
 
 
 def take_sample(
     env: Env, actions: ItemActions, *, num_items: int, horizon: int, seed: int
 ) -> RandomSample:
-    """Sessions of `env` whose items are drawn at random: the same ones for the same seed.
+    """Sessions of `env` with randomly drawn items: equal for equal seeds.
 
     Raises:
-        SchemaError: a reward that is not a number.
+        SchemaError: a reward is not a number.
     """
     draws, sample = np.random.default_rng(seed), RandomSample()
     for session in range(_SAMPLE_SESSIONS):
         observation, info = begun(env.reset(seed=seed + session))
-        # Copied: an environment may well write its next observation into the same array.
+        # Copied: an environment may write its next observation into the same array.
         sample.first.append((deepcopy(observation), dict(info or {})))
         for step in range(horizon):
             item = int(draws.integers(num_items))
@@ -49,10 +49,10 @@ def take_sample(
 
 
 def make_reading(name: str, env: Env, sample: RandomSample) -> Reading:
-    """The reading that `name` stands for, fitted to `sample`.
+    """The reading called `name`, fitted to `sample`.
 
     Raises:
-        ConfigError: there is none, it lacks something, or its values do not fit its names.
+        ConfigError: it does not exist, lacks something, or its values do not match its names.
     """
     cls: Callable[..., Any] = resolve(name, setting="world.reading")
     reading = cls(env, sample)
@@ -60,7 +60,7 @@ def make_reading(name: str, env: Env, sample: RandomSample) -> Reading:
         needed = [n for n in dir(Reading) if not n.startswith("_")]
         lacking = [n for n in (*needed, *Reading.__annotations__) if not hasattr(reading, n)]
         raise ConfigError(
-            "world.reading is no reading",
+            "world.reading is not a reading",
             got=f"{name} lacks {sorted(set(lacking))}",
             mend="derive it from simulators.gym.reading.DefaultReading",
         )
@@ -72,7 +72,7 @@ def make_reading(name: str, env: Env, sample: RandomSample) -> Reading:
     for method, (values, names) in widths.items():
         if np.shape(values) != (len(names),):
             raise ConfigError(
-                f"{name}.{method} gives another number of values than there are names",
+                f"{name}.{method} returns another number of values than there are names",
                 got=np.shape(values),
                 expected=f"{len(names)} values, for {tuple(names)[:8]}",
             )

@@ -1,8 +1,9 @@
-"""`gym`: a `World` out of any Gymnasium environment whose action is an item or a slate of items.
+"""`gym`: a `World` from any Gymnasium environment whose action is an item or a slate of items.
 
-A session is one episode of one sub-environment, seeded by the session's own seed: equal seeds are
-equal users, and as long as two policies show the same items they meet the same luck. After their
-choices part, the luck is common only as far as the environment draws it in the same order.
+A session is one episode of one sub-environment, seeded by the session's seed: equal seeds are equal
+users, and as long as two policies show the same items, they see the same random outcomes. After
+their choices differ, outcomes are common only as far as the environment draws them in the same
+order.
 """
 
 from __future__ import annotations
@@ -30,32 +31,32 @@ from simulators.gym.sample import make_reading, take_sample
 _DEFAULT_READING = "simulators.gym.reading.DefaultReading"
 _UNUSED = -1  # fills the table of shown items
 _SALT_SEED, _SALT_USER = 101, 103
-_BITS = 31  # of a sub-environment's seed: the least that any generator takes
+_BITS = 31  # length of a sub-environment's seed, which every generator accepts
 
 
 class GymWorld(World):
     """Sessions of a Gymnasium environment.
 
-    User features may change at every step: they are what the reading makes of the latest
-    observation. A session that the environment ends without the user having left (its own time
-    limit) is truncated.
+    User features may change at every step: the reading computes them from the latest observation. A
+    session that the environment ends although the user did not leave (its own time limit) is
+    truncated.
 
     Args:
         env_id: such as "CartPole-v1", or "shop.feed:Feed-v0" where importing `shop.feed` registers
             it; that module must lie below an allowed prefix.
-        env_arguments: given to `gymnasium.make`.
-        reading: dotted name of a class, see `simulators.gym.reading.Reading`.
-        logging: what served before: "random", "epsilon" (the items that did best in the random
-            sample, with exploration), or the dotted name of a function (world) -> Policy.
-        vectorization: "sync", or "async" for a process a session.
-        num_items: only the first so many actions are items; all where 0 or more than there are.
-        max_envs: sub-environments that may exist, that is sessions at once.
+        env_arguments: passed to `gymnasium.make`.
+        reading: dotted name of a class; see `simulators.gym.reading.Reading`.
+        logging: the logging policy: "random", "epsilon" (the best items of the random sample, with
+            exploration), or the dotted name of a function (world) -> Policy.
+        vectorization: "sync", or "async" for one process per session.
+        num_items: only the first `num_items` actions are items; 0 for all.
+        max_envs: largest number of sub-environments, that is, of sessions at once.
         world_seed: selects the random sample that readings are fitted to.
-        reward_weights: task -> weight; the reading's where None.
+        reward_weights: task -> weight; those of the reading where None.
 
     Raises:
-        ConfigError: no such environment, an action that is no item, no such reading.
-        SchemaError: an observation or a reward that is not a number.
+        ConfigError: there is no such environment or reading, or an action is not an item.
+        SchemaError: an observation or a reward is not a number.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class GymWorld(World):
             horizon=horizon,
             history_length=history_length,
         )
-        self._features_PU = torch.zeros(0, len(self.user_feature_names))  # of each place
+        self._features_PU = torch.zeros(0, len(self.user_feature_names))  # by place
 
     def _catalogue(self, num_items: int) -> Catalogue:
         catalogue = guarded(self.env_id, self.reading.catalogue, num_items)
@@ -113,19 +114,19 @@ class GymWorld(World):
                 f"the catalogue of the reading does not hold the items of {self.env_id}",
                 got=f"{catalogue.num_items} items",
                 expected=f"{num_items}, one for each action",
-                mend="make catalogue(num_items) that long, or set world.num_items",
+                mend="return that many from catalogue(num_items), or set world.num_items",
             )
         return guarded(self.env_id, with_values, catalogue)
 
     def logging_policy(self) -> Policy:
-        """What `logging` names."""
+        """The policy that `logging` names."""
         if self._logging in LOGGING:
             return LOGGING[self._logging](self)
         if "." not in self._logging:
             raise ConfigError(
                 "unknown logging policy of the world",
                 got=self._logging,
-                expected=f"of {list(LOGGING)}, or the dotted name of a function (world) -> Policy",
+                expected=f"one of {list(LOGGING)}, or the dotted name of (world) -> Policy",
             )
         return resolve(self._logging, setting="world.logging")(self)
 
@@ -142,10 +143,10 @@ class GymWorld(World):
         return super().reset_to(seeds)
 
     def set_state(self, tensors: Mapping[str, Tensor], *, auto_reset: bool = True) -> SessionState:
-        """Continue where `get_state` was taken, by showing the same items to the same seeds.
+        """Continue where `get_state` was taken, by replaying the same items for the same seeds.
 
         Raises:
-            ArtifactError: the environment answers otherwise than it did.
+            ArtifactError: the environment responds differently than before.
         """
         state = super().set_state(tensors, auto_reset=auto_reset)
         self._pool.release()
@@ -157,21 +158,21 @@ class GymWorld(World):
             self._note(place[rows], self._pool.step(place[rows], shown_BT[rows, step]).features)
         if not torch.allclose(self._features_PU[place], state.user_features, atol=1e-4):
             raise ArtifactError(
-                f"sessions of {self.env_id} cannot be taken up again",
-                got="other observations for the same seeds and items",
-                mend="draw all its randomness from self.np_random, and seed that in reset()",
+                f"sessions of {self.env_id} cannot be resumed",
+                got="different observations for the same seeds and items",
+                mend="draw all randomness from self.np_random, and seed it in reset()",
             )
         return state
 
     def remarks(self) -> list[Finding]:
-        """What a user should know of how the environment was read."""
+        """Findings about how the environment was read."""
         num, offered = self.catalogue.num_items, self._num_actions
         found = [finding(Level.note, f"{self.env_id}: {num} of its {offered} actions are items")]
         if num < offered:
             found = [
                 finding(
                     Level.warning,
-                    "some actions of the environment are no items",
+                    "some actions of the environment are not items",
                     f"{num} of {offered}",
                     mend="set world.num_items=0 if all of them are",
                 )
@@ -199,7 +200,7 @@ class GymWorld(World):
         return state, {"place": place, "shown": shown_BT, "cut": cut}
 
     def _begin_at(self, streams: SessionStreams) -> Tensor:
-        """[B] int64 places where sessions with the seeds of `streams` have begun."""
+        """Begin sessions with the seeds of `streams`; returns their places [B] int64."""
         place = self._pool.take(len(streams.seeds))
         seeds = hash_int64(streams.seeds, _SALT_SEED) & (2**_BITS - 1)
         self._note(place, self._pool.begin(place, seeds).features)
@@ -219,7 +220,7 @@ class GymWorld(World):
     def _respond(
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
-        del streams  # the environments draw for themselves, from the seeds they began with
+        del streams  # the environments draw from their own seeds
         num, alive = len(item_id), (~self._ended).nonzero()[:, 0]
         response = Response(
             feedback=torch.zeros(num, len(self.tasks), dtype=torch.bool),
@@ -236,7 +237,7 @@ class GymWorld(World):
         self._note(place, seen.features)
         response.feedback[alive], response.dwell_s[alive] = seen.feedback, seen.dwell_s
         response.left[alive] = seen.left
-        assert response.env_reward is not None  # made above
+        assert response.env_reward is not None  # set above
         response.env_reward[alive] = seen.reward
         shown_BT, cut = hidden["shown"].clone(), hidden["cut"].clone()
         shown_BT[alive, state.step[alive]], cut[alive] = item_id[alive], seen.cut
@@ -246,7 +247,7 @@ class GymWorld(World):
         low, high = int(item_id.min()), int(item_id.max())
         if low < 0 or high >= self.catalogue.num_items:
             raise SchemaError(
-                "no such item",
+                "there is no such item",
                 got=low if low < 0 else high,
                 expected=f"in [0, {self.catalogue.num_items})",
             )
@@ -263,5 +264,5 @@ class GymWorld(World):
         return hidden["cut"]
 
     def close(self) -> None:
-        """Close all sub-environments, and the processes they may run in."""
+        """Close all sub-environments and their processes."""
         self._pool.close()

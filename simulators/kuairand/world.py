@@ -1,8 +1,8 @@
-"""A world fitted to KuaiRand's logs: a stand-in for a truth that nobody can run.
+"""A world fitted to KuaiRand's logs: a substitute for a truth that cannot be run.
 
 It is the hold-out simulator of a `recomind run experiment=kuairand` (gradient-boosted trees on
-users and days that no ranker saw), taken as a world that logs can be collected in. What wins here
-has beaten a model of the users, not the users.
+users and days that no ranker saw), used as a world that logs can be collected in. A policy that
+wins here has beaten a model of the users, not the users.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from recomind.types import Candidates, Catalogue, Response, SessionState
 
 
 class KuaiRandFeed(World):
-    """Sessions of KuaiRand's users as the hold-out simulator knows them.
+    """Sessions of KuaiRand's users as modelled by the hold-out simulator.
 
     Args:
         folder: the `holdout_simulator` artifact of a finished run.
@@ -44,7 +44,7 @@ class KuaiRandFeed(World):
 
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
         state, hidden = self._fitted._begin(streams)
-        state.history_gap_s[:, 0] = 0.0  # a log of this world would not hold the event before it
+        state.history_gap_s[:, 0] = 0.0  # a log of this world does not hold the event before
         return state, hidden
 
     def _respond(
@@ -53,7 +53,7 @@ class KuaiRandFeed(World):
         return self._fitted._respond(state, hidden, item_id, streams)
 
     def logging_policy(self) -> ScoredPolicy:
-        """Popularity with a fifth of exploration."""
+        """Popularity, with an exploration rate of .2."""
         return Popularity(self.catalogue, self.tasks[0])
 
 

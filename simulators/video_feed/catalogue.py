@@ -1,7 +1,7 @@
 """Items and users of the embedded world, each a pure function of its id.
 
-Nothing is stored, so a catalogue of 1e8 items needs no memory: an attribute is the hash of
-(id, attribute) pushed through the inverse distribution function of that attribute.
+Nothing is stored, so a catalogue of 1e8 items needs no memory: an attribute is a hash of
+(id, attribute), mapped by the inverse distribution function of that attribute.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUM_AUTHORS_MODULUS = 1000
 
 @dataclass(kw_only=True, slots=True)
 class Items:
-    """True attributes of items, any shape `[...]`."""
+    """True attributes of items of any shape `[...]`."""
 
     topic: Tensor  # int64
     quality: Tensor  # float32, standard normal; hidden
@@ -39,12 +39,12 @@ class HashedCatalogue:
 
     def __init__(self, num_items: int, parameters: WorldParameters, seed: int = 0) -> None:
         if num_items < 1:
-            raise SchemaError("an empty catalogue", got=num_items, expected=">= 1 item")
+            raise SchemaError("the catalogue is empty", got=num_items, expected=">= 1 item")
         self.num_items, self.parameters, self.seed = num_items, parameters, seed
         self.vocab_sizes: tuple[int, ...] = (parameters.num_topics, _NUM_AUTHORS_MODULUS)
 
     def items(self, item_id: Tensor) -> Items:
-        """Attributes of `item_id` [...], the hidden quality included."""
+        """Attributes of `item_id` [...], including the hidden quality."""
         p, key = self.parameters, hash_int64(item_id, 1000 + self.seed)
         quality, noise = hash_normal(key, 2), hash_normal(key, 3)
         rho = p.quality_signal_correlation
@@ -88,7 +88,7 @@ class HashedUsers:
         return (uniform * self.parameters.num_cohorts).long()
 
     def activity(self, user_id: Tensor) -> Tensor:
-        """[B] float32 in (0, 1): visible; sets the patience that a session starts with."""
+        """[B] float32 in (0, 1): visible; determines the patience at the start of a session."""
         return hash_uniform(user_id, 3100 + self.seed)
 
     def cohort_taste(self, user_id: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class HashedUsers:
         return hash_normal(self._topic_keys(self.cohort(user_id)), 3200 + self.seed)
 
     def taste(self, user_id: Tensor) -> Tensor:
-        """[B, T] float32, standard normal: what the user likes; never in a log."""
+        """[B, T] float32, standard normal: the user's taste, which is in no log."""
         own = hash_normal(self._topic_keys(user_id), 3300 + self.seed)
         share = self.parameters.cohort_share
         return share**0.5 * self.cohort_taste(user_id) + (1 - share) ** 0.5 * own

@@ -25,7 +25,7 @@ class LoggingPolicy:
     def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
         """One candidate a session."""
         item_id, users = candidates.item_id, self.users
-        knows = users.parameters.logger_knows_taste
+        knows = users.parameters.logging_policy_knows_taste
         taste = (users.taste if knows else users.cohort_taste)(state.user_id)
         items = self.items.items(item_id)
         scores = taste.gather(1, items.topic) + 0.5 * items.quality_signal

@@ -16,7 +16,7 @@ from simulators.video_feed.world import VideoFeed
 
 
 def greedy(scores_BK: Tensor, candidates: Candidates) -> Decision:
-    """The best-scored candidate of each session, certain to be chosen."""
+    """The best-scored candidate of each session, chosen with probability 1."""
     slot = scores_BK.masked_fill(~candidates.mask, -torch.inf).argmax(dim=1)
     return Decision(
         slot=slot,
@@ -32,9 +32,9 @@ class Oracle:
     score = E[watch_10s] + patience_price * E[change of patience]
           - fatigue_price * (taste of the topic)+ * (fatigue that the video adds)
 
-    Both prices at 0 give the myopic oracle. The look-ahead oracle's prices are the best of a
-    fixed grid on sessions of their own (`experiments/presets`); it is a strong policy, not a
-    proven optimum, so the headroom it shows is a lower bound. Ours.
+    With both prices 0 it is the myopic oracle. The look-ahead oracle's prices are the best of a
+    fixed grid on separate sessions (`experiments/presets`); it is a strong policy, not a proven
+    optimum, so its headroom is a lower bound. Ours.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Oracle:
         return greedy(scores, candidates)
 
     def _hidden_of(self, user_id: Tensor) -> dict[str, Tensor]:
-        """Hidden tensors of the given users, who are some of those in the world now."""
+        """Hidden tensors of the given users, who must be in the world now."""
         present, order = self.world.present_users.sort()
         rows = order[torch.searchsorted(present, user_id)]
         return {name: value[rows] for name, value in self.world.hidden.items()}

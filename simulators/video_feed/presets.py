@@ -1,7 +1,7 @@
 """The parameters of the embedded world and its three presets.
 
-Fixed before any policy was trained (docs/adr/0003-video-feed-parameters.md says where each
-range comes from) and never touched to please a policy.
+Fixed before any policy was trained (docs/adr/0003-video-feed-parameters.md gives the source of each
+range), and never tuned in favour of a policy.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ class WorldParameters:
 
     num_topics: int = 16
     num_cohorts: int = 8
-    cohort_share: float = 0.5  # of the variance of taste; the rest is the user's own and hidden
+    cohort_share: float = 0.5  # share of the variance of taste; the rest is the user's own, hidden
     appeal_bias: float = -1.4
     taste_scale: float = 1.3
     quality_scale: float = 0.2
-    age_penalty: float = 0.3  # a month of age
-    quality_signal_correlation: float = 0.7  # of the visible quality score with the quality
+    age_penalty: float = 0.3  # per month of age
+    quality_signal_correlation: float = 0.7  # between visible quality score and quality
     duration_median_s: float = 60.0
-    duration_sigma: float = 1.0  # of the log
+    duration_sigma: float = 1.0  # deviation of the log
     skip_dwell_median_s: float = 2.5
     skip_dwell_sigma: float = 0.7
-    watch_share_median: float = 0.8  # of the duration, when engaged
+    watch_share_median: float = 0.8  # share of the duration, when engaged
     watch_share_sigma: float = 0.5
     like_bias: float = -3.4
     hide_bias: float = -6.0
@@ -36,19 +36,19 @@ class WorldParameters:
     fatigue_recovery_steps: float = 15.0  # e-folding time while other topics are shown
     patience_start: tuple[float, float] = (2.5, 5.0)  # least, most active user
     patience_limit: float = 5.0
-    patience_gain: float = 0.8  # at most, from an engaging video
-    patience_loss: float = 0.5  # a skipped video
-    patience_per_minute: float = 0.35  # of dwell time: a session has only so much of it
-    interruption_hazard: float = 0.02  # a step: the user is called away, whatever was shown
-    carry_over: bool = True  # False: no fatigue, no patience, leaving by the constant hazard
-    steady_hazard: float = 0.08  # a step, without carry-over
-    logger_knows_taste: bool = False  # the logging policy reads the hidden taste
+    patience_gain: float = 0.8  # largest gain from an engaging video
+    patience_loss: float = 0.5  # per skipped video
+    patience_per_minute: float = 0.35  # lost per minute of dwell time
+    interruption_hazard: float = 0.02  # per step, independent of what was shown
+    carry_over: bool = True  # False: no fatigue, no patience, a constant hazard
+    steady_hazard: float = 0.08  # per step, without carry-over
+    logging_policy_knows_taste: bool = False  # the logging policy reads the hidden taste
 
 
 PRESETS = {
     "fatigue": WorldParameters(),
     "steady": replace(WorldParameters(), carry_over=False),
-    "confounded": replace(WorldParameters(), logger_knows_taste=True),
+    "confounded": replace(WorldParameters(), logging_policy_knows_taste=True),
 }
 
 
@@ -56,7 +56,7 @@ def preset(name: str) -> WorldParameters:
     """The parameters of a preset.
 
     Raises:
-        ConfigError: no preset of that name.
+        ConfigError: there is no such preset.
     """
     if name not in PRESETS:
         raise ConfigError(

@@ -2,9 +2,9 @@
 
 A user has a hidden taste over topics, a fatigue per topic and a patience. Whether a video engages
 depends on taste, quality, age and the fatigue of its topic; an engaged user watches a share of the
-duration, another skips within seconds. Seeing a topic tires the user of it, and it recovers while
-other topics are shown. Patience rises with engaging videos of good quality, falls with skipped or
-poor ones and with the time they take, and the user leaves when it is gone. All formulas are ours.
+duration, others skip within seconds. Seeing a topic tires the user of it; fatigue recovers while
+other topics are shown. Patience rises with engaging videos of good quality and falls with skipped
+or poor ones and with time; the user leaves when it is used up. All formulas are ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from simulators.video_feed.logging_policy import LoggingPolicy
 from simulators.video_feed.presets import WorldParameters, preset
 
 TASKS = ("watch_10s", "long_view", "like", "hide")
-_NUM_USERS = 2**40  # so large that every session has a user of its own
+_NUM_USERS = 2**40  # so many that every session has its own user
 _WATCH_S, _LONG_VIEW_S = 10.0, 18.0
 
 
@@ -31,10 +31,10 @@ class VideoFeed(World):
 
     Args:
         preset_name: `fatigue`, `steady` or `confounded`.
-        num_items: size of the catalogue; any size costs the same.
-        warm_events: events of earlier days in a session's first history. They were shown at
-            random to a rested user, so they tell of the taste and not of the session.
-        world_seed: selects the users and items; sessions are selected by `reset`.
+        num_items: size of the catalogue; the cost does not depend on it.
+        warm_events: events of earlier days in the history at the start of a session. They were
+            random items shown to a rested user, so they reveal taste, not the session.
+        world_seed: selects users and items; `reset` selects sessions.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class VideoFeed(World):
             history_item_id=torch.zeros(num, length, dtype=torch.int64),
             history_feedback=torch.zeros(num, length, len(TASKS), dtype=torch.bool),
             history_dwell_s=torch.zeros(num, length),
-            history_gap_s=torch.zeros(num, length),  # nobody knows when the earlier days were
+            history_gap_s=torch.zeros(num, length),  # the times of earlier days are unknown
             history_mask=torch.zeros(num, length, dtype=torch.bool),
             gap_s=torch.zeros(num),
             step=torch.zeros(num, dtype=torch.int64),
@@ -143,7 +143,7 @@ class VideoFeed(World):
         return torch.stack([watch, long_view, like, hide], dim=-1), dwell_s, engaged
 
     def patience_change(self, items: Items, engaged: Tensor, dwell_s: Tensor) -> Tensor:
-        """[...] units: what the video gave (good or poor, or skipped) minus the time it took."""
+        """[...] change of patience: by the video (good, poor or skipped), minus its time."""
         p = self.parameters
         enjoyment = p.patience_gain * (2.0 * torch.sigmoid(1.5 * items.quality) - 1.0)
         given = torch.where(engaged, enjoyment, -p.patience_loss)

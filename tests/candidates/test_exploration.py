@@ -220,8 +220,8 @@ CLOSED_ROW = ALLOWED & (torch.arange(3) != 2)[:, None]
         (NAN_ROW, ALLOWED, torch.rand(3, 4), None, "NaN; got: 1 of 3 rows, the first is row 1"),
         (SCORES, CLOSED_ROW, torch.rand(3, 4), None, "no candidate is allowed; got: 1 of 3 rows"),
         (SCORES, ALLOWED[:, :3], torch.rand(3, 4), None, "one shape"),
-        (SCORES, ALLOWED, torch.rand(3, 3), None, "uniforms of another shape"),
-        (SCORES, ALLOWED, torch.rand(3, 4), torch.zeros(3, 5).long(), "one item id a slot"),
+        (SCORES, ALLOWED, torch.rand(3, 3), None, "the uniforms have another shape"),
+        (SCORES, ALLOWED, torch.rand(3, 4), torch.zeros(3, 5).long(), "one item id for each slot"),
     ],
 )
 def test_bad_input_is_named(

@@ -153,9 +153,9 @@ def test_a_config_names_the_generator(shop: None) -> None:
         ({"_target_": "shop_of_pools.Popula"}, "cannot be imported"),
         (
             {"_target_": "shop_of_pools.Popular", "second": 1},
-            "cannot be made; got: shop_of_pools.Popular: TypeError.*'second'.*with the catalogue",
+            "cannot be created; got: shop_of_pools.Popular: .*'second'.*with the catalogue",
         ),
-        ({"_target_": "shop_of_pools.nothing"}, r"generates nothing; got: int; .*generate\("),
+        ({"_target_": "shop_of_pools.nothing"}, r"is not a generator; got: int; .*generate\("),
     ],
 )
 def test_bad_generators_are_named(shop: None, settings: dict[str, Any], message: str) -> None:
@@ -166,9 +166,9 @@ def test_bad_generators_are_named(shop: None, settings: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pool_with(None), "go together; got: num_generated=2, generator=None"),
-        (lambda: pool_with(Multiples(9), num=0), "go together"),
-        (lambda: pool_with(Multiples), "generates nothing; got: Multiples"),
+        (lambda: pool_with(None), "need one another; got: num_generated=2, generator=None"),
+        (lambda: pool_with(Multiples(9), num=0), "need one another"),
+        (lambda: pool_with(Multiples), "is not a generator; got: Multiples"),
         (lambda: CandidatesConfig(generator={"_target_": "a.b"}), "a generator without slots"),
         (lambda: config_of(num_generated=5), "num_nearest=3 .* num_generated=5; expected: <= .*=8"),
         (lambda: config_of(num_generated=-1), "num_generated=-1"),

@@ -291,9 +291,9 @@ def test_bad_input_is_named(
     [
         (lambda: SoftmaxExploration(0.0), "temperature; got: 0.0; expected: > 0"),
         (lambda: SoftmaxExploration(math.inf), "temperature"),
-        (lambda: SoftmaxExploration(1.0, epsilon=1.5), "epsilon is no probability"),
-        (lambda: EnsembleExploration(-0.1), "epsilon is no probability"),
-        (lambda: UniformExploration(math.nan), "epsilon is no probability"),
+        (lambda: SoftmaxExploration(1.0, epsilon=1.5), "epsilon is not a probability"),
+        (lambda: EnsembleExploration(-0.1), "epsilon is not a probability"),
+        (lambda: UniformExploration(math.nan), "epsilon is not a probability"),
         (lambda: ExplorationConfig(temperature=-1.0), "temperature"),
         (lambda: ExplorationConfig(subset_size=0), "a subset needs a candidate"),
     ],

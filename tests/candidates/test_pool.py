@@ -191,7 +191,7 @@ def test_uniform_items_stay_inside_at_the_ends() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: CandidatePool(config_of(), 0), ConfigError, "without items"),
+        (lambda: CandidatePool(config_of(), 0), ConfigError, "has no items"),
         (lambda: CandidatePool(config_of(), 9, NearZero(8)), ConfigError, "another catalogue"),
         (
             lambda: CandidatePool(config_of(), 9, None, torch.tensor([3, 9])),

@@ -207,5 +207,7 @@ def test_without_an_index_draws_are_uniform() -> None:
 
 
 def test_a_retrieval_without_cells_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"without cells; got: NearZero; .*a method cells\(\)"):
+    with pytest.raises(
+        ConfigError, match=r"need a retrieval with cells; got: NearZero; .*a method cells\(\)"
+    ):
         CandidatePool(config_of(stratified=True), 1000, NearZero(1000))

@@ -253,5 +253,5 @@ def test_fewer_items_than_slots_are_said_once(caplog: pytest.LogCaptureFixture) 
         for _ in range(2):
             CandidatePool(config_of(blocked=[0, 1]), 9)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "a pool has 7 candidates at most, not candidates.num_candidates=8"
+        "a pool has at most 7 candidates, not candidates.num_candidates=8"
     ]

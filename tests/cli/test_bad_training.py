@@ -97,8 +97,10 @@ def test_checkpoints_of_another_version_and_catalogue(command: Command, folder: 
 
     written = (newest / MANIFEST).read_text()
     reseal(newest, lambda manifest: setattr(manifest, "format_version", 99))
-    assert "checkpoint of another format version; got: 99 in " in refused(command, folder)
+    assert "the checkpoint has another format version; got: 99 in " in refused(command, folder)
 
     (newest / MANIFEST).write_text(written)
     reseal(newest, lambda manifest: manifest.inputs.update(catalogue="0" * 64))
-    assert "the checkpoints here are of another catalogue; got: " in refused(command, folder)
+    assert "the checkpoints here were written with another catalogue; got: " in refused(
+        command, folder
+    )

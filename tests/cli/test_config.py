@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from recomind.aliases import with_old_names
 from recomind.config import STAGES, RecomindConfig, conf_dir, make_world, plain, register, resolve
 
 EXPERIMENTS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))
@@ -26,7 +27,7 @@ def test_an_experiment_survives_being_written_down(experiment: str, tmp_path: Pa
     config = composed("run", f"experiment={experiment}", *root)
     OmegaConf.save(config, tmp_path / "config.yaml", resolve=True)
     written = OmegaConf.load(tmp_path / "config.yaml")
-    again = OmegaConf.merge(OmegaConf.structured(RecomindConfig), written)
+    again = OmegaConf.merge(with_old_names(RecomindConfig), written)
     resolved = resolve(config)
     assert resolved.name == experiment
     assert plain(resolve(cast(DictConfig, again))) == plain(resolved)

@@ -58,7 +58,7 @@ def test_several_faults_are_all_named():
     errors = [line for line in said(CrowdedAndLeaky(**SETTINGS)) if line.startswith("error: ")]
     assert len(errors) == 2
     assert "depends on the others of its batch: state.user_features differs" in errors[0]
-    assert "set_state(get_state()) does not go on" in errors[1]
+    assert "set_state(get_state()) does not continue" in errors[1]
 
 
 class RawItems(VideoFeed):
@@ -81,7 +81,7 @@ def test_item_features_are_looked_at():
         for line in said(RawItems(1e4, **SETTINGS))
     )
     assert any(
-        line.startswith("warning: the numbers of all items are the same")
+        line.startswith("warning: the dense features of all items are the same")
         for line in said(RawItems(0.0, **SETTINGS))
     )
     assert not any(
@@ -109,7 +109,7 @@ def test_what_is_allowed_and_seldom_meant_is_a_warning():
     lines = said(Immortal(**SETTINGS))
     assert not [line for line in lines if line.startswith("error")]
     for what in (
-        "nobody leaves: every session was cut; got: 13 sessions of 8.0 steps",
+        "nobody leaves: every session was truncated; got: 13 sessions of 8.0 steps",
         "task 'watch_10s' never happens; got: in 104 random events",
         "the reward is the same whatever is shown; got: 0.0",
         "user features are not standardised; got: up to 100",

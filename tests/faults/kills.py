@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from recomind.training.rl_module import trainable
+from recomind.training.target import trainable
 from recomind.training.trainer import train_policy
 from tests.faults.processes import actors, kill
 from tests.training.tiny import PROBLEM, settings

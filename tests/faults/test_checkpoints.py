@@ -142,8 +142,10 @@ def test_identity_of_a_catalogue_is_that_of_its_content() -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_checkpoints_of_another_catalogue_or_input_are_refused(tmp_path: Path) -> None:
     train(tmp_path, inputs={"ranker": "1"})
-    with pytest.raises(ArtifactError, match=r"of other inputs; got: {'ranker': '1'}; expected:.*2"):
+    with pytest.raises(
+        ArtifactError, match=r"with other inputs; got: {'ranker': '1'}; expected:.*2"
+    ):
         train(tmp_path, inputs={"ranker": "2"})
     other = dataclasses.replace(PROBLEM, environment=OtherWorld)
-    with pytest.raises(ArtifactError, match=r"of another catalogue; got: {'catalogue': "):
+    with pytest.raises(ArtifactError, match=r"with another catalogue; got: {'catalogue': "):
         train(tmp_path, other, inputs={"ranker": "1"})

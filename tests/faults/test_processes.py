@@ -10,9 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recomind.errors import ConfigError, RecomindError
-from recomind.training.algorithm import SessionDQN
-from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.cluster import running_ray
+from recomind.training.dqn.algorithm import SessionDQN, SessionDQNConfig
 from recomind.training.trainer import ProcessDiedError, train_policy
 from tests.faults.kills import RUNNER
 from tests.faults.processes import actors, kill
@@ -138,11 +137,11 @@ def test_a_drawn_rate_outlives_the_state_of_another_trial(tmp_path: Path) -> Non
     with build(learning_rate=1e-3) as algorithm:
         algorithm.train()
         path = algorithm.save_to_path(tmp_path / "good")
-        weights = {k: v.clone() for k, v in algorithm.learner.q_module.target.tensors.items()}
+        weights = {k: v.clone() for k, v in algorithm.learner.session_module.target.tensors.items()}
     with build(learning_rate=1e-2) as algorithm:
         algorithm.restore_from_path(path)
         (optimizer,) = algorithm.learner._named_optimizers.values()
         assert [group["lr"] for group in optimizer.param_groups] == [1e-2]
         assert len(optimizer.state) == len(weights)
-        for name, value in algorithm.learner.q_module.target.tensors.items():
+        for name, value in algorithm.learner.session_module.target.tensors.items():
             assert torch.equal(value, weights[name])

@@ -24,7 +24,7 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def test_the_switches_reach_the_simulator_and_the_training(command: Command, folder: Path) -> None:
     before = curve(folder)
     assert before[0]["simulator_return"] > 1.0
-    switches = ("simulation.gate=false", "simulation.uncertainty_stop=1e-9")
+    switches = ("simulation.fatigue=false", "simulation.uncertainty_stop=1e-9")
     assert command("fit-simulator", *MICRO, at(folder), *switches).status == 0
     assert list((folder / "round_0" / "simulator").glob("gate_*")) == []
     assert len(list((folder / "round_0" / "simulator").glob("hazard_*"))) == 2

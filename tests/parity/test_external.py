@@ -31,7 +31,7 @@ from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.ranker.recipe import ranker_recipe
 from recomind.simulation import LearnedSimulator, fit_simulator, load_simulator
 from recomind.streams import make_generator
-from recomind.training.rl_module import TargetCopy
+from recomind.training.target import TargetCopy
 from recomind.types import Catalogue, Ranker
 from tests.parity.existing import FILES, HERE, TASK, ensemble, existing, write_ensemble
 from tests.parity.test_step0 import random_candidates, random_states
@@ -338,7 +338,7 @@ def test_it_is_a_member_of_the_simulators_ensemble(folder, simulator_folder):
     assert len(p_EBH) == 3
     assert not torch.allclose(match[0, :, theirs], match[1, :, theirs])
     assert torch.equal(match[0, :, ours], match[1, :, ours])  # the same ranker of ours
-    assert bool((p_EBH <= match.sigmoid() + 1e-6).all())  # the gate only closes
+    assert bool((p_EBH <= match.sigmoid() + 1e-6).all())  # fatigue only lowers them
 
 
 def _play(simulator: LearnedSimulator) -> torch.Tensor:
@@ -349,13 +349,13 @@ def _play(simulator: LearnedSimulator) -> torch.Tensor:
 
 def test_a_simulator_of_foreign_rankers_is_told_its_catalogue(folder, simulator_folder):
     there = load_simulator(simulator_folder, folder, WEIGHTS)
-    assert there.gates is not None
-    gates = there.gates[:1]
+    assert there.fatigue_nets is not None
+    fatigue_nets = there.fatigue_nets[:1]
 
     def build(catalogue: Catalogue | None = None):
         return LearnedSimulator(
             [Popularity()],
-            gates,
+            fatigue_nets,
             there.hazards[:1],
             starts=there.starts,
             dwell=there.dwell,
@@ -366,7 +366,7 @@ def test_a_simulator_of_foreign_rankers_is_told_its_catalogue(folder, simulator_
         )
 
     assert _play(build(tiny_catalogue())).any()
-    with pytest.raises(SchemaError, match=r"no ranker.*knows its catalogue.*catalogue=\.\.\."):
+    with pytest.raises(SchemaError, match=r"no ranker.*has a catalogue.*catalogue=\.\.\."):
         build()
 
 

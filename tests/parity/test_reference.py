@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from recomind.errors import ConfigError
-from recomind.training.algorithm import SessionDQN
-from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.cluster import quiet_rllib
 from recomind.training.config import TrainingConfig
-from recomind.training.reference import ReferenceTrainer
+from recomind.training.dqn.algorithm import SessionDQN, SessionDQNConfig
+from recomind.training.dqn.reference import ReferenceTrainer
 from tests.training.tiny import PROBLEM, settings
 
 NUM_UPDATES = 200

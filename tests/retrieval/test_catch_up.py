@@ -66,7 +66,7 @@ def test_live_index_follows_the_catalogue(store: CatalogueStore, tmp_path: Path)
     change_items(store.folder, write(tmp_path, [3, 7, NUM + 1], 2))
     withdraw_items(store.folder, torch.tensor([7, 9, NUM + 2]))
     assert store.refresh()
-    with pytest.raises(ArtifactError, match="index older than the catalogue"):
+    with pytest.raises(ArtifactError, match="index is older than the catalogue"):
         index.check_version(store.version)
     assert catch_up(index, store, store.embeddings)
     index.check_version(store.version)
@@ -86,7 +86,9 @@ def test_index_older_than_its_catalogue_is_refused(store: CatalogueStore, tmp_pa
     change_items(store.folder, write(tmp_path, [3], 2))
     store.refresh()
     for index in (retrieval.index, live):
-        with pytest.raises(ArtifactError, match="index older than the catalogue; got: version 1"):
+        with pytest.raises(
+            ArtifactError, match="index is older than the catalogue; got: version 1"
+        ):
             Retrieval(model, index, store)
     catch_up(live, store, retrieval.item_vectors)
     Retrieval(model, live, store)

@@ -181,12 +181,12 @@ def test_values_without_a_number_are_refused(
     def values(state: SessionState, item_id: Tensor) -> Tensor:
         return torch.full(item_id.shape, broken)
 
-    with pytest.raises(SchemaError, match="values that are not finite"):
+    with pytest.raises(SchemaError, match="the values are not finite"):
         distil_queries(before, values, state, CONFIG, make_generator(0))
 
 
 def test_no_state_is_refused(before: Retrieval, state: SessionState) -> None:
-    with pytest.raises(SchemaError, match="no state to distil a query on"):
+    with pytest.raises(SchemaError, match="no state to distil a query from"):
         distil_queries(before, next_tag, state[:0], CONFIG, make_generator(0))
 
 

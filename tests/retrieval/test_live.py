@@ -154,7 +154,10 @@ def test_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("update", "message"),
     [
-        (change(1, torch.tensor([1_000, 1_001, 1_000])), "come twice; got: 1, the first is 1000"),
+        (
+            change(1, torch.tensor([1_000, 1_001, 1_000])),
+            "repeated item ids; got: 1, the first is 1000",
+        ),
         (change(1, torch.tensor([1_500]), num_items=1_500), "not in the catalogue of 1500"),
         (change(1, withdrawn=torch.tensor([-1])), "not in the catalogue of 2000"),
         (
@@ -165,7 +168,7 @@ def test_versions(tmp_path: Path) -> None:
                 vectors=VECTORS_ND[:1],
                 withdrawn=NONE,
             ),
-            "one vector an item; got: 2 ids",
+            "one vector for each item; got: 2 ids",
         ),
         (
             IndexUpdate(

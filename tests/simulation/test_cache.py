@@ -86,7 +86,7 @@ def test_only_the_states_of_the_environment_are_kept(simulator):
     assert isinstance(simulator._kept, RunningSessions)
 
 
-def test_a_changed_gate_or_member_is_seen_at_once(simulator):
+def test_a_changed_fatigue_net_or_member_is_seen_at_once(simulator):
     simulator.reset(NUM, make_generator(0), auto_reset=True)
     state = simulator.step(items(0)).state
     with torch.no_grad():

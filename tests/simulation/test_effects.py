@@ -308,7 +308,7 @@ def test_effects_are_of_one_catalogue_and_of_what_it_had_when_they_were_estimate
         )
 
     smaller, larger = catalogue(NUM_ITEMS - 1), catalogue(NUM_ITEMS + 2)
-    with pytest.raises(ArtifactError, match="of another catalogue"):
+    with pytest.raises(ArtifactError, match="belong to another catalogue"):
         with_saved_effects(tmp_path, smaller)
     assert with_saved_effects(tmp_path / "none", smaller) is smaller
     grown = effects_of(with_saved_effects(tmp_path, larger)).table_NE

@@ -8,9 +8,9 @@ import torch
 
 from recomind.errors import ConfigError, RecomindError
 from recomind.policy import support_mask
-from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.checkpoint import load_checkpoint, save_checkpoint
-from recomind.training.rl_module import TargetCopy, load_trainable, trainable
+from recomind.training.dqn.algorithm import SessionDQNConfig
+from recomind.training.target import TargetCopy, load_trainable, trainable
 from tests.training.runs import built, interrupted, same, trained, weights
 from tests.training.tiny import PROBLEM, NanNetworkRecipe, TinyNetwork, settings
 
@@ -48,7 +48,7 @@ def test_only_what_learns_is_trained_copied_and_sent():
     with build() as algorithm:
         algorithm.train()
         learner = algorithm.learner
-        module = learner.q_module
+        module = learner.session_module
         names = {"hidden.weight", "hidden.bias", "residual.weight", "residual.bias"}
         assert set(module.get_state()["network"]) == names
         assert set(module.get_state(inference_only=True)) == {"network"}
@@ -72,7 +72,7 @@ def test_exploration_ends_with_training():
 def test_target_is_copied_when_due():
     changes: dict[str, Any] = {"target_update_every": 4, "learning_starts": 0}
     with build(target_rate=0.0, env_steps_per_update=100, **changes) as algorithm:
-        module = algorithm.learner.q_module
+        module = algorithm.learner.session_module
         seen = []
         update = algorithm.learner_group.update
 
@@ -90,7 +90,7 @@ def test_target_is_copied_when_due():
 
 def test_target_follows_as_an_exponential_average_and_is_the_policy():
     with build(target_rate=0.25, learning_starts=0, env_steps_per_update=100) as algorithm:
-        module = algorithm.learner.q_module
+        module = algorithm.learner.session_module
         average = {k: v.detach().clone() for k, v in trainable(module.network).items()}
         update = algorithm.learner_group.update
 
@@ -167,7 +167,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights():
     with build() as algorithm:
         algorithm.train()
         learner, before = algorithm.learner, weights(algorithm)
-        parameters = learner.get_parameters(learner.q_module)
+        parameters = learner.get_parameters(learner.session_module)
         gradients = {}
         for parameter in parameters:
             parameter.grad = torch.full_like(parameter, torch.inf)
@@ -227,7 +227,7 @@ def test_two_runners_that_also_resume_and_restart(tmp_path):
         path = save_checkpoint(tmp_path, 1, algorithm.training_state(), {}, seed=0)
         earlier, seeds = weights(algorithm), session_seeds(algorithm)
         assert not set(seeds[0]) & set(seeds[1])
-        assert [len(replay) > 0 for replay in algorithm._replays] == [True, True]
+        assert [len(replay) > 0 for replay in algorithm._memories] == [True, True]
         assert all(same(held, earlier) for held in runner_weights(algorithm))
 
         algorithm.train()

@@ -26,7 +26,7 @@ from recomind.training.config import TrainingConfig
         ({"learning_starts": 200_000}, "training.learning_starts"),
         ({"replay_capacity": 1000, "learning_starts": 0}, "replay_capacity.*1280"),
         ({"device": "tpu"}, "training.device"),
-        ({"algorithm": "sarsa"}, "training.algorithm.*'dqn' or 'actor_critic'"),
+        ({"algorithm": "sarsa"}, "training.algorithm.*'dqn', 'actor_critic'"),
         ({"prioritised": 1.5}, "training.prioritised"),
         ({"prioritised_beta": -0.1}, "training.prioritised_beta"),
         ({"rollout_length": 400}, "training.rollout_length.*390"),
@@ -43,7 +43,7 @@ def test_bad_settings_are_refused(changes, message):
         ({"temperature": 0.0}, r"training.actor_critic.temperature.*got: 0.0.*> 0"),
         ({"clip_ratio": -0.2}, "training.actor_critic.clip_ratio"),
         ({"top_k": 0}, "training.actor_critic.top_k"),
-        ({"leash_weight": -1.0}, "training.actor_critic.leash_weight"),
+        ({"kl_coefficient": -1.0}, "training.actor_critic.kl_coefficient"),
         ({"gae_lambda": 1.1}, "training.actor_critic.gae_lambda"),
     ],
 )

@@ -14,8 +14,8 @@ from recomind.errors import ArtifactError
 from recomind.policy import LoggedDensity, PolicyConfig, QNetwork, support_mask
 from recomind.streams import SessionStreams
 from recomind.training.actor_critic.algorithm import SessionActorCriticConfig
-from recomind.training.algorithm_config import SessionDQNConfig
-from recomind.training.loss import td_target
+from recomind.training.dqn.algorithm import SessionDQNConfig
+from recomind.training.dqn.loss import td_target
 from recomind.training.problem import SessionProblem
 from recomind.training.trainer import _check_inputs
 from recomind.types import Candidates, SessionState, Transition

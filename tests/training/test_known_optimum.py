@@ -56,7 +56,7 @@ ACTOR_CRITIC: dict[str, Any] = SHARED | {
 }
 SOFTMAX: dict[str, Any] = {
     "temperature": 0.1,
-    "leash_weight": 0.001,
+    "kl_coefficient": 0.001,
     "learning_rate": 5e-3,
     "value_learning_rate": 1e-2,
     "num_epochs": 3,
@@ -126,8 +126,8 @@ def test_the_actor_critic_reaches_the_optimum(tmp_path):
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_tight_leash_keeps_the_ranker(tmp_path):
-    soft: dict[str, Any] = SOFTMAX | {"leash_weight": 1000.0}
-    leashed = ActorCriticConfig(**soft)
-    changes = ACTOR_CRITIC | {"actor_critic": leashed, "num_env_steps": 10_000}
+def test_a_large_kl_coefficient_keeps_the_ranker(tmp_path):
+    soft: dict[str, Any] = SOFTMAX | {"kl_coefficient": 1000.0}
+    held_back = ActorCriticConfig(**soft)
+    changes = ACTOR_CRITIC | {"actor_critic": held_back, "num_env_steps": 10_000}
     assert true_value(train(tmp_path, changes)) == pytest.approx(true_value(TrapNetwork()))

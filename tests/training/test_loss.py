@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recomind.streams import make_generator
-from recomind.training.loss import td_loss, td_target
+from recomind.training.dqn.loss import td_loss, td_target
 from recomind.types import Transition
 from tests.training.tiny import TinyPool, TinyWorld
 

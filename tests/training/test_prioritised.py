@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from recomind.errors import ConfigError
 from recomind.streams import make_generator
-from recomind.training.loss import td_loss
-from recomind.training.prioritised import PrioritisedReplay, draw_across, note_errors
+from recomind.training.dqn.loss import td_loss
+from recomind.training.dqn.prioritised import PrioritisedReplay, draw_across, note_errors
 from tests.training.test_loss import TARGET, Table, transition
 from tests.training.test_replay import GAMMA, as_rows, naive, simulate
 

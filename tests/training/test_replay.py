@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recomind.errors import ConfigError
 from recomind.streams import make_generator
-from recomind.training.replay import SessionReplay, sample_across
+from recomind.training.dqn.replay import SessionReplay, sample_across
 from recomind.training.rows import SessionRows
 
 GAMMA = 0.8

@@ -9,7 +9,7 @@ import torch
 
 from recomind.errors import ConfigError
 from recomind.training.cluster import running_ray
-from recomind.training.rl_module import trainable
+from recomind.training.target import trainable
 from recomind.training.trainer import train_policy
 from tests.training.runs import same
 from tests.training.tiny import PROBLEM, TinyNetwork, settings

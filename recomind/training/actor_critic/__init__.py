@@ -1,1 +1,1 @@
-"""A policy gradient with a critic on the same runner, network and bootstrap as the Q-learner."""
+"""A policy gradient with a critic: PPO's clipped objective over the allowed candidates."""

@@ -1,7 +1,7 @@
 """SessionActorCritic: a policy gradient on lock-step sessions as an RLlib algorithm.
 
-It shares simulation, network, bootstrap, support constraint, weight sync, checkpoints and the
-averaged weights with `SessionDQN`; what it learns from, and how, is its own.
+Simulation, network, bootstrap, support constraint, weight sync, checkpoints and averaged weights
+are those of every algorithm here (`recomind.training.algorithm`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from torch import nn
 
 from recomind.errors import RecomindError
 from recomind.training.actor_critic.critic import ValueHead, make_head, values_of
@@ -22,13 +21,14 @@ from recomind.training.actor_critic.module import (
 from recomind.training.actor_critic.rollout import OnPolicyRows, PolicyBatch, joined, to_batch
 from recomind.training.actor_critic.runner import SessionActorCriticRunner
 from recomind.training.algorithm import SessionAlgorithm
-from recomind.training.algorithm_config import SessionDQNConfig
 from recomind.training.problem import SessionProblem
+from recomind.training.session_config import RLAlgorithm, SessionConfig
 from recomind.training.target import load_trainable, writable
+from recomind.types import TrainableQFunction
 
 
-class SessionActorCriticConfig(SessionDQNConfig):
-    """Configuration of `SessionActorCritic`; `session()` sets everything from our own settings."""
+class SessionActorCriticConfig(SessionConfig):
+    """Configuration of `SessionActorCritic`."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or SessionActorCritic)
@@ -36,20 +36,16 @@ class SessionActorCriticConfig(SessionDQNConfig):
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The module that holds the problem's network and a value head."""
-        settings = {
-            "problem": self.session_problem,
-            "support_ratio": self.session_settings.support_ratio,
-            "actor_critic": self.session_settings.actor_critic,
-        }
+        settings = self.module_settings | {"actor_critic": self.session_settings.actor_critic}
         return RLModuleSpec(module_class=SessionActorCriticModule, model_config=settings)
 
     def get_default_learner_class(self) -> type[SessionActorCriticLearner]:
-        """Ours."""
+        """The learner with a rate for the policy and one for the value head."""
         return SessionActorCriticLearner
 
 
 class SessionActorCritic(SessionAlgorithm):
-    """Simulate a rollout, judge it, learn from it a few times, forget it."""
+    """Simulate a rollout, judge it by the critic, learn from it a few times, discard it."""
 
     metric_names = METRICS
 
@@ -59,19 +55,20 @@ class SessionActorCritic(SessionAlgorithm):
         return SessionActorCriticConfig()
 
     def setup(self, config: Any) -> None:
-        """Build what is shared; called by RLlib."""
-        self._judge: tuple[nn.Module, ValueHead] | None = None  # where the learner is elsewhere
+        """Build runners, learners and memories; called by RLlib."""
+        # Copies of network and value head, where the learner is in another process.
+        self._judge: tuple[TrainableQFunction, ValueHead] | None = None
         super().setup(config)
 
-    def _new_replay(self) -> OnPolicyRows:  # type: ignore[override]
+    def _new_memory(self) -> OnPolicyRows:
         return OnPolicyRows()
 
     @property
     def _rollouts(self) -> list[OnPolicyRows]:
-        return cast(list[OnPolicyRows], self._replays)
+        return cast(list[OnPolicyRows], self._memories)
 
     def _learn(self) -> None:
-        """All epochs over the newest rollout; with the next one it would be off its policy."""
+        """All epochs over the newest rollout; after the next one it would be off-policy."""
         filled = [rows for rows in self._rollouts if len(rows)]
         if not filled:
             return
@@ -87,8 +84,8 @@ class SessionActorCritic(SessionAlgorithm):
     def _judged(self, filled: list[OnPolicyRows]) -> PolicyBatch:
         """Events of all runners with normalised advantages.
 
-        In the first rollouts the advantages are 0, and so is the policy's gradient: the leash is
-        at its minimum there. A critic that knows nothing would teach luck.
+        In the first rollouts the advantages are 0, and so is the policy's gradient, as the KL term
+        is at its minimum: an untrained critic would teach noise.
         """
         settings = self.settings.actor_critic
         network, head = self._critic()
@@ -110,15 +107,15 @@ class SessionActorCritic(SessionAlgorithm):
         return self.num_env_steps > self.settings.actor_critic.warmup_rollouts * seen
 
     def _minibatches(self, num: int) -> list[torch.Tensor]:
-        """Shuffled indices in full batches; what is left over waits for another shuffle."""
+        """Shuffled indices in full batches; the rest is left to the next shuffle."""
         order = torch.randperm(num, generator=self._generator)
         size = min(self.settings.batch_size, num)
         return list(order[: num // size * size].view(-1, size))
 
-    def _critic(self) -> tuple[nn.Module, ValueHead]:
-        """Network and value head of now, in this process."""
+    def _critic(self) -> tuple[TrainableQFunction, ValueHead]:
+        """The present network and value head, in this process."""
         if self.learner is not None:
-            module = cast(SessionActorCriticModule, self.learner.q_module)
+            module = cast(SessionActorCriticModule, self.learner.session_module)
             return module.network, module.head
         if self._judge is None:
             network = cast(SessionProblem, self.session_config.session_problem).network().eval()
@@ -127,3 +124,6 @@ class SessionActorCritic(SessionAlgorithm):
         load_trainable(network, weights["network"])
         head.load_state_dict({name: writable(value) for name, value in weights["head"].items()})
         return network, head
+
+
+ALGORITHM = RLAlgorithm(config=SessionActorCriticConfig)

@@ -9,21 +9,21 @@ from recomind.errors import ConfigError
 
 @dataclass(kw_only=True, slots=True)
 class ActorCriticConfig:
-    """What the actor-critic needs beyond the settings that it shares with Q-learning.
+    """The actor-critic's own settings.
 
-    It takes sessions, rollout, batch, discount, support ratio, clipping of the gradient's norm and
-    averaging of the weights from `TrainingConfig`; replay, exploration rate and n-step are unused.
+    Sessions, rollout, batch, discount, support ratio, gradient clipping and averaging of the
+    weights come from `TrainingConfig`; it uses no replay, exploration rate or n-step return.
     """
 
     temperature: float = 0.05  # tau of softmax((utility + residual) / tau), in units of reward
-    leash_weight: float = 0.05  # of KL(policy || initial policy); 0 lets it go
-    learning_rate: float = 3e-4  # of the residual, by Adam
-    value_learning_rate: float = 1e-3  # of the value head
+    kl_coefficient: float = 0.05  # weight of KL(policy || initial policy); 0 drops the term
+    learning_rate: float = 3e-4  # for the residual, by Adam
+    value_learning_rate: float = 1e-3  # for the value head
     gae_lambda: float = 0.9  # 0: one-step advantages, 1: whole returns of the rollout
     num_epochs: int = 2  # passes over each rollout
-    clip_ratio: float = 0.2  # share by which a rollout may move a probability
-    top_k: int = 1  # items of the policy that a user sees at once; 1 in a feed of single items
-    warmup_rollouts: int = 2  # rollouts from which the value head alone learns
+    clip_ratio: float = 0.2  # relative change of a probability within one rollout
+    top_k: int = 1  # items of the policy shown at once; 1 in a feed of single items
+    warmup_rollouts: int = 2  # first rollouts, from which only the value head learns
     value_hidden: int = 64  # units of the value head's hidden layer
 
     def __post_init__(self) -> None:
@@ -31,7 +31,7 @@ class ActorCriticConfig:
             self._check(name, getattr(self, name) > 0.0, "> 0")
         for name in ("num_epochs", "top_k", "value_hidden"):
             self._check(name, getattr(self, name) >= 1, ">= 1")
-        for name in ("leash_weight", "warmup_rollouts"):
+        for name in ("kl_coefficient", "warmup_rollouts"):
             self._check(name, getattr(self, name) >= 0, ">= 0")
         self._check("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "in [0, 1]")
 

@@ -5,21 +5,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from recomind.errors import ConfigError
 from recomind.policy import QNetwork
-from recomind.types import SessionState
+from recomind.types import QFunction, SessionState
+
+
+@runtime_checkable
+class EncodesStates(QFunction, Protocol):
+    """A Q function that shows its encoding of a state; a `QNetwork` needs no such methods."""
+
+    @property
+    def state_width(self) -> int:
+        """`M`."""
+        ...
+
+    def state_vector(self, state: SessionState) -> Tensor:
+        """[B, M] encoding of `state` [B]."""
+        ...
 
 
 class ValueHead(nn.Module):
     """V(s) from an encoding [B, M], zero at first.
 
-    It sees the encoding without passing a gradient into it: the trunk belongs to the policy, and
-    errors of a value that is still to be learnt would wash out what it has of the ranker.
+    No gradient passes into the encoding: the trunk belongs to the policy, and the errors of a value
+    that is not yet learned would erase what the trunk has from the ranker.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -35,44 +49,52 @@ class ValueHead(nn.Module):
         return self.out(torch.nn.functional.gelu(self.hidden(normed_BM)))[:, 0]
 
 
-def make_head(network: nn.Module, hidden: int) -> ValueHead:
+def make_head(network: QFunction, hidden: int) -> ValueHead:
     """A head for the network, the same one each time.
 
     Raises:
-        ConfigError: the network does not say what its states look like.
+        ConfigError: the network does not show its encoding of a state.
     """
     if isinstance(network, QNetwork):
-        width: Any = network.trunk.config.hidden
+        width = network.trunk.config.hidden
     else:
-        width = getattr(network, "state_width", None)
-    if width is None or not (isinstance(network, QNetwork) or hasattr(network, "state_vector")):
+        width = _encoder(network).state_width
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return ValueHead(width, hidden)
+
+
+def _encoder(network: QFunction) -> EncodesStates:
+    if not isinstance(network, EncodesStates):
         raise ConfigError(
             "an actor-critic needs an encoding of the state",
             got=type(network).__name__,
             expected="a QNetwork, or a network with `state_width` and `state_vector(state)`",
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return ValueHead(int(width), hidden)
+    return network
 
 
-def encoded(network: Any, state: SessionState) -> Tensor:
-    """[B, M] what the head reads."""
+def encoded(network: QFunction, state: SessionState) -> Tensor:
+    """[B, M], the input of the head."""
     if isinstance(network, QNetwork):
         return network.encode_state(state).trunk.hidden_BM
-    return network.state_vector(state)
+    return _encoder(network).state_vector(state)
 
 
-def scored(network: Any, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def scored(
+    network: QFunction, state: SessionState, item_id: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Encoding [B, M], q [B, K] and utility [B, K]; each state is encoded once."""
     if isinstance(network, QNetwork):
         encoding = network.encode_state(state)
         return encoding.trunk.hidden_BM, *network.score_encoded(encoding, item_id)
-    return network.state_vector(state), *network.q_values(state, item_id)
+    return _encoder(network).state_vector(state), *network.q_values(state, item_id)
 
 
 @torch.no_grad()
-def values_of(network: Any, head: ValueHead, state: SessionState, chunk: int = 1024) -> Tensor:
+def values_of(
+    network: QFunction, head: ValueHead, state: SessionState, chunk: int = 1024
+) -> Tensor:
     """[B] values on the CPU, in chunks of states."""
     device = head.out.weight.device
     parts = state.split(chunk)  # type: ignore[attr-defined]

@@ -1,23 +1,21 @@
 """The loss of the actor-critic. `B` events, `K` candidates.
 
     policy  - mean of lambda(pi(a)) min(r A, clip(r, 1 - c, 1 + c) A),   r = pi(a) / behaviour(a)
-    leash   + w mean of KL(pi || pi_0),   pi_0 = softmax(utility / tau), the initial policy
+    KL      + w mean of KL(pi || pi_0),   pi_0 = softmax(utility / tau), the initial policy
     value   + mean of (V - return)^2 / 2
 
 The clipped surrogate is that of Schulman et al. ("Proximal Policy Optimization Algorithms",
 arXiv:1707.06347, equation 7). `behaviour` is the exact probability with which the event's item was
 drawn. `lambda` is the top-K correction of Chen et al. ("Top-K Off-Policy Correction for a
-REINFORCE Recommender System", WSDM 2019, arXiv:1812.02353, section 4.3): where a user is shown K
-items of the policy at once, an item gains nothing once it is sure to be among them, and
+REINFORCE Recommender System", WSDM 2019, arXiv:1812.02353, section 4.3): where a user sees K items
+of the policy at once, an item gains nothing once it is certain to be among them, and
 
     lambda(p) = K (1 - p)^(K - 1)
 
-In a feed that shows one item after another K is 1 and lambda is 1. The leash is ours.
+In a feed that shows one item after another K is 1 and lambda is 1. The KL term is ours.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +24,7 @@ from recomind.training.actor_critic.acting import log_policy
 from recomind.training.actor_critic.config import ActorCriticConfig
 from recomind.training.actor_critic.critic import ValueHead, scored
 from recomind.training.actor_critic.rollout import PolicyBatch
+from recomind.types import QFunction
 
 METRICS = ("loss", "policy_loss", "value_loss", "kl", "entropy", "clipped_share", "q_mean")
 
@@ -49,9 +48,10 @@ def surrogate(
 def kl_and_entropy(log_pi_BK: Tensor, log_initial_BK: Tensor) -> tuple[Tensor, Tensor]:
     """[B] KL(pi || pi_0) and [B] entropy of pi, exact sums over the candidates, in nats.
 
-    The gradient of the KL is that of `sum pi (log pi - log pi_0) log pi` with all but the last
-    factor held, the same since `sum pi d(log pi)` is 0. Written so, it is 0 to the last bit at the
-    initial policy; of the other form rounding is left, and Adam makes whole steps of any residue.
+    The gradient of the KL is taken as that of `sum pi (log pi - log pi_0) log pi` with all but the
+    last factor detached; it is the same, since `sum pi d(log pi)` is 0. In this form it is exactly
+    0 at the initial policy. The usual form leaves a rounding residue, from which Adam makes full
+    steps.
     """
     pi_BK = log_pi_BK.exp().detach()
     pull_BK = pi_BK * (log_pi_BK - log_initial_BK).detach()
@@ -61,12 +61,12 @@ def kl_and_entropy(log_pi_BK: Tensor, log_initial_BK: Tensor) -> tuple[Tensor, T
 
 
 def actor_critic_loss(
-    network: Any, head: ValueHead, batch: PolicyBatch, config: ActorCriticConfig
+    network: QFunction, head: ValueHead, batch: PolicyBatch, config: ActorCriticConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss and detached scalars worth watching.
 
     Args:
-        network: the policy's; both its outputs make the two policies.
+        network: its two outputs, q and utility, define the policy and the initial policy.
         head: the critic.
         batch: [B].
         config: weights and bounds.
@@ -77,7 +77,7 @@ def actor_critic_loss(
     kl_B, entropy_B = kl_and_entropy(log_pi_BK, log_initial_BK)
     gain_B, clipped_B = surrogate(log_pi_BK.gather(1, batch.slot[:, None])[:, 0], batch, config)
     value_loss = 0.5 * (head(state_BM) - batch.value_target).square().mean()
-    policy_loss = config.leash_weight * kl_B.mean() - gain_B.mean()
+    policy_loss = config.kl_coefficient * kl_B.mean() - gain_B.mean()
     loss = policy_loss + value_loss
     return loss, {
         "loss": loss.detach(),

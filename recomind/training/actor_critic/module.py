@@ -12,12 +12,12 @@ from recomind.training.actor_critic.critic import make_head
 from recomind.training.actor_critic.loss import actor_critic_loss
 from recomind.training.actor_critic.rollout import from_batch
 from recomind.training.learner import SessionLearner
-from recomind.training.rl_module import SessionQModule
+from recomind.training.rl_module import SessionModule
 from recomind.training.target import as_arrays, writable
 
 
-class SessionActorCriticModule(SessionQModule):
-    """The network of the Q-learner, whose q over tau are logits now, and a critic beside it."""
+class SessionActorCriticModule(SessionModule):
+    """The network, whose q over tau are the policy's logits, and a critic beside it."""
 
     def setup(self) -> None:
         """Build network and value head; called by RLlib."""
@@ -39,7 +39,7 @@ class SessionActorCriticModule(SessionQModule):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """That of the Q-learner's module; the value head's too unless `inference_only`."""
+        """That of every module here; the value head's too unless `inference_only`."""
         del components, not_components, kwargs
         state = super().get_state(inference_only=inference_only)
         if inference_only:
@@ -47,7 +47,7 @@ class SessionActorCriticModule(SessionQModule):
         return state | {"head": as_arrays(self.head.state_dict())}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_state` gave."""
+        """Restore what `get_state` returned."""
         super().set_state(state)
         if "head" in state:
             self.head.load_state_dict({k: writable(v) for k, v in state["head"].items()})
@@ -57,7 +57,7 @@ class SessionActorCriticLearner(SessionLearner):
     """Adam with a rate for the policy and one for the value head."""
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Constant rates; called by RLlib."""
+        """Adam with constant rates; called by RLlib."""
         del config
         module = self._module[module_id]  # type: ignore[index]
         parameters = list(self.get_parameters(module))

@@ -1,13 +1,14 @@
-"""What one rollout teaches: events with their advantages, each learnt from once.
+"""Events of one rollout with their advantages; each is learned from once.
 
 `T` time steps, `B` sessions, `N` events of a batch, `K` candidates.
 
 The sessions of a runner go on from one rollout to the next. The last time step of a rollout has no
-next state yet: it only bootstraps the step before, and is learnt from with the next rollout, whose
-exact behaviour probabilities are kept with it.
+next state yet: it only bootstraps the step before, and is kept, with its exact behaviour
+probability, to be learned from with the next rollout.
 
-Rows are those of `recomind.training.replay`: the row after the one that ended a session holds its
-true last state and is not valid, so a truncated session bootstraps from where it was cut.
+The row after the one that ended a session holds its true last state and is not valid
+(`recomind.training.dqn.replay` draws an example), so a truncated session bootstraps from where it
+was cut.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _STATE = "state."
 
 @dataclass(kw_only=True, slots=True)
 class PolicyBatch:
-    """`N` events on their way to the learner."""
+    """`N` events to learn from."""
 
     state: SessionState  # [N]
     item_id: Tensor  # [N, K] int64, the pool
-    allowed: Tensor  # [N, K] bool, candidates that could be drawn
-    slot: Tensor  # [N] int64, which one was drawn
+    allowed: Tensor  # [N, K] bool, candidates that the policy could draw
+    slot: Tensor  # [N] int64, which candidate was drawn
     log_propensity: Tensor  # [N] float32, log-probability with which it was drawn
     advantage: Tensor  # [N] float32, normalised over the rollout
     value_target: Tensor  # [N] float32, what the critic should have said
@@ -48,7 +49,7 @@ class PolicyBatch:
 
 
 def to_batch(batch: PolicyBatch, *, numpy: bool) -> MultiAgentBatch:
-    """RLlib's batch; as numpy arrays where it goes to another process."""
+    """RLlib's batch; numpy arrays where it goes to another process."""
     columns: dict[str, Tensor] = {
         f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "state"
     }
@@ -79,8 +80,8 @@ def generalised_advantages(
     """[T - 1, B] advantages (Schulman et al., arXiv:1506.02438, equation 16).
 
     Within a session `A_t = d_t + gamma c_t lam A_(t+1)`, where
-    `d_t = r_t + gamma c_t V(s_(t+1)) - V(s_t)` and `c_t` is the chance that the user stays: 0 or 1,
-    as it fell out, where nobody knows it.
+    `d_t = r_t + gamma c_t V(s_(t+1)) - V(s_t)` and `c_t` is the probability that the user stays;
+    where it is unknown, 0 or 1 as observed.
 
     Args:
         columns: reward, leave_rate, terminated and truncated, each [T, B].
@@ -99,7 +100,7 @@ def generalised_advantages(
 
 
 class OnPolicyRows:
-    """The rows of one runner that are still to be learnt from."""
+    """The rows of one runner that are yet to be learned from."""
 
     def __init__(self) -> None:
         self._columns: dict[str, Tensor] = {}
@@ -110,7 +111,7 @@ class OnPolicyRows:
         return max(0, len(self._columns["valid"]) - 1) if self._columns else 0
 
     def add(self, rows: SessionRows) -> None:
-        """Take new rows in; of the old ones the last alone is kept, and only if they follow it."""
+        """Add new rows; only the last old row is kept, and only if the new ones follow it."""
         before, self._num_tasks = self._columns, rows.num_tasks
         self._columns = dict(rows.columns)
         if rows.follows and before:
@@ -126,7 +127,7 @@ class OnPolicyRows:
         return unpack_state(state, self._num_tasks)
 
     def batch(self, value_TB: Tensor, gamma: float, lam: float) -> PolicyBatch:
-        """All events that took place, with raw advantages."""
+        """All valid events, with advantages before normalisation."""
         advantage_TB = generalised_advantages(self._columns, value_TB, gamma, lam)
         happened = self._columns["valid"][:-1].flatten()
         flat = {k: v[:-1].flatten(0, 1)[happened] for k, v in self._columns.items()}
@@ -149,7 +150,7 @@ class OnPolicyRows:
         return num_rows, num_sessions
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The row that the next rollout goes on from."""
+        """The row that the next rollout continues from."""
         last = {name: column[-1:] for name, column in self._columns.items()}
         return {"counters": torch.tensor([self._num_tasks])} | last
 

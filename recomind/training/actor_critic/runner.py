@@ -1,4 +1,4 @@
-"""The runner of the actor-critic: the Q-learner's, acting by the softmax."""
+"""The runner of the actor-critic, which acts by the softmax."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from recomind.types import Candidates
 
 
 class SessionActorCriticRunner(SessionRunner):
-    """Draws from the policy and keeps the whole pool, which its probabilities are over."""
+    """Draws from the policy and keeps the whole pool, over which its probabilities are defined."""
+
+    explores = False  # its policy is stochastic already
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
@@ -25,6 +27,6 @@ class SessionActorCriticRunner(SessionRunner):
     def _kept(
         self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The pool [B, K], and which of it could be drawn."""
+        """The pool [B, K], and which candidates could be drawn."""
         del uniforms_BK
         return pool.item_id, allowed_BK

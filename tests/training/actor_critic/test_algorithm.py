@@ -47,7 +47,7 @@ def test_same_seed_same_weights_other_seed_others():
 
 def test_ranks_as_the_ranker_until_the_critic_is_warm():
     with build(soft={"warmup_rollouts": 1000}) as algorithm:
-        head = algorithm.learner.q_module.head
+        head = algorithm.learner.session_module.head
         before = head.out.bias.detach().clone()
         algorithm.train()
         assert algorithm.num_updates > 0

@@ -71,13 +71,13 @@ def naive(network: TrapNetwork, head: Any, events: PolicyBatch, config: ActorCri
         gain = weight * min(ratio * advantage, bounded * advantage)
         kl = sum(p * math.log(p / first[k]) for k, p in pi.items())
         error = float(values[i] - events.value_target[i])
-        total += config.leash_weight * kl - gain + 0.5 * error**2
+        total += config.kl_coefficient * kl - gain + 0.5 * error**2
     return total / len(events)
 
 
 @pytest.mark.parametrize("top_k", [1, 3])
 def test_equals_the_terms_written_out(top_k):
-    config = ActorCriticConfig(temperature=TAU, leash_weight=0.3, top_k=top_k)
+    config = ActorCriticConfig(temperature=TAU, kl_coefficient=0.3, top_k=top_k)
     network, events = moved(), batch()
     head = make_head(network, 8)
     torch.nn.init.ones_(head.out.weight)
@@ -88,11 +88,11 @@ def test_equals_the_terms_written_out(top_k):
     )
 
 
-def test_step_0_is_at_the_end_of_the_leash():
+def test_step_0_is_at_the_minimum_of_the_kl():
     """No divergence, and nothing that pulls: with no advantage no weight of the policy moves."""
     network, events = TrapNetwork(), batch(advantage=0.0)
     head = make_head(network, 8)
-    loss, metrics = actor_critic_loss(network, head, events, ActorCriticConfig(leash_weight=1.0))
+    loss, metrics = actor_critic_loss(network, head, events, ActorCriticConfig(kl_coefficient=1.0))
     loss.backward()
     assert float(metrics["kl"]) == 0.0
     for parameter in network.parameters():
@@ -101,7 +101,7 @@ def test_step_0_is_at_the_end_of_the_leash():
     assert float(head.out.bias.grad.abs()) > 0.01  # type: ignore[union-attr]
 
 
-def test_the_leash_pulls_as_the_divergence_does():
+def test_the_gradient_of_the_kl_is_exact():
     network, events = moved(), batch()
     q, utility = network.q_values(events.state, events.item_id)
     log_pi, log_initial = (log_policy(s, events.allowed, TAU) for s in (q, utility))
@@ -120,7 +120,7 @@ def test_the_value_does_not_pull_at_the_policys_encoding():
     network, events = moved(), batch(advantage=0.0)
     head = make_head(network, 8)
     torch.nn.init.ones_(head.out.weight)
-    actor_critic_loss(network, head, events, ActorCriticConfig(leash_weight=0.0))[0].backward()
+    actor_critic_loss(network, head, events, ActorCriticConfig(kl_coefficient=0.0))[0].backward()
     assert float(network.embed.weight.grad.abs().max()) == 0.0  # type: ignore[union-attr]
     assert float(head.hidden.weight.grad.abs().max()) > 0.0  # type: ignore[union-attr]
 

@@ -18,9 +18,9 @@ _PLAIN = ("item_id", "log_propensity", "reward", "discount")
 def to_batch(
     transition: Transition, *, numpy: bool, weight: Tensor | None = None
 ) -> MultiAgentBatch:
-    """RLlib's batch of `transition` [B]; as numpy arrays where it goes to another process.
+    """RLlib's batch of `transition` [B]; numpy arrays where it goes to another process.
 
-    `weight` [B] is what each transition counts in the loss; all the same where it is None.
+    `weight` [B] is the weight of each transition in the loss; equal where None.
     """
     columns = {name: getattr(transition, name) for name in _PLAIN}
     if weight is not None:

@@ -1,8 +1,8 @@
-"""Replay memory: the last `T` steps of `B` lock-step sessions; n-step returns on demand.
+"""Replay memory: the last `T` steps of `B` lock-step sessions, with n-step returns on demand.
 
 `T` rows of time (a ring), `B` sessions, `N` sampled transitions, `n` steps of a return.
 
-Rows are kept as they were simulated. With NEXT_STEP auto-reset a session of two events reads
+Rows are stored as simulated. With NEXT_STEP auto-reset, a session of two events is
 
     row           0      1      2      3
     state         s0     s1     s2     s0'     s2: the true last state; s0': of the next session
@@ -10,13 +10,13 @@ Rows are kept as they were simulated. With NEXT_STEP auto-reset a session of two
     terminated    F      T      F      F
 
 so a return that begins in row 0 with n = 3 sums two rewards and ends in row 2, bootstrapping from
-s2: with weight 0 where the user left in a world, which knows no chance of leaving; with the chance
-of staying where the simulator told it; and in full where row 1 was merely truncated.
+s2: with weight 0 where the user left in a world, in which the probability of leaving is unknown;
+with the probability of staying where a simulator gave it; and in full where row 1 was truncated.
 
-Rewards are expected ones where the environment knows them, and so are endings. What is then left
-to chance is the next state alone, so that a target is far less noisy, with the same mean (ours;
-Rao-Blackwell). That a sampled end cuts the n steps short does not change the mean either: both
-continuations, the bootstrap and the steps, estimate the value of the same state.
+Rewards and endings are expectations where the environment knows them. Then only the next state is
+random, and a target is far less noisy with the same mean (ours; Rao-Blackwell). A sampled end that
+cuts the n steps short does not change the mean either: both continuations, bootstrap and further
+steps, estimate the value of the same state.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class SessionReplay:
 
     def __init__(self, *, num_rows: int, n_step: int, gamma: float) -> None:
         if num_rows < n_step + 2:
-            raise ConfigError("replay too short", got=num_rows, expected=f">= {n_step + 2} rows")
+            raise ConfigError(
+                "the replay is too short", got=num_rows, expected=f">= {n_step + 2} rows"
+            )
         self.num_rows, self.n_step, self.gamma = num_rows, n_step, gamma
         self._columns: dict[str, Tensor] = {}
         self._num_tasks = 0
@@ -54,10 +56,12 @@ class SessionReplay:
         return len(self._starting_points())
 
     def add(self, rows: SessionRows) -> None:
-        """Append time steps; where they do not follow the last ones, no return spans the gap."""
+        """Append time steps; if they do not follow the last ones, no return spans the gap."""
         num_new = len(rows.columns["valid"])
         if num_new > self.num_rows:
-            raise ConfigError("rollout longer than the replay", got=num_new, expected=self.num_rows)
+            raise ConfigError(
+                "the rollout is longer than the replay", got=num_new, expected=self.num_rows
+            )
         if not self._columns:
             self._allocate(rows)
         if not rows.follows:
@@ -78,7 +82,7 @@ class SessionReplay:
         return torch.arange(first, self._written) % self.num_rows
 
     def _starting_points(self) -> Tensor:
-        """Flat indices [M] of valid rows whose return lies wholly within the ring."""
+        """Flat indices [M] of valid rows whose whole return is within the ring."""
         if self._starts is None and self._columns:
             start = self._columns["valid"].clone()
             start[self._newest(self.n_step)] = False
@@ -88,7 +92,7 @@ class SessionReplay:
     def sample(self, batch_size: int, generator: torch.Generator) -> Transition:
         """Transitions [batch_size], uniform with replacement over all starting points.
 
-        `next_candidates.log_propensity` is NaN: how a pool came about is not kept.
+        `next_candidates.log_propensity` is NaN: the propensities of a pool are not stored.
 
         Raises:
             ConfigError: nothing can be sampled yet.
@@ -123,8 +127,8 @@ class SessionReplay:
     def _returns(self, start_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Discounted rewards [N], discounts of the bootstrap [N], flat index [N] of s'.
 
-        After each step what follows counts for `gamma` times the chance of staying, be it known,
-        or 0 or 1 as it fell out.
+        After each step the rest is weighted by `gamma` times the probability of staying, or where
+        that is unknown by 0 or 1 as observed.
         """
         num_sessions = self._columns["valid"].shape[1]
         row_N, session_N = start_N // num_sessions, start_N % num_sessions
@@ -133,7 +137,9 @@ class SessionReplay:
         ended_Nn = (self._take("terminated", index_Nn) | self._take("truncated", index_Nn)).long()
         running_Nn = (ended_Nn.cumsum(1) - ended_Nn) == 0  # no end before this step
         stays_Nn = self.gamma * (1.0 - self._take("leave_rate", index_Nn))
-        weight_Nn = torch.where(running_Nn, stays_Nn, 1.0).cumprod(1)  # of what follows a step
+        weight_Nn = torch.where(running_Nn, stays_Nn, 1.0).cumprod(
+            1
+        )  # weight of what follows a step
         before_Nn = torch.nn.functional.pad(weight_Nn[:, :-1], (1, 0), value=1.0)
         reward_N = (self._take("reward", index_Nn) * running_Nn * before_Nn).sum(1)
         last_N = ((row_N + running_Nn.sum(1)) % self.num_rows) * num_sessions + session_N
@@ -156,15 +162,15 @@ class SessionReplay:
         """Continue where `state_dict` was taken.
 
         Raises:
-            ConfigError: it was taken of a replay of another length.
+            ConfigError: the replay had another length.
         """
         columns = {name: value.clone() for name, value in tensors.items() if name != "counters"}
         if columns and len(columns["valid"]) != self.num_rows:
             raise ConfigError(
-                "checkpoint of a replay of another length",
+                "the checkpoint's replay has another length",
                 got=len(columns["valid"]),
                 expected=self.num_rows,
-                mend="keep replay_capacity, num_sessions and num_runners, or start anew",
+                mend="keep replay_capacity, num_sessions and num_runners, or start over",
             )
         self._written, self._num_tasks = (int(v) for v in tensors["counters"])
         self._columns, self._starts = columns, None
@@ -173,7 +179,7 @@ class SessionReplay:
 def sample_across(
     replays: list[SessionReplay], batch_size: int, generator: torch.Generator
 ) -> Transition:
-    """One batch [batch_size] in equal parts from every runner's replay that holds anything."""
+    """One batch [batch_size], in equal parts from the non-empty replays of the runners."""
     filled = [replay for replay in replays if len(replay)]
     if len(filled) <= 1:
         return (filled or replays)[0].sample(batch_size, generator)

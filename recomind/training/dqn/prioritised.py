@@ -1,14 +1,14 @@
-"""Replay in proportion to how wrong the network was.
+"""Prioritised replay: transitions are sampled in proportion to their TD error.
 
 Schaul, Quan, Antonoglou, Silver: "Prioritized Experience Replay", ICLR 2016 (arXiv:1511.05952),
 the proportional variant:
 
-    P(i) = p_i^alpha / sum_j p_j^alpha,   p_i = |TD error of i when it was last learnt from| + e
+    P(i) = p_i^alpha / sum_j p_j^alpha,   p_i = |TD error of i when it was last sampled| + e
     w_i  = (M P(i))^-beta / max over the batch                 (equation 1 and section 3.4)
 
-`M` starting points, `N` transitions drawn. A cumulative sum over all M is drawn from anew each
-time: for the 1e5 transitions of a replay that costs less than the network does for one of them, and
-there is no tree to keep in step with the ring.
+`M` starting points, `N` transitions drawn. The cumulative sum over all M is recomputed for each
+batch: for the 1e5 transitions of a replay that costs less than the network does for one of them,
+and no tree has to be kept in step with the ring.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recomind.training.replay import SessionReplay
+from recomind.training.dqn.replay import SessionReplay
 from recomind.training.rows import SessionRows
 from recomind.types import Transition
 
 _PRIORITY = "priority"
-_LEAST = 1e-3  # e: what was learnt perfectly is seen again all the same
+_LEAST = 1e-3  # e: transitions with no error are sampled again too
 
 
 @dataclass(kw_only=True, slots=True)
 class WeightedDraw:
-    """`N` transitions, where they lie, and what they count."""
+    """`N` transitions, their places in the replay, and their weights."""
 
     transition: Transition  # [N]
     index: Tensor  # [N] int64, for `update`
@@ -37,7 +37,7 @@ class WeightedDraw:
 
 
 class PrioritisedReplay(SessionReplay):
-    """A replay whose transitions have priorities; new ones the highest that there is.
+    """A replay whose transitions have priorities; new ones get the highest present one.
 
     Args:
         num_rows: time steps kept.
@@ -51,7 +51,7 @@ class PrioritisedReplay(SessionReplay):
         self.alpha = alpha
 
     def add(self, rows: SessionRows) -> None:
-        """Append time steps; nothing is known of them, so that each is learnt from soon."""
+        """Append time steps with the highest priority, so that each is sampled soon."""
         known = self._columns.get(_PRIORITY)
         highest = 1.0 if known is None else max(_LEAST, float(known.max()))
         fresh = torch.full(rows.columns["valid"].shape, highest)
@@ -65,7 +65,7 @@ class PrioritisedReplay(SessionReplay):
         """
         starts_M = self._starting_points()
         if not len(starts_M):
-            self.sample(batch_size, generator)  # says what is wrong
+            self.sample(batch_size, generator)  # raises
         share_M = self._columns[_PRIORITY].view(-1)[starts_M].double() ** self.alpha
         reached_M = share_M.cumsum(0)
         uniform_N = torch.rand(batch_size, generator=generator, dtype=torch.float64)
@@ -80,19 +80,19 @@ class PrioritisedReplay(SessionReplay):
         )
 
     def update(self, index: Tensor, td_error: Tensor) -> None:
-        """Note how wrong the network was about the transitions at `index` [N]."""
+        """Set the priorities of the transitions at `index` [N] from their TD errors."""
         self._columns[_PRIORITY].view(-1)[index] = td_error.abs() + _LEAST
 
 
 def draw_across(
     replays: list[PrioritisedReplay], batch_size: int, generator: torch.Generator, beta: float
 ) -> tuple[Transition, Tensor, list[tuple[PrioritisedReplay, Tensor]]]:
-    """One batch in equal parts from every runner's replay that holds anything.
+    """One batch, in equal parts from the non-empty replays of the runners.
 
     Returns:
         transition: [batch_size].
         weight: [batch_size] float32, the largest is 1.
-        drawn: each replay with its part of the batch, in order.
+        drawn: each replay with the indices of its part of the batch, in order.
     """
     filled = [replay for replay in replays if len(replay)] or replays[:1]
     share, rest = divmod(batch_size, len(filled))
@@ -104,7 +104,7 @@ def draw_across(
 
 
 def note_errors(drawn: list[tuple[PrioritisedReplay, Tensor]], td_error: Tensor) -> None:
-    """Hand the errors [batch_size] of a batch of `draw_across` back to where it came from."""
+    """Update the priorities of a batch of `draw_across` from its errors [batch_size]."""
     parts = td_error.split([len(index) for _, index in drawn])
     for (replay, index), part in zip(drawn, parts, strict=True):
         replay.update(index, part)

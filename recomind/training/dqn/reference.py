@@ -1,8 +1,7 @@
-"""The same training without RLlib: what its results and its cost are held against.
+"""The same training without RLlib, to compare results and cost with.
 
-A plain loop over the parts that the RLlib algorithm is made of as well: sampler, replay, loss and
-target. With one process and the same seed both give the same losses; what the algorithm takes
-longer is RLlib's share.
+A plain loop over the parts that the RLlib algorithm also uses: sampler, replay, loss and target.
+With one process and the same seed both give the same losses; the difference in time is RLlib's.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ from torch import Tensor, nn
 
 from recomind.errors import ConfigError
 from recomind.training.config import TrainingConfig
-from recomind.training.loss import td_loss
+from recomind.training.dqn.loss import td_loss
+from recomind.training.dqn.replay import SessionReplay
 from recomind.training.problem import SessionProblem
-from recomind.training.replay import SessionReplay
 from recomind.training.sampler import SessionSampler
 from recomind.training.seeding import LANE_REPLAY, run_generator
 from recomind.training.target import TargetCopy, trainable
+from recomind.types import TrainableQFunction
 
 
 class ReferenceTrainer:
-    """Simulate, remember, learn, in one process.
+    """Simulate, store, learn, in one process.
 
     Args:
         problem: what to train on.
@@ -35,13 +35,13 @@ class ReferenceTrainer:
     def __init__(self, problem: SessionProblem, settings: TrainingConfig, *, seed: int) -> None:
         if settings.algorithm != "dqn" or settings.prioritised > 0:
             raise ConfigError(
-                "the reference is of Q-learning from a uniform replay",
+                "the reference trains by Q-learning from a uniform replay only",
                 got={"algorithm": settings.algorithm, "prioritised": settings.prioritised},
                 expected={"algorithm": "dqn", "prioritised": 0.0},
             )
         self.settings = settings
         self.sampler = SessionSampler(problem, settings, seed=seed)
-        self.network: nn.Module = problem.network().eval()
+        self.network: TrainableQFunction = problem.network().eval()
         self.sampler.share_network(self.network)
         self.target = TargetCopy(self.network)
         self.replay = SessionReplay(
@@ -50,23 +50,23 @@ class ReferenceTrainer:
         self.parameters = list(trainable(self.network).values())
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
         self.num_env_steps = self.num_updates = 0
-        self.losses: list[Tensor] = []  # of every update
+        self.losses: list[Tensor] = []  # one for each update
         self._generator = run_generator(seed, LANE_REPLAY)
 
     def run(self, num_env_steps: int) -> None:
-        """Go on until `num_env_steps` events have been simulated in all."""
+        """Continue until `num_env_steps` events have been simulated in total."""
         while self.num_env_steps < num_env_steps:
             self.simulate()
             for _ in range(self._num_due() if len(self.replay) else 0):
                 self.learn()
 
     def _num_due(self) -> int:
-        """Updates that are behind."""
+        """Number of updates that are due."""
         behind = self.num_env_steps - self.settings.learning_starts
         return behind // self.settings.env_steps_per_update - self.num_updates
 
     def simulate(self) -> None:
-        """One rollout into the replay."""
+        """Add one rollout to the replay."""
         self.sampler.set_env_steps(self.num_env_steps)
         rows = self.sampler.simulate()
         self.replay.add(rows)
@@ -77,7 +77,7 @@ class ReferenceTrainer:
         batch = self.replay.sample(self.settings.batch_size, self._generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss, _ = td_loss(
-            self.network,  # type: ignore[arg-type]
+            self.network,
             self.target,
             batch,
             support_ratio=self.settings.support_ratio,
@@ -90,7 +90,7 @@ class ReferenceTrainer:
         self.losses.append(loss.detach())
 
     def _follow(self) -> None:
-        """Move the target, or copy the network to it when it is time."""
+        """Move the target, or copy the network to it when due."""
         if self.settings.target_rate > 0:
             self.target.move(self.network, self.settings.target_rate)
         elif self.num_updates % self.settings.target_update_every == 0:

@@ -7,28 +7,18 @@ AAAI 2016) with n-step returns, over the supported candidates of a pool only (ou
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
 from recomind.policy import support_mask
-from recomind.types import SessionState, Transition
+from recomind.types import QFunction, Transition
 
 METRICS = ("loss", "q_mean", "target_mean", "td_error_abs")
 
 
-class QValues(Protocol):
-    """Whatever values items; `recomind.policy.QNetwork` and its target copy."""
-
-    def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        """Q [B, K] and the frozen ranker's utility [B, K] of `item_id` [B, K]."""
-        ...
-
-
 def td_loss(
-    network: QValues,
-    target_network: QValues,
+    network: QFunction,
+    target_network: QFunction,
     transition: Transition,
     *,
     support_ratio: float,
@@ -36,7 +26,7 @@ def td_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean Huber loss (delta 1) and detached scalars worth watching.
 
-    Beside the scalars of `METRICS` there is "td_error" [B].
+    Beside the scalars named in `METRICS` it returns "td_error" [B].
 
     Args:
         network: learns, and picks the next item.
@@ -44,7 +34,7 @@ def td_loss(
         transition: [B]
         support_ratio: rho; the next item is picked among candidates whose utility is at least
             rho times the best one's.
-        weight_B: what each transition counts; all the same where it is None.
+        weight_B: weight of each transition; equal where None.
     """
     q_B = network.q_values(transition.state, transition.item_id[:, None])[0][:, 0]
     target_B = td_target(network, target_network, transition, support_ratio=support_ratio)
@@ -65,11 +55,11 @@ def td_loss(
 
 @torch.no_grad()
 def td_target(
-    network: QValues, target_network: QValues, transition: Transition, *, support_ratio: float
+    network: QFunction, target_network: QFunction, transition: Transition, *, support_ratio: float
 ) -> Tensor:
     """[B] `r + discount * Q_target(s', a*)`, `a*` the network's best supported candidate at s'.
 
-    An empty pool is worth nothing.
+    An empty pool is worth 0.
     """
     pool = transition.next_candidates
     q_BK, utility_BK = network.q_values(transition.next_state, pool.item_id)

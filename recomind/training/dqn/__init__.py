@@ -1,0 +1,1 @@
+"""Q-learning from a replay: double DQN with n-step returns inside the support."""
