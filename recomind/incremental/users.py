@@ -1,4 +1,4 @@
-"""The layers of a ranker that read the user, over sessions that run on.
+"""The layers of a ranker that read the user, over sessions that go on.
 
 Symbols: `B` sessions, `U` user features, `T` tallies, `S` sums of the pool, `M` hidden width,
 `H` tasks.
@@ -45,9 +45,9 @@ class RunningUsers:
 
     def __init__(self, ranker: SessionRanker) -> None:
         self.ranker, self._layers = ranker, list(ranker.state)[1:]
-        self.forget()
+        self.clear_cache()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Compute all anew at the next state."""
         self._stamp = Stamp()
         self._features_BU: Tensor | None = None

@@ -82,9 +82,9 @@ class RankerPolicy(ScoredPolicy):
         """Mean utility [B, K]."""
         return self._scores(state, item_id, torch.ones_like(item_id, dtype=torch.bool))
 
-    def forget(self) -> None:
-        """Encode the next states anew, so that what follows depends on them alone."""
-        self._encodings.forget()
+    def clear_cache(self) -> None:
+        """Encode the next states from scratch, so that what follows depends on them alone."""
+        self._encodings.clear_cache()
 
     @torch.no_grad()
     def member_scores(self, state: SessionState, candidates: Candidates) -> Tensor:

@@ -12,7 +12,6 @@ of a session they need not know, so it is given beside them where the simulator 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,8 @@ from recomind.errors import ArtifactError, ConfigError
 from recomind.policy.config import PolicyConfig
 from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker, StateEncoding, utility
-from recomind.ranker.external import CompletedRanker
+from recomind.ranker.capabilities import HasOwnRanker, frozen_copy
+from recomind.ranker.capabilities import own_part as own_part
 from recomind.simulation.environment import task_weights
 from recomind.types import Catalogue, Ranker, SessionState
 
@@ -80,7 +80,7 @@ class QNetwork(nn.Module):
             )
         self.frozen = _frozen(ranker)
         own = own_part(self.frozen) if source is own_part(ranker) else None
-        self.trunk = _copied(own or source).requires_grad_(True)
+        self.trunk = (own or source).copied().requires_grad_(True)
         self.trunk.table_is_whole = False
         # Item vectors belong to the catalogue; heads and calibration are not used by the residual.
         trunk = self.trunk
@@ -108,7 +108,7 @@ class QNetwork(nn.Module):
 
     @property
     def catalogue(self) -> Catalogue:
-        """Of the items; every part knows the same one."""
+        """The item catalogue, shared by all parts."""
         return self.trunk.catalogue
 
     def train(self, mode: bool = True) -> QNetwork:
@@ -134,11 +134,12 @@ class QNetwork(nn.Module):
 
         Where that has nothing of ours in it, our own ranker encodes the state for this alone.
         """
-        own = own_part(self.frozen)
-        if self.density is None or own is None:
+        if self.density is None or not isinstance(self.frozen, HasOwnRanker):
             return None
-        encoding = frozen if isinstance(frozen, StateEncoding) else frozen.own
-        return seen_of(state, encoding or own.encode_state(state, snapshot))
+        encoding = self.frozen.own_encoding(frozen)
+        if encoding is None:
+            encoding = self.frozen.own_ranker.encode_state(state, snapshot)
+        return seen_of(state, encoding)
 
     def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
         """Log-density of the logs [B, K], up to a number a state; None where none is asked for."""
@@ -212,12 +213,6 @@ class QNetwork(nn.Module):
                 parameter.copy_(tensors[name])
 
 
-def own_part(ranker: Ranker) -> SessionRanker | None:
-    """The ranker of ours that `ranker` is, or is completed by."""
-    own = ranker.own if isinstance(ranker, CompletedRanker) else ranker
-    return own if isinstance(own, SessionRanker) else None
-
-
 def _frozen_density(
     density: LoggedDensity | None, config: PolicyConfig, ranker: Ranker
 ) -> LoggedDensity | None:
@@ -234,22 +229,11 @@ def _frozen_density(
 
 
 def _frozen(ranker: Ranker) -> Ranker:
-    """A copy of what is ours, and the rest as it is; nothing in it learns."""
-    match ranker:
-        case SessionRanker():
-            ranker = _copied(ranker)
-        case CompletedRanker():
-            ranker = CompletedRanker(copy.deepcopy(ranker.external), _copied(ranker.own))
+    """A copy where the ranker offers one, else the ranker itself; nothing in it learns."""
+    ranker = frozen_copy(ranker)
     if isinstance(ranker, nn.Module):
         ranker.eval().requires_grad_(False)
     return ranker
-
-
-def _copied(ranker: SessionRanker) -> SessionRanker:
-    """A copy of the weights; the catalogue and the tables computed from it are shared."""
-    shared = [ranker.catalogue, ranker.table]
-    copied = copy.deepcopy(ranker, {id(thing): thing for thing in shared if thing is not None})
-    return copied.eval() if ranker.table is not None else copied.precompute_items()
 
 
 def _same_tensors(one: nn.Module, two: nn.Module) -> bool:

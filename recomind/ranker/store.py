@@ -11,7 +11,7 @@ from torch import nn
 from recomind.artifacts import Manifest, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue
 from recomind.errors import ArtifactError, ConfigError, SchemaError
-from recomind.ranker.external import ExternalRanker
+from recomind.ranker.capabilities import own_part
 from recomind.ranker.model import SessionRanker
 from recomind.ranker.recipe import build_ranker, load_weights, ranker_recipe
 from recomind.types import Ranker
@@ -71,21 +71,22 @@ def load_rankers(folder: Path) -> list[Ranker]:
         own = cast("SessionRanker | None", rankers.get(recipe.get("own_member")))
         ranker = build_ranker(recipe, catalogue, folder, own)
         load_weights(ranker, folder / f"member_{index}.safetensors", _OWN if own else "")
-        if own is None and not isinstance(ranker, ExternalRanker):
+        if own is None:
             ranker.precompute_items()
         rankers[index] = ranker.eval()
     return [rankers[index] for index in range(len(rankers))]
 
 
 def trunk_of(rankers: Sequence[Ranker]) -> SessionRanker:
-    """The first ranker of our own, which the residual of a policy is copied from.
+    """The first member that is a ranker of ours; a policy's residual is copied from it.
 
     Raises:
         ConfigError: there is none.
     """
     for ranker in rankers:
-        if isinstance(ranker, SessionRanker):
-            return ranker
+        own = own_part(ranker)
+        if own is not None and own is ranker:
+            return own
     raise ConfigError(
         "an ensemble without a ranker of our own",
         got=[type(ranker).__name__ for ranker in rankers],

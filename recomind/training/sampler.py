@@ -137,9 +137,9 @@ class SessionSampler:
     def forget(self) -> None:
         """Keep nothing of the sessions but their states: a resumed run has nothing else either."""
         if self._running is not None:
-            self._running.forget()
+            self._running.clear_cache()
         if self._members is not None:
-            self._members.forget()
+            self._members.clear_cache()
 
     def _kept(
         self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
