@@ -23,7 +23,7 @@ COUPLINGS = [Coupling.shared, Coupling.shared, Coupling.with_view, Coupling.with
 
 
 def make_simulator(num_items: int, seed: int) -> LearnedSimulator:
-    """Two members of the default configuration, their gates and hazards, minimum over both."""
+    """Two members of the default configuration with attenuations and hazards; the minimum counts."""
     world, ranker_config, config = VideoFeed(num_items=num_items), RankerConfig(), SimulatorConfig()
     catalogue = materialise(world.catalogue, num_items)
     starts = world.reset(NUM_STARTS, make_generator(seed))
@@ -33,14 +33,14 @@ def make_simulator(num_items: int, seed: int) -> LearnedSimulator:
         torch.manual_seed(seed)
         members = range(ranker_config.num_members)
         rankers = [_ranker(catalogue, num_features, ranker_config) for _ in members]
-        gates = [_net(num_inputs, len(TASKS), config.hidden, 4.0) for _ in members]
+        attenuations = [_net(num_inputs, len(TASKS), config.hidden, 4.0) for _ in members]
         hazard_logit = float(torch.logit(torch.tensor(HAZARD)))
         hazards = [_net(num_inputs, 1, config.hidden, hazard_logit) for _ in members]
         dwell = DwellModel(num_dense, 2, config.dwell_quantiles, config.hidden)
     dwell.quantiles_CQ.copy_(torch.linspace(0.0, 5.0, config.dwell_quantiles).expand(4, -1))
     return LearnedSimulator(
         rankers,
-        gates,
+        attenuations,
         hazards,
         pessimism=config.pessimism,
         catalogue=catalogue,

@@ -23,9 +23,9 @@ class SimulatorConfig:
 
     pessimism: Pessimism = Pessimism.minimum  # towards less reward and earlier leaving
     deviation_k: float = 1.0  # k of `deviation`
-    gate: bool = True  # False: the response is the ranker's alone, without fatigue
+    gate: bool = True  # attenuate responses by fatigue; False: the ranker's response alone
     # Responses are calibrated on decisions of later days that are known to be chance, where there
-    # are enough of them: what a logger chose by what it knew looks better than it is for others.
+    # are enough of them: what a policy chose by hidden knowledge looks better than it is.
     calibrate_exploring: bool = True
     # Items also get the effects on leaving and on later responses that the logs show, item by item
     # (`effects`): for items whose content does not tell what tires users or drives them away.
@@ -34,8 +34,8 @@ class SimulatorConfig:
     # than this (largest - smallest, in units of reward); 0 never cuts.
     uncertainty_stop: float = 0.0
     horizon: int = 40  # steps after which a session is truncated
-    hidden: int = 32  # width of gate and leave networks
-    num_epochs: int = 6  # of gate and leave model; the best on calibration rows is kept
+    hidden: int = 32  # width of attenuation and leave networks
+    num_epochs: int = 6  # for attenuation and leave model; the best on calibration rows is kept
     batch_size: int = 1024
     learning_rate: float = 5e-3
     dwell_quantiles: int = 64  # resolution of the dwell-time distribution

@@ -1,9 +1,9 @@
-"""The response model: gate(state) x ranker probability, dwell time, and leaving.
+"""The response model: attenuation(state) x ranker probability, dwell time, and leaving.
 
-    p_h(s, a) = gate_h(s) * sigmoid(match_h(s, a))
+    p_h(s, a) = attenuation_h(s) * sigmoid(match_h(s, a))
 
-The match is any `Ranker`'s calibrated logit; the gate depends on the state alone, since an
-ungated model goes on promising responses to users who have tired of everything. Tasks are drawn
+The match is any `Ranker`'s calibrated logit. The attenuation depends on the state alone: without
+it the model goes on promising responses to users who have tired of everything. Tasks are drawn
 jointly from one uniform per group, so that what cannot happen together does not. All ours.
 
 Symbols: `B` sessions, `H` tasks, `Q` dwell quantiles, `M` summary features.
@@ -34,7 +34,7 @@ from recomind.types import Ranker
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of outputs, context, labels
 LEAST_PROBABILITY = 1e-6  # that a calibration tells from 0
 _FEW_EXPLORING = 200  # rows below which nothing is calibrated on them
-_OPEN_GATE = 4.0  # logit at which a gate starts: .98
+_OPEN = 4.0  # logit at which an attenuation starts: .98
 _FEW_OUTCOMES = 50  # later events of either outcome below which a hazard is not calibrated
 
 
@@ -111,9 +111,9 @@ def fit_network(
     return best_epoch
 
 
-def gate_loss(gate_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of gate * match, in log space."""
-    log_p = nn.functional.logsigmoid(gate_logits) + nn.functional.logsigmoid(match_logits)
+def attenuation_loss(attenuation_logits: Tensor, match_logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of attenuation * match, in log space."""
+    log_p = nn.functional.logsigmoid(attenuation_logits) + nn.functional.logsigmoid(match_logits)
     log_p = log_p.clamp(max=-1e-6)
     return -(labels * log_p + (1 - labels) * torch.log1p(-log_p.exp())).mean()
 
@@ -149,7 +149,7 @@ def summaries(dataset: SessionDataset, rows: Tensor, *, after: bool) -> Tensor:
     return out_of_fold(dataset, rows, of)
 
 
-def fit_gate(
+def fit_attenuation(
     ranker: Ranker,
     dataset: SessionDataset,
     rows: Tensor,
@@ -157,11 +157,11 @@ def fit_gate(
     config: SimulatorConfig,
     seed: int,
 ) -> SummaryNet:
-    """Gate logits [B, H] of a state for one member of the ensemble."""
+    """Logits [B, H] of the attenuation in a state, for one member of the ensemble."""
     num_inputs = summary_width(dataset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = SummaryNet(num_inputs, len(dataset.tasks), config.hidden, _OPEN_GATE)
+        net = SummaryNet(num_inputs, len(dataset.tasks), config.hidden, _OPEN)
     parts = []
     for chosen in (rows, later):
         match, labels = (
@@ -173,7 +173,7 @@ def fit_gate(
             summaries(dataset, chosen, after=False) if len(chosen) else torch.zeros(0, num_inputs)
         )
         parts.append(Fit(inputs, match, labels))
-    fit_network(net, parts[0], parts[1], gate_loss, config, seed)
+    fit_network(net, parts[0], parts[1], attenuation_loss, config, seed)
     return net.eval()
 
 
@@ -255,16 +255,18 @@ def with_learned_effects(
 ) -> tuple[SessionDataset, dict[str, float]]:
     """The same events, of items that are known by their effects too (`effects`).
 
-    What is expected of `rows` without them is the ranker's, behind a gate and beside a hazard that
-    know how a session goes, and nothing of what was shown.
+    The responses expected of `rows` without them are the ranker's, attenuated; attenuation and
+    hazard know how a session goes, and nothing of what was shown.
     """
     plain = without_content(dataset)
     with torch.enable_grad():
-        gate = fit_gate(ranker, plain, rows, later, config, seed) if config.gate else None
+        attenuation = (
+            fit_attenuation(ranker, plain, rows, later, config, seed) if config.gate else None
+        )
         hazard = fit_leave(plain, rows, later, config, seed)
     response_RH = predict(ranker, dataset, rows)[0].sigmoid()
-    if gate is not None:
-        response_RH = response_RH * gate(summaries(plain, rows, after=False)).sigmoid()
+    if attenuation is not None:
+        response_RH = response_RH * attenuation(summaries(plain, rows, after=False)).sigmoid()
     leave_R = hazard(summaries(plain, rows, after=True)).sigmoid()[:, 0]
     return with_effects(dataset, rows, response_RH, leave_R)
 
@@ -336,16 +338,19 @@ def task_couplings(labels: Tensor) -> list[int]:
 
 @torch.no_grad()
 def fit_exploring(
-    rankers: Sequence[Ranker], gates: Sequence[SummaryNet], dataset: SessionDataset, later: Tensor
+    rankers: Sequence[Ranker],
+    attenuations: Sequence[SummaryNet],
+    dataset: SessionDataset,
+    later: Tensor,
 ) -> list[Calibration]:
-    """Calibration of each member's gated probabilities where the logger knew nothing more.
+    """Calibrate each member's probabilities on rows where the logging policy knew nothing more.
 
-    A logger shows an item to those whom it expects to like it, by what it knows of them; a model
-    of its log believes that everybody would. Unconfounded rows are free of that. Ours.
+    A logging policy shows an item to users whom it expects to like it, by what it knows of them; a
+    model of its log believes that everybody would. Unconfounded rows are free of that. Ours.
 
     Args:
         rankers: the members.
-        gates: one a ranker, or none.
+        attenuations: one a ranker, or none.
         dataset: the log.
         later: [R] rows of later days, from which those are taken.
 
@@ -355,13 +360,13 @@ def fit_exploring(
     rows = later[unconfounded_rows(dataset, later)]
     if len(rows) < _FEW_EXPLORING:
         return []
-    summary = summaries(dataset, rows, after=False) if gates else None
+    summary = summaries(dataset, rows, after=False) if attenuations else None
     found = []
     for index, ranker in enumerate(rankers):
         logits, labels = predict(ranker, dataset, rows)
         if summary is not None:
-            gated = logits.sigmoid() * gates[index](summary).sigmoid()
-            logits = torch.logit(gated, eps=LEAST_PROBABILITY)
+            attenuated = logits.sigmoid() * attenuations[index](summary).sigmoid()
+            logits = torch.logit(attenuated, eps=LEAST_PROBABILITY)
         found.append(Calibration(logits.shape[1]))
         found[-1].fit(logits, labels)
     return found

@@ -1,6 +1,6 @@
 """Learned simulators: whole sessions out of fitted response, dwell and leave models.
 
-`LearnedSimulator` is what a policy trains in: a ranker ensemble behind gates, sampled
+`LearnedSimulator` is what a policy trains in: a ranker ensemble, attenuated by fatigue and sampled
 pessimistically. `TreeSimulator` is what it is judged in: gradient-boosted trees over counted
 features, fitted on other users and later days. Both begin sessions from logged states.
 """
@@ -151,18 +151,19 @@ class FittedSessions(BatchedSessions):
 
 
 class LearnedSimulator(FittedSessions):
-    """The training simulator: ranker ensemble, a gate each, an ensemble of hazards.
+    """The training simulator: a ranker ensemble, an attenuation each, an ensemble of hazards.
 
     Args:
         rankers: the ensemble, all of the same tasks in the same order.
-        gates: one a ranker, logits [B, H] from the summary of a state; None for open ones.
+        attenuations: one a ranker, logits [B, H] from the summary of a state, whose sigmoid is
+            multiplied with the ranker's probabilities; None for none.
         hazards: hazard networks, logits [B, 1] from the summary after an event.
-        calibrations: one a ranker, of its gated probabilities on exploring rows; None for none.
+        calibrations: one a ranker, for its attenuated probabilities, from exploring rows; or None.
         pessimism: how the ensemble's disagreement turns into a worse probability.
         deviation_k: `k` of `Pessimism.deviation`.
         uncertainty_stop: a session is truncated after an event at which the members' expected
             rewards lay further apart than this (`disagreement`); 0 never cuts one.
-        catalogue: of the items; the one that a ranker knows where None.
+        catalogue: the items; the one that a ranker knows where None.
 
     Raises:
         SchemaError: members of different tasks, or no catalogue.
@@ -172,7 +173,7 @@ class LearnedSimulator(FittedSessions):
     def __init__(
         self,
         rankers: Sequence[Ranker],
-        gates: Sequence[SummaryNet] | None,
+        attenuations: Sequence[SummaryNet] | None,
         hazards: Sequence[SummaryNet],
         *,
         calibrations: Sequence[Calibration] | None = None,
@@ -190,7 +191,7 @@ class LearnedSimulator(FittedSessions):
             **shared,  # type: ignore[arg-type]
         )
         self.rankers, self.hazards = list(rankers), list(hazards)
-        self.gates = None if gates is None else list(gates)
+        self.attenuations = None if attenuations is None else list(attenuations)
         self.calibrations = None if calibrations is None else list(calibrations)
         self.pessimism, self.deviation_k = pessimism, deviation_k
         self.uncertainty_stop = uncertainty_stop
@@ -212,7 +213,7 @@ class LearnedSimulator(FittedSessions):
 
     def _sampled(self, seen: Seen, hidden: Hidden, item_id: Tensor) -> tuple[Tensor, Hidden]:
         encodings = self._running.encode(seen.token)
-        summary = None if self.gates is None else self._running.summarise(seen.token)
+        summary = None if self.attenuations is None else self._running.summarise(seen.token)
         members_EBH = self._members(encodings, summary, item_id)
         require_finite_probabilities(members_EBH, self.tasks, seen.state.step)
         if self.cuts_early:
@@ -225,9 +226,9 @@ class LearnedSimulator(FittedSessions):
         return reward_EB.amax(0) - reward_EB.amin(0)
 
     def member_probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[E, B, H]: each member's probabilities, behind its gate where there are gates."""
+        """[E, B, H]: each member's probabilities, attenuated where there are attenuations."""
         encodings = [ranker.encode_state(state) for ranker in self.rankers]
-        summary = None if self.gates is None else summarise(state, self.catalogue)
+        summary = None if self.attenuations is None else summarise(state, self.catalogue)
         return self._members(encodings, summary, item_id)
 
     def _members(self, encodings: list[Any], summary: Tensor | None, item_id: Tensor) -> Tensor:
@@ -237,9 +238,9 @@ class LearnedSimulator(FittedSessions):
                 for ranker, encoding in zip(self.rankers, encodings, strict=True)
             ]
         )
-        if self.gates is not None and summary is not None:
-            gates = [gate(summary).sigmoid() for gate in self.gates]
-            members_EBH = members_EBH * torch.stack(gates)
+        if self.attenuations is not None and summary is not None:
+            factors = [attenuation(summary).sigmoid() for attenuation in self.attenuations]
+            members_EBH = members_EBH * torch.stack(factors)
         if self.calibrations is None:
             return members_EBH
         maps = zip(self.calibrations, members_EBH, strict=True)
@@ -314,7 +315,7 @@ class LearnedSimulator(FittedSessions):
 
 
 def require_members(uncertainty_stop: float, num_members: int) -> None:
-    """One ranker never disagrees with itself.
+    """Refuse an ensemble of one, which never disagrees with itself.
 
     Raises:
         ConfigError: `uncertainty_stop` asks for several.

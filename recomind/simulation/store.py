@@ -26,8 +26,8 @@ from recomind.simulation.effects import EffectsCatalogue, with_saved_effects
 from recomind.simulation.environment import state_from, state_tensors
 from recomind.simulation.response import (
     SummaryNet,
+    fit_attenuation,
     fit_exploring,
-    fit_gate,
     fit_leave,
     summaries,
     task_couplings,
@@ -52,7 +52,7 @@ def fit_simulator(
     *,
     seed: int,
 ) -> dict[str, float]:
-    """Fit gates, hazards and dwell on the training users, write them; returns hazard quality.
+    """Fit and write attenuations, hazards and dwell on training users; return hazard quality.
 
     Raises:
         SchemaError: the logs hold no event of a training user, or no session to begin from.
@@ -70,12 +70,12 @@ def fit_simulator(
     if config.item_effects:
         dataset, of_items = with_learned_effects(rankers[0], dataset, rows, later, config, seed)
         manifest.metrics |= of_items
-    gates = [
-        fit_gate(r, dataset, rows, later, config, seed + i)
+    attenuations = [
+        fit_attenuation(r, dataset, rows, later, config, seed + i)
         for i, r in enumerate(rankers if config.gate else [])
     ]
     exploring = config.calibrate_exploring
-    calibrations = fit_exploring(rankers, gates, dataset, later) if exploring else []
+    calibrations = fit_exploring(rankers, attenuations, dataset, later) if exploring else []
     hazards = [fit_leave(dataset, rows, later, config, seed + i) for i in range(len(rankers))]
     labels = dataset.labels(rows)
     starts = _starts(dataset, dataset.session_starts("train", holdout=False), config, seed)
@@ -93,7 +93,7 @@ def fit_simulator(
         save_tensors(staging / _DWELL, dwell.state_dict())
         if isinstance(dataset.catalogue, EffectsCatalogue):
             dataset.catalogue.save_effects(staging)
-        for name, nets in (("gate", gates), ("hazard", hazards), ("response", calibrations)):
+        for name, nets in (("gate", attenuations), ("hazard", hazards), ("response", calibrations)):
             for index, net in enumerate(nets):
                 save_tensors(staging / f"{name}_{index}.safetensors", net.state_dict())
     return metrics
@@ -114,19 +114,19 @@ def load_simulator(
     num_inputs = summary_size(
         len(extra["tasks"]), extra["num_user_features"], len(catalogue.dense_names)
     )
-    gates, hazards, calibrations = [], [], []
+    attenuations, hazards, calibrations = [], [], []
     for index in range(extra["num_members"]):
         hazards.append(SummaryNet(num_inputs, 1, config.hidden))
         if config.gate:
-            gates.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
-            load_weights(gates[-1], folder / f"gate_{index}.safetensors")
+            attenuations.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
+            load_weights(attenuations[-1], folder / f"gate_{index}.safetensors")
         load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
         if extra["calibrated"]:
             calibrations.append(Calibration(len(extra["tasks"])))
             load_weights(calibrations[-1], folder / f"response_{index}.safetensors")
     return LearnedSimulator(
         rankers,
-        [g.eval() for g in gates] if config.gate else None,
+        [g.eval() for g in attenuations] if config.gate else None,
         [h.eval() for h in hazards],
         calibrations=calibrations or None,
         pessimism=config.pessimism if pessimism is None else pessimism,

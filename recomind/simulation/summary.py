@@ -1,4 +1,4 @@
-"""What gate and leave models see of a state: a fixed summary of its session.
+"""What attenuation and leave models see of a state: a fixed summary of its session.
 
 Symbols: `B` states, `L` history length, `H` tasks, `F` dense item features, `M` summary features.
 """

@@ -349,13 +349,13 @@ def _play(simulator: LearnedSimulator) -> torch.Tensor:
 
 def test_a_simulator_of_foreign_rankers_is_told_its_catalogue(folder, simulator_folder):
     there = load_simulator(simulator_folder, folder, WEIGHTS)
-    assert there.gates is not None
-    gates = there.gates[:1]
+    assert there.attenuations is not None
+    attenuations = there.attenuations[:1]
 
     def build(catalogue: Catalogue | None = None):
         return LearnedSimulator(
             [Popularity()],
-            gates,
+            attenuations,
             there.hazards[:1],
             starts=there.starts,
             dwell=there.dwell,

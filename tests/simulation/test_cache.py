@@ -101,7 +101,7 @@ def test_changed_members_are_seen_at_once(simulator):
         env.reset(NUM, make_generator(0), auto_reset=True)
         env.step(items(0))
         env.rankers = env.rankers[::-1]
-        env.gates = env.gates[::-1]
+        env.attenuations = env.attenuations[::-1]
     plain._kept = FromScratch(plain.rankers, plain.catalogue)
     assert_same_step(simulator.step(items(1)), plain.step(items(1)))
 

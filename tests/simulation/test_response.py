@@ -18,12 +18,12 @@ from recomind.simulation.response import (
     Coupling,
     Fit,
     SummaryNet,
+    attenuation_loss,
     calibrated,
+    fit_attenuation,
     fit_exploring,
-    fit_gate,
     fit_leave,
     fit_network,
-    gate_loss,
     joint_feedback,
     joint_rate,
     leave_loss,
@@ -51,25 +51,27 @@ def sigmoid(x):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_gate_loss_is_the_entropy_of_the_product(seed):
-    gate, match = 2 * normal(6, 3, seed=seed), 2 * normal(6, 3, seed=seed + 100)
+def test_attenuation_loss_is_the_entropy_of_the_product(seed):
+    attenuation, match = 2 * normal(6, 3, seed=seed), 2 * normal(6, 3, seed=seed + 100)
     labels = (uniform(6, 3, seed=seed) < 0.5).float()
     total = 0.0
     for b in range(6):
         for h in range(3):
-            p = sigmoid(gate[b, h].item()) * sigmoid(match[b, h].item())
+            p = sigmoid(attenuation[b, h].item()) * sigmoid(match[b, h].item())
             total -= math.log(p) if labels[b, h] else math.log(1 - p)
-    assert gate_loss(gate, match, labels).item() == pytest.approx(total / 18, rel=1e-4)
+    assert attenuation_loss(attenuation, match, labels).item() == pytest.approx(
+        total / 18, rel=1e-4
+    )
 
 
-def test_gate_loss_stays_finite_where_everything_is_certain():
+def test_attenuation_loss_stays_finite_where_everything_is_certain():
     certain, labels = torch.full((2, 2), 60.0), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    gate = certain.clone().requires_grad_()
-    loss = gate_loss(gate, certain, labels)
+    attenuation = certain.clone().requires_grad_()
+    loss = attenuation_loss(attenuation, certain, labels)
     loss.backward()
     assert math.isfinite(loss.item())
-    assert gate.grad is not None
-    assert bool(gate.grad.isfinite().all())
+    assert attenuation.grad is not None
+    assert bool(attenuation.grad.isfinite().all())
 
 
 def test_leave_loss_is_the_entropy_of_the_events_whose_outcome_is_known():
@@ -112,12 +114,12 @@ def planted(loss_inputs, labels, loss, num_outputs, bias):
     return p[inputs[:, 0] > 11].mean().item(), p[inputs[:, 0] < 9].mean().item()
 
 
-def test_the_gate_closes_on_users_who_have_tired_of_everything():
+def test_the_attenuation_is_strong_for_users_who_have_tired_of_everything():
     """The match says .5 everywhere; who is tired never responds."""
     tired, rested = planted(
         lambda tired: torch.zeros(len(tired), 1),
         lambda tired: ((uniform(len(tired), seed=2) < 0.5) & ~tired).float()[:, None],
-        gate_loss,
+        attenuation_loss,
         num_outputs=1,
         bias=4.0,
     )
@@ -156,13 +158,13 @@ def test_the_best_epoch_on_the_held_out_rows_is_kept():
     assert torch.equal(*outcome)
 
 
-def test_gates_and_hazards_are_deterministic_and_leave_the_generator_alone(rankers, dataset):
+def test_attenuations_and_hazards_are_deterministic_and_leave_the_generator_alone(rankers, dataset):
     rows, later = dataset.rows("train")[:300], dataset.rows("calibration")[:100]
     torch.manual_seed(7)
     before = torch.get_rng_state()
     nets = [
         (
-            fit_gate(rankers[0], dataset, rows, later, SIMULATOR, 3),
+            fit_attenuation(rankers[0], dataset, rows, later, SIMULATOR, 3),
             fit_leave(dataset, rows, later, SIMULATOR, seed),
         )
         for seed in (3, 3, 4)
@@ -367,11 +369,13 @@ def test_on_exploring_rows_the_mean_of_what_is_predicted_is_the_mean_of_what_hap
     rows = dataset.rows()
     chance = rows[exploring_rows(dataset, rows)[0]]
     summary = summaries(dataset, chance, after=False)
-    gates = [SummaryNet(summary.shape[1], 4, 8, bias=-1.0) for _ in rankers]  # far from right
-    maps = fit_exploring(rankers, gates, dataset, rows)
-    for ranker, gate, calibration in zip(rankers, gates, maps, strict=True):
+    attenuations = [
+        SummaryNet(summary.shape[1], 4, 8, bias=-1.0) for _ in rankers
+    ]  # far from right
+    maps = fit_exploring(rankers, attenuations, dataset, rows)
+    for ranker, attenuation, calibration in zip(rankers, attenuations, maps, strict=True):
         logits, labels = predict(ranker, dataset, chance)
-        before = logits.sigmoid() * gate(summary).sigmoid().detach()
+        before = logits.sigmoid() * attenuation(summary).sigmoid().detach()
         assert float((before - labels).mean(0)[0].abs()) > 0.1
         after = calibrated(calibration, before)
         assert torch.allclose(after.mean(0), labels.mean(0), atol=1e-3)

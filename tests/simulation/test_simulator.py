@@ -131,7 +131,7 @@ def test_a_simulator_tells_the_rates_that_it_draws_with(simulator):
     assert not torch.equal(step.expected_reward, step.reward)
 
 
-def test_what_chance_showed_comes_after_the_gate_and_is_kept(
+def test_what_chance_showed_comes_after_the_attenuation_and_is_kept(
     simulator_folder, ranker_folder, rankers, dataset, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(response, "_FEW_EXPLORING", 20)  # this log has few
@@ -152,38 +152,40 @@ def test_what_chance_showed_comes_after_the_gate_and_is_kept(
 
 
 def test_one_member_has_nothing_to_disagree_with(simulator):
-    for name in ("rankers", "gates", "hazards"):
+    for name in ("rankers", "attenuations", "hazards"):
         setattr(simulator, name, getattr(simulator, name)[:1])
     mean = with_pessimism(simulator, Pessimism.none)[0]
     assert torch.equal(with_pessimism(simulator, Pessimism.minimum)[0], mean)
     assert torch.equal(with_pessimism(simulator, Pessimism.deviation)[0], mean)
 
 
-def test_the_gate_scales_what_the_ranker_says(simulator):
+def test_the_attenuation_scales_what_the_ranker_says(simulator):
     state = middle_state(simulator)
     with torch.no_grad():
         before = simulator.member_probabilities(state, items(60))
-        simulator.gates[0].net[-1].weight.zero_()
-        simulator.gates[0].net[-1].bias.fill_(-20.0)
+        simulator.attenuations[0].net[-1].weight.zero_()
+        simulator.attenuations[0].net[-1].bias.fill_(-20.0)
         after = simulator.member_probabilities(state, items(60))
     assert float(after[0].max()) < 1e-6
     assert torch.equal(after[1], before[1])
 
 
-def test_without_a_gate_the_response_is_the_rankers_alone(dataset, rankers, tmp_path, simulator):
+def test_without_attenuation_the_response_is_the_rankers_alone(
+    dataset, rankers, tmp_path, simulator
+):
     config = dataclasses.replace(SIMULATOR, gate=False)
     save_rankers(tmp_path / "rankers", rankers, dataset.catalogue, Manifest(kind=""))
     fit_simulator(tmp_path / "s", rankers, dataset, config, Manifest(kind=""), seed=0)
     assert list((tmp_path / "s").glob("gate_*")) == []
-    ungated = load_simulator(tmp_path / "s", tmp_path / "rankers", WEIGHTS)
+    plain = load_simulator(tmp_path / "s", tmp_path / "rankers", WEIGHTS)
     state = middle_state(simulator)
     with torch.no_grad():
-        members = ungated.member_probabilities(state, items(60))
+        members = plain.member_probabilities(state, items(60))
         for member, ranker in zip(members, rankers, strict=True):
             logits = ranker.score(ranker.encode_state(state), items(60)[:, None])[:, 0]
             assert torch.allclose(member, logits.sigmoid(), atol=1e-5)
         assert bool((members > simulator.member_probabilities(state, items(60))).all())
-    assert torch.allclose(ungated.hazard(state), simulator.hazard(state), atol=1e-5)
+    assert torch.allclose(plain.hazard(state), simulator.hazard(state), atol=1e-5)
 
 
 # Truncation where the members disagree.
@@ -304,7 +306,7 @@ def test_rankers_of_different_tasks_are_refused(simulator):
     with pytest.raises(SchemaError, match="rankers with different tasks"):
         LearnedSimulator(
             [simulator.rankers[0], other],
-            simulator.gates,
+            simulator.attenuations,
             simulator.hazards,
             starts=simulator.starts,
             dwell=simulator.dwell,
@@ -318,7 +320,7 @@ def test_a_simulator_needs_a_state_to_begin_from(simulator):
     with pytest.raises(SchemaError, match="no session to begin from"):
         LearnedSimulator(
             simulator.rankers,
-            simulator.gates,
+            simulator.attenuations,
             simulator.hazards,
             starts=simulator.starts[:0],
             dwell=simulator.dwell,
