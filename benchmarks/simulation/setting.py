@@ -23,7 +23,7 @@ COUPLINGS = [Coupling.shared, Coupling.shared, Coupling.with_view, Coupling.with
 
 
 def make_simulator(num_items: int, seed: int) -> LearnedSimulator:
-    """Two members of the default configuration with attenuations and hazards; the minimum counts."""
+    """Two members of the default configuration, each attenuated; the minimum counts."""
     world, ranker_config, config = VideoFeed(num_items=num_items), RankerConfig(), SimulatorConfig()
     catalogue = materialise(world.catalogue, num_items)
     starts = world.reset(NUM_STARTS, make_generator(seed))

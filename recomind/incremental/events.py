@@ -37,7 +37,7 @@ from recomind.types import SessionState
 Rings = tuple[Tensor, ...]  # each [B, L, D]
 Encode = Callable[[Events, Sequence[int]], list[Rings]]
 
-_VERSIONS = itertools.count(1)  # of all caches: no handle fits another cache
+_VERSIONS = itertools.count(1)  # shared by all caches: no handle fits another cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Handle:
     """Says which state a cache is at; returned by one step and passed back by the next."""
 
     state: SessionState  # [B]
-    version: int  # of the cache at this state
+    version: int  # the cache's, at this state
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Part:
 
     rings: Rings
     first: int  # where in the rings the oldest event of the state stands
-    stamp: Stamp  # of what the part depends on
+    stamp: Stamp  # what the part was computed from
 
 
 class EventCache:
@@ -76,7 +76,7 @@ class EventCache:
         self._version = 0
         self._fields: tuple[Tensor, ...] = ()
         self._step_B = torch.zeros(0)
-        self._written = Stamp()  # of the fields and steps of the state
+        self._written = Stamp()  # fields and steps of the state, as they were
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is cached: a copy encodes from scratch."""

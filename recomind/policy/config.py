@@ -9,7 +9,7 @@ from recomind.errors import ConfigError
 
 
 class Precision(Enum):
-    """Of the products over candidates; lower case, since Hydra matches names."""
+    """The precision of products over candidates; lower case, since Hydra matches names."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -21,7 +21,7 @@ class PolicyConfig:
 
     support_ratio: float = 0.6  # rho: only items of at least this share of the best utility
     support_density: float = 0.0  # tau: only items of at least this share of the largest density
-    # with which the loggers showed items of the pool; 0 is off, above it logs need propensities
+    # with which the logs show items of the pool; 0 is off, above it logs need propensities
     bootstrap: bool = True  # False: no ranker in Q and fresh weights, for ablations only
     residual_scale: float = 1.0  # units of reward per unit of the residual head
     precision: Precision = Precision.float32  # of acting and serving; learning is in float32

@@ -3,11 +3,11 @@
     Q(s, a) = sum_h w_h p_h(s, a) + residual(s, a) + gain(s) . effects(a)
 
 The frozen part is any ranker, also one without gradients. The residual's trunk starts as a copy of
-a ranker of our own, its last layer at zero, so that at step 0 the order of any candidates is the
-frozen ranker's, exactly. Item vectors stay the ranker's: the policy's cost and memory do not grow
-with the catalogue. They were learned to tell what a user likes next; what an item does to the rest
-of a session they need not know, so it is given beside them where the simulator knows it
-(`recomind.simulation.effects`), under a gain that starts at zero too. Ours.
+a ranker of ours, with its last layer at zero: at step 0 the order of any candidates is exactly the
+frozen ranker's. Item vectors stay the ranker's: the policy's cost and memory do not grow
+with the catalogue. They were learned to tell what a user likes next, and need not know what an item
+does to the rest of a session. Where the simulator knows that (`recomind.simulation.effects`), it is
+added under a gain that starts at zero too. Ours.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from recomind.types import Catalogue, Ranker, SessionState
 class QEncoding:
     """What scoring needs of `B` states."""
 
-    frozen: Any  # of the ranker
-    trunk: StateEncoding  # of the residual
-    logger_BM: Tensor | None = None  # what the density of the logs sees; None without one
+    frozen: Any  # the ranker's
+    trunk: StateEncoding  # the residual's
+    logging_BM: Tensor | None = None  # what the density of the logs sees; None without one
 
 
 class QNetwork(nn.Module):
     """The policy's network, bootstrapped from a ranker.
 
     Args:
-        ranker: the starting point. One of ours is copied; another one is used as it is, frozen,
-            and must not go on learning.
+        ranker: the starting point. It is copied where it offers `frozen_copy`; another one is used
+            as it is, frozen, and must not go on learning.
         reward_weights: task -> weight, the ones that define the reward.
         config: see `PolicyConfig`.
         trunk: what the residual's trunk is a copy of; `ranker`, or what completes it, where None.
@@ -112,7 +112,7 @@ class QNetwork(nn.Module):
         return self.trunk.catalogue
 
     def train(self, mode: bool = True) -> QNetwork:
-        """Dropout stays off: a TD target must not depend on luck."""
+        """Keep dropout off: a TD target must not depend on chance."""
         super().train(mode)
         for ranker in (self.frozen, self.trunk):
             if isinstance(ranker, nn.Module):
@@ -123,16 +123,16 @@ class QNetwork(nn.Module):
         """Everything of `state` [B] that scoring needs; computed once per state."""
         with torch.no_grad():
             frozen = self.frozen.encode_state(state, snapshot)
-            logger_BM = self.logger_state(state, frozen, snapshot)
+            logging_BM = self.logging_state(state, frozen, snapshot)
         trunk = self.trunk.encode_state(state, snapshot)
-        return QEncoding(frozen=frozen, trunk=trunk, logger_BM=logger_BM)
+        return QEncoding(frozen=frozen, trunk=trunk, logging_BM=logging_BM)
 
-    def logger_state(
+    def logging_state(
         self, state: SessionState, frozen: Any, snapshot: Tensor | None = None
     ) -> Tensor | None:
         """What the density of the logs sees of `state` [B], encoded by the frozen ranker already.
 
-        Where that has nothing of ours in it, our own ranker encodes the state for this alone.
+        Where that holds no encoding of ours, our own ranker encodes the state for this alone.
         """
         if self.density is None or not isinstance(self.frozen, HasOwnRanker):
             return None
@@ -144,9 +144,9 @@ class QNetwork(nn.Module):
     def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
         """Log-density of the logs [B, K], up to a number a state; None where none is asked for."""
         own = own_part(self.frozen)
-        if self.density is None or own is None or encoding.logger_BM is None:
+        if self.density is None or own is None or encoding.logging_BM is None:
             return None
-        return self.density.log_density(encoding.logger_BM, own, item_id)
+        return self.density.log_density(encoding.logging_BM, own, item_id)
 
     def score_encoded(
         self, encoding: QEncoding, item_id: Tensor, snapshot: Tensor | None = None

@@ -68,16 +68,16 @@ class RunningQ:
     def encode_state(self, state: SessionState) -> QEncoding:
         """Everything of `state` [B] that scoring needs; good until the next."""
         frozen, trunk = self._encodings.encode_state(state)
-        logger_BM = self.network.logger_state(state, frozen)
-        return QEncoding(frozen=frozen, trunk=trunk, logger_BM=logger_BM)
+        logging_BM = self.network.logging_state(state, frozen)
+        return QEncoding(frozen=frozen, trunk=trunk, logging_BM=logging_BM)
 
     @property
     def density(self) -> LoggedDensity | None:
-        """The network's."""
+        """The network's density of the logs."""
         return self.network.density
 
     def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
-        """The network's."""
+        """The network's density of the logs."""
         return self.network.log_density(encoding, item_id)
 
     @torch.no_grad()

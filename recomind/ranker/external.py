@@ -60,7 +60,7 @@ class ExternalRanker(nn.Module):
         return self._scorer.cost
 
     def train(self, mode: bool = True) -> ExternalRanker:
-        """Stays in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever is asked."""
         del mode
         return super().train(False)
 
@@ -90,7 +90,7 @@ class ExternalRanker(nn.Module):
         """Calibrated logits [B, K, H] of `item_id` [B, K]; `snapshot` is [B, 1] or [B, K].
 
         Raises:
-            SchemaError: the model fails on its inputs, or returns what is no answer.
+            SchemaError: the model fails on its inputs, or its answer is not valid.
         """
         if snapshot is not None:
             snapshot = snapshot.expand_as(item_id)
@@ -110,10 +110,10 @@ class CompletedRanker(nn.Module):
 
     Args:
         external: for some or all of the tasks of `own`.
-        own: for all tasks; its order is kept.
+        own: for all tasks, in the order that is kept.
 
     Raises:
-        ConfigError: `external` has a task that `own` has not.
+        ConfigError: `external` has a task that `own` does not have.
     """
 
     def __init__(self, external: ExternalRanker, own: SessionRanker) -> None:
@@ -186,12 +186,12 @@ def load_external(
     """The ranker that `config` describes, not calibrated yet.
 
     Args:
-        config: what it is and where.
+        config: what the model is and where it lies.
         catalogue: the items.
         folder: the artifact that holds the model; without one the path is the user's own.
 
     Raises:
-        ConfigError: a setting is missing, or names what is not there or not allowed.
+        ConfigError: a setting is missing, or names something absent or not allowed.
         ArtifactError: the model cannot be read, or lies outside its artifact.
     """
     require_settings(config)

@@ -24,7 +24,7 @@ from recomind.ranker.external import CompletedRanker, ExternalRanker, load_exter
 from recomind.ranker.model import SessionRanker
 from recomind.types import Catalogue, Ranker
 
-_KEYS = {  # of a recipe, beside its kind
+_KEYS = {  # what a recipe holds beside its kind
     "session": {"tasks", "num_user_features", "config"},
     "external": {"config"},
     "completed": {"external", "own"},
@@ -54,7 +54,7 @@ def build_ranker(
 
     Args:
         recipe: from `ranker_recipe`.
-        catalogue: of the items.
+        catalogue: the items.
         folder: the artifact, which holds the external model.
         own: what completes an external ranker, where it is there already.
 
@@ -99,7 +99,7 @@ def load_weights(module: nn.Module, path: Path, elsewhere: str = "") -> None:
 
     Args:
         module: the model of an external ranker is no part of its state.
-        path: of the file.
+        path: the file.
         elsewhere: prefix of names whose tensors come from another file; none where empty.
 
     Raises:

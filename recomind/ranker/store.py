@@ -1,4 +1,4 @@
-"""Ranker ensembles on disk, and their quality on later days."""
+"""Ranker ensembles on disk."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from recomind.ranker.recipe import build_ranker, load_weights, ranker_recipe
 from recomind.types import Ranker
 
 KIND = "ranker"
-_OWN = "own."  # where a completed ranker keeps the ranker of ours
+_OWN = "own."  # prefix of the weights of ours in a completed ranker
 
 
 def save_rankers(
     folder: Path, rankers: Sequence[Ranker], catalogue: StoredCatalogue, manifest: Manifest
 ) -> None:
-    """Write an ensemble, all that it needs and the catalogue that it was trained on.
+    """Write an ensemble with its catalogue and all else that it needs.
 
     Raises:
-        ConfigError: a member that no artifact can hold, or none of our own.
+        ConfigError: a member that no artifact can hold, or no ranker of ours.
     """
     manifest.kind, own = KIND, trunk_of(rankers)
     with write_artifact(folder, manifest) as staging:
@@ -42,7 +42,7 @@ def save_rankers(
 def _save_member(
     ranker: Ranker, index: int, rankers: Sequence[Ranker], staging: Path
 ) -> dict[str, Any]:
-    """Write one member's weights; what another member is, and this one has inside, only once."""
+    """Write one member's weights, without those of another member that it contains."""
     recipe = ranker_recipe(ranker, staging)
     weights = cast(nn.Module, ranker).state_dict()
     inside = [i for i, r in enumerate(rankers) if r is getattr(ranker, "own", None)]
@@ -96,10 +96,10 @@ def trunk_of(rankers: Sequence[Ranker]) -> SessionRanker:
 
 
 def tasks_of(rankers: Sequence[Ranker]) -> tuple[str, ...]:
-    """The tasks of an ensemble.
+    """The tasks that all members share.
 
     Raises:
-        SchemaError: its members have different ones.
+        SchemaError: members have different tasks.
     """
     tasks = {ranker.tasks for ranker in rankers}
     if len(tasks) != 1:
