@@ -190,7 +190,7 @@ ELSEWHERE = "tests.adapters.test_torch_module"
         (
             {"output": OutputKind.probabilities},
             SchemaError,
-            r"returned a value that is no probability; got: .* for task .*in \[0, 1\].*output=logits",
+            r"value that is no probability; got: .* for task .*in \[0, 1\].*output=logits",
         ),
         ({"kind": ExternalKind.none}, ConfigError, "no external ranker"),
         ({"kind": ExternalKind.onnx}, ArtifactError, "no ONNX model"),
