@@ -1,4 +1,4 @@
-"""Items by their content alone, as numbers: what a model of a logger sees of them.
+"""Items by their content alone, as numbers: the inputs of a model of a logging policy.
 
 Symbols: `F` dense features, `C` categorical ones.
 """

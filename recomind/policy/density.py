@@ -5,7 +5,7 @@ Symbols: `B` states, `K` candidates, `N` items, `M` width of a state, `D` of an 
     log g(a | s) = query(s) . key(a) + bias(a) + constant(s)
 
 The state is what the frozen ranker made of it, beside the user's features; the item is its content,
-since what loggers go by is not always in a ranker's vectors. Nothing of it learns with the policy,
+since logging policies may go by more than a ranker's vectors. Nothing in it learns with the policy,
 so that the keys of all items are a table, where the ranker has one of their vectors.
 `recomind.policy.density_fitting` says what g is a density of. Ours.
 """
@@ -87,7 +87,7 @@ class LoggedDensity(Standardising):
         return nn.functional.embedding(item_id, self._table)
 
     def _look(self, catalogue: Catalogue) -> None:
-        """Compute the table anew where weights or catalogue are others."""
+        """Recompute the table where weights or catalogue have changed."""
         sources = (self.key, self.mean, self.scale, catalogue)
         if self._table is None or not self._stamp.is_of(sources):
             chunks = torch.arange(catalogue.num_items).split(_CHUNK)

@@ -1,4 +1,4 @@
-"""Fits the density with which the loggers showed what they could show.
+"""Fits the density with which the logging policies showed items.
 
 Symbols: `R` rows of the log, `J` draws for each, `M` width of a state, `D` of an item, `N` items.
 
@@ -8,10 +8,10 @@ A logistic model that tells shown items from others has the log of the ratio of 
 its logit (Gutmann and Hyvarinen, "Noise-contrastive estimation", AISTATS 2010). The shown ones are
 the rows. The others are half the same rows again, each with the weight 1 / propensity: so weighted,
 each candidate of a pool counts the same (Horvitz and Thompson 1952). What an index puts into every
-pool is shown more often for that alone; it does not have the larger g. An item that no logger would
+pool is shown more often for that alone; it does not have the larger g. An item that no policy would
 show has no row to be weighted, so that the other half are uniform draws from the catalogue. Ours.
 
-Where several loggers wrote the rows, g is that of their mixture: every row counts the same.
+Where several policies logged the rows, g is that of their mixture: every row counts the same.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def known_rows(dataset: SessionDataset, split: str) -> Tensor:
     """Rows [R] of a split, of users that are not held out, whose propensity is known.
 
     Rounds of logs in which more than 5 % are unknown are left out: what is known there may be
-    what chance showed alone, which says nothing of the logger.
+    what chance showed alone, which says nothing of the logging policy.
     """
     rows = dataset.rows(split, holdout=False)
     known, round_index = dataset.propensity(rows) > 0.0, dataset.round_index(rows)

@@ -176,7 +176,7 @@ class QNetwork(nn.Module):
         return self.score_encoded(self.encode_state(state), item_id)
 
     def share_items(self, catalogue: Catalogue) -> QNetwork:
-        """Use one catalogue and tables of item vectors computed anew from the weights.
+        """Use one catalogue, and recompute the tables of item vectors from the weights.
 
         The trunk uses the frozen ranker's table where their item encoders are the same.
         """

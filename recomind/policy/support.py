@@ -5,7 +5,7 @@ Symbols: `B` states, `K` candidates.
     allowed(a) = utility(a) >= rho max utility  and  ( g(a | s) >= tau max g  or  a is the best )
 
 The first half (ours) asks the frozen ranker, the second one the logs: g is the density with which
-the loggers showed what they could show (`recomind.policy.density`), and tau the threshold of
+the logging policies showed items (`recomind.policy.density`), and tau the threshold of
 discrete BCQ (Fujimoto, Conti, Ghavamzadeh, Pineau: "Benchmarking Batch Deep Reinforcement Learning
 Algorithms", arXiv:1910.01708, section 3). Both maxima are over the pool. The candidate of the
 largest utility is always allowed, whatever its density: what is left where nothing else is, is the

@@ -91,7 +91,7 @@ class Checkpoint:
             raise ArtifactError(
                 "a checkpoint of a training with other settings",
                 got=f"{self.path}: {error}",
-                mend="delete it, and training starts anew",
+                mend="delete it, and training starts from scratch",
             ) from error
 
     def _take(self, tensors: dict[str, Tensor]) -> None:

@@ -44,5 +44,5 @@ def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
         raise ArtifactError(
             f"unreadable {kind.__name__}",
             got=error,
-            mend="write the artifact anew with this version",
+            mend="write the artifact again with this version",
         ) from error

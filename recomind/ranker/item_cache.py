@@ -86,7 +86,7 @@ class ItemCache:
         self._stamp = Stamp(self.weights)
 
     def _joined(self, item_n: Tensor, new: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of `item_n`: found anew at the places `new`, kept at the others."""
+        """The tensors of `item_n`: computed at the places `new`, kept at the others."""
         found = self._found(item_n[new])
         if len(new) == len(item_n):
             return found

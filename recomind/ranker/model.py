@@ -9,11 +9,11 @@ Symbols: `B` states, `L` history events, `T` recent ones, `K` candidates, `H` ta
     score  =  MLP(state part + item part + event part) + wide parts
 
 The candidate attends to the cached keys and values of the history (deduplicated cross-attention:
-PinFM, arXiv:2507.12704), under a sigmoid gate, not a softmax: how often a topic was seen must
-stay visible, and a softmax normalises it away (the point of DIN, Zhou et al., KDD 2018, section
-4.3). Of events older than the recent ones, only those nearest to the candidate are attended to
+PinFM, arXiv:2507.12704), with sigmoid weights, not a softmax: how often a topic was seen must stay
+visible, and a softmax normalises it away (the point of DIN, Zhou et al., KDD 2018, section
+4.3). Among events older than the recent ones, it attends only to those nearest to it
 (TransAct V2, arXiv:2506.02267). Candidate and history items go through one projection to the unit
-sphere, so that from the first update the gate opens for events like the candidate. The wide parts
+sphere, so that from the first update a candidate attends to events like itself. The wide parts
 are additive in each number (Wide & Deep, Cheng et al., 2016). The rest is ours.
 """
 

@@ -78,7 +78,7 @@ def _require(recipe: Mapping[str, Any], kind: str) -> None:
             "unreadable recipe of a ranker",
             got=dict(recipe),
             expected=f"kind {kind} with {sorted(_KEYS[kind])}",
-            mend="write the artifact anew with this version",
+            mend="write the artifact again with this version",
         )
 
 

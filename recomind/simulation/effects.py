@@ -234,7 +234,7 @@ class _Effect:
 
 
 def _effect(dataset: SessionDataset, outcome: _Outcome) -> _Effect:
-    """Of the decay for which the folds agree most."""
+    """The effects under the decay for which the folds agree most."""
     score_DKN, information_DKN = _scores(dataset, outcome)
     found = [_shrunken(g, i) for g, i in zip(score_DKN, information_DKN, strict=True)]
     return max(found, key=lambda one: one.evidence)

@@ -1,4 +1,4 @@
-"""Which logged decisions were chance: the only rows that no logger's knowledge has chosen."""
+"""Which logged decisions were chance: the only rows that no hidden knowledge has chosen."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from recomind.data import SessionDataset
 
-_LIKELY = 0.5  # propensity from which an item was the logger's own choice
+_LIKELY = 0.5  # propensity from which an item was the logging policy's own choice
 _UNIFORM_SPREAD = 0.1  # of log-propensities inside a session, below which chance was uniform
 
 
 def exploring_rows(dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of `rows` [R] are known to be uniform chance, and which the logger's own choice.
+    """Which of `rows` [R] are known to be uniform chance, and which the policy's own choice.
 
-    A row is the logger's own choice where its propensity is at least .5 or, in a round of logs
+    A row is the policy's own choice where its propensity is at least .5 or, in a round of logs
     with random exposures, unknown. It is chance where the propensity is known, below .5, and as
     good as constant inside each session of its round: the pooled standard deviation of the
-    log-propensity is below .1. A logger that picks the best of a random subset fails that.
+    log-propensity is below .1. A logging policy that picks the best of a random subset fails that.
 
     Returns:
         Two masks [R] bool.
@@ -37,7 +37,7 @@ def exploring_rows(dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tenso
 
 
 def unconfounded_rows(dataset: SessionDataset, rows: Tensor) -> Tensor:
-    """Which of `rows` [R] no logger chose by knowing more of the user than the state holds.
+    """Which of `rows` [R] were not chosen by hidden knowledge of the user.
 
     Those that chance chose, and all of later rounds, in which a policy of ours acted on the state
     alone.

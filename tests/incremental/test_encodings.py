@@ -309,40 +309,40 @@ class Squares:
         return value, value * item_id[:, None]
 
 
-def take(memo, asked):
-    one, two = memo.take(torch.tensor(asked))
+def take(cache, asked):
+    one, two = cache.take(torch.tensor(asked))
     assert torch.equal(two, one * torch.tensor(asked)[..., None])
     return one[..., 0].tolist()
 
 
 def test_items_are_computed_once_while_they_stay_at_their_place():
     squares = Squares()
-    memo = ItemCache(squares, [squares.weight])
-    assert take(memo, [5, 6, 7, 7]) == [5, 6, 7, 7]
+    cache = ItemCache(squares, [squares.weight])
+    assert take(cache, [5, 6, 7, 7]) == [5, 6, 7, 7]
     squares.asked.clear()
-    assert take(memo, [[5], [6], [7]]) == [[5], [6], [7]]
+    assert take(cache, [[5], [6], [7]]) == [[5], [6], [7]]
     assert squares.asked == []
-    assert take(memo, [5, 9, 7, 7, 8]) == [5, 9, 7, 7, 8]
+    assert take(cache, [5, 9, 7, 7, 8]) == [5, 9, 7, 7, 8]
     assert set(squares.asked) == {9, 8, 0}  # 0 is padding
-    assert take(memo, [8, 9]) == [8, 9]
+    assert take(cache, [8, 9]) == [8, 9]
 
 
 def test_known_items_are_computed_beforehand():
     squares = Squares()
-    memo = ItemCache(squares, [squares.weight])
-    memo.know(torch.tensor([[4, 2], [4, 9]]))
-    assert take(memo, [9, 2]) == [9, 2]
+    cache = ItemCache(squares, [squares.weight])
+    cache.know(torch.tensor([[4, 2], [4, 9]]))
+    assert take(cache, [9, 2]) == [9, 2]
     assert sorted(squares.asked) == [2, 4, 9]
-    assert take(memo, [9, 3, 100]) == [9, 3, 100]
-    assert take(memo, [9, 4, 2]) == [9, 4, 2]
+    assert take(cache, [9, 3, 100]) == [9, 3, 100]
+    assert take(cache, [9, 4, 2]) == [9, 4, 2]
     assert squares.asked.count(4) == 1
 
 
 def test_all_is_forgotten_where_a_weight_was_written_to():
     squares = Squares()
-    memo = ItemCache(squares, [squares.weight])
-    memo.know(torch.tensor([4]))
-    assert take(memo, [5, 4]) == [5, 4]
+    cache = ItemCache(squares, [squares.weight])
+    cache.know(torch.tensor([4]))
+    assert take(cache, [5, 4]) == [5, 4]
     squares.weight.mul_(3.0)
-    assert take(memo, [5, 4]) == [15, 12]
-    assert take(memo, [4]) == [12]
+    assert take(cache, [5, 4]) == [15, 12]
+    assert take(cache, [4]) == [12]
