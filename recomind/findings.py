@@ -1,4 +1,4 @@
-"""What a check has to say: findings, each one line."""
+"""Findings of a check, each one line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from recomind.errors import RecomindError, SchemaError
 
 
 class Level(Enum):
-    """How much a finding weighs."""
+    """The weight of a finding."""
 
     error = "error"  # a promise is broken: the pipeline would fail, or learn nonsense
-    warning = "warning"  # allowed, and seldom meant
+    warning = "warning"  # allowed, but rarely intended
     note = "note"  # for your information
 
 
 @dataclass(slots=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     >>> str(Finding(Level.warning, SchemaError("few rows", got=3, expected=">= 50")))
     'warning: few rows; got: 3; expected: >= 50'
@@ -35,5 +35,5 @@ class Finding:
 def finding(
     level: Level, what: str, got: object = None, expected: object = None, *, mend: str = ""
 ) -> Finding:
-    """A finding from the parts of its line."""
+    """Make a finding from the parts of its line."""
     return Finding(level, SchemaError(what, got=got, expected=expected, mend=mend))

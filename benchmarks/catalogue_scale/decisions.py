@@ -87,7 +87,7 @@ class Decider:
         watch = self.stopwatch
         pool = watch("pool", lambda: self._pool.candidates(state, streams))
         # States of other sessions at every call: nothing of the last one may be at hand.
-        self._q.forget()
+        self._q.clear_cache()
         q_BK, utility_BK = watch("scoring", lambda: self._q.q_values(state, pool.item_id))
         uniforms_B4 = streams.uniform(state.step, 4, 2)
 

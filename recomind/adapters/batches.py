@@ -1,4 +1,4 @@
-"""What an external model is given.
+"""The inputs of an external model.
 
 Symbols: `B` states, `K` candidates, `R` flat rows, `L` history length, `H` the model's tasks.
 
@@ -43,7 +43,7 @@ class RowBatch(StateBatch):
 
 
 class Scorer(Protocol):
-    """How an `ExternalRanker` reaches its model; frozen, and without state of its own."""
+    """Asks an external model for logits; frozen, and without state of its own."""
 
     cost: str  # what one decision over K candidates costs, in words
 

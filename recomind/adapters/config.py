@@ -9,7 +9,7 @@ from recomind.errors import ConfigError
 
 
 class ExternalKind(Enum):
-    """What a ranker that exists already is stored as; lower case, since Hydra matches names."""
+    """The format of a ranker that exists already; lower case, since Hydra matches names."""
 
     none = "none"
     torch = "torch"

@@ -1,4 +1,4 @@
-"""Where an external model lies, and its copy in an artifact."""
+"""The place of an external model, and its copy in an artifact."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def model_path(config: ExternalConfig, folder: Path | None = None) -> Path:
         folder: an artifact, outside of which nothing is read.
 
     Raises:
-        ConfigError: the user's path does not exist, or is of another sort than the kind needs.
+        ConfigError: the user's path does not exist, or is a folder where the kind needs a file.
         ArtifactError: a path that leads out of `folder`, or does not exist there.
     """
     if folder is None:
@@ -39,7 +39,7 @@ def _require(config: ExternalConfig, path: Path) -> None:
     if path.is_file() or (folder_will_do and path.is_dir()):
         return
     raise ConfigError(
-        "ranker.external.path is not there" if not path.exists() else "ranker.external.path",
+        "ranker.external.path does not exist" if not path.exists() else "ranker.external.path",
         got=path,
         expected="a folder of <task>.txt, or a file" if folder_will_do else "a file",
     )

@@ -1,7 +1,7 @@
 """A model of flat rows, asked about `B` states times `K` candidates.
 
-It needs one function of the user, `(RowBatch) -> inputs of the model`, and costs a forward pass
-for every candidate: the state is read K times, since nothing says where it ends in the inputs.
+It needs one function from the user, `(RowBatch) -> inputs of the model`, and costs a forward pass
+for every candidate: the state is read K times, since the inputs do not say where it ends.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class FlatRows:
 
 
 def call(model: Callable[[Any], Any], inputs: Any, name: str) -> Any:
-    """`model(inputs)`; a failure is told as one of the model on these inputs.
+    """`model(inputs)`, whose failure is reported as that of the model on these inputs.
 
     Raises:
         SchemaError: the model does not take them.

@@ -1,4 +1,4 @@
-"""What an external model returned, checked and turned into logits."""
+"""Checks the output of an external model and turns it into logits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _EDGE = 1e-6  # probabilities are kept this far from 0 and 1, where logits are i
 def checked_logits(
     output: Any, leading: tuple[int, ...], config: ExternalConfig, name: str
 ) -> Tensor:
-    """Logits [*leading, H] float32 of what the model returned.
+    """Logits [*leading, H] float32 from the model's output.
 
     Args:
-        output: tensor or array [*leading, H]; [*leading] will do for a single task.
-        leading: (R,) of flat rows, (B, K) of a module in halves.
-        config: says the tasks and whether these are probabilities or logits.
+        output: tensor or array [*leading, H]; [*leading] is enough for a single task.
+        leading: (R,) for flat rows, (B, K) for a split module.
+        config: the tasks, and whether these are probabilities or logits.
         name: of the model, for errors.
 
     Raises:
@@ -42,7 +42,7 @@ def checked_logits(
     outside = (values < -_EDGE) | (values > 1 + _EDGE)
     if bool(outside.any()):
         raise SchemaError(
-            f"{name} returned what is no probability",
+            f"{name} returned a value that is no probability",
             got=_first(values, outside, config),
             expected="in [0, 1]",
             mend="set ranker.external.output=logits if the model returns logits",

@@ -1,4 +1,4 @@
-"""What the settings of an external ranker must say, alone and against the log."""
+"""Checks of the settings of an external ranker, alone and against the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recomind.plugins import resolve
 
 
 def inputs_function(config: ExternalConfig) -> Callable[[RowBatch], Any] | None:
-    """The user's function from rows to what the model takes; None where none is named.
+    """The user's function from rows to the model's inputs; None where none is named.
 
     Raises:
         ConfigError: it is not allowed, cannot be imported, or is no function.

@@ -1,7 +1,7 @@
-"""A module in two halves: `encode(StateBatch)` once, then `score(encoding, item_id, items)`.
+"""A split module: `encode(StateBatch)` once, then `score(encoding, item_id, items)`.
 
-This is the cheap way to bring a model of one's own: the history is read once however many
-candidates there are. `score` takes ids [B, K] and their content (`ItemFeatures` [B, K, ...]) and
+This is the cheap way to bring your own model: the history is read once, however many candidates
+there are. `score` takes ids [B, K] and their content (`ItemFeatures` [B, K, ...]) and
 returns [B, K, H].
 """
 
@@ -20,7 +20,7 @@ from recomind.types import Catalogue
 
 
 def is_split(module: object) -> bool:
-    """Whether `module` has the two halves."""
+    """Whether `module` has both methods."""
     return all(callable(getattr(module, name, None)) for name in ("encode", "score"))
 
 

@@ -1,7 +1,7 @@
-"""The contract of a ranker, for whoever brings one: run it and hear what is wrong.
+"""Checks of the contract of a ranker, for whoever brings one.
 
     for finding in check_ranker(my_ranker, catalogue, dataset=sessions):
-        print(finding)                                 # error, warning or note, a line each
+        print(finding)                                 # error, warning or note, one per line
     require_ranker(my_ranker, catalogue)               # silent, or a SchemaError
 
 Checked are names, shapes, types and that scores are finite; that they are deterministic, need no

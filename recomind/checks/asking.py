@@ -1,4 +1,4 @@
-"""Asks a ranker for logits and refuses what no ranker may answer."""
+"""Asks a ranker for logits and refuses invalid answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-5  # a network's sums depend a little on the size of the batch
 
 @torch.no_grad()
 def ask(ranker: Ranker, state: SessionState, item_id: Tensor, where: str = "") -> Tensor:
-    """Logits [B, K, H] of `item_id` [B, K], checked; `where` says in an error what was special."""
+    """Checked logits [B, K, H] of `item_id` [B, K]; `where` describes the case in an error."""
     return answer(ranker, encode(ranker, state, where), item_id, where)
 
 
@@ -25,7 +25,7 @@ def ask(ranker: Ranker, state: SessionState, item_id: Tensor, where: str = "") -
 def encode(
     ranker: Ranker, state: SessionState, where: str = "", snapshot: Tensor | None = None
 ) -> Any:
-    """What `encode_state` makes of `state` [B]."""
+    """The result of `encode_state` for `state` [B]."""
     with _said(ranker, "encode_state", where):
         if snapshot is None:  # as serving calls it
             return ranker.encode_state(state)
@@ -36,7 +36,7 @@ def encode(
 def answer(
     ranker: Ranker, encoding: Any, item_id: Tensor, where: str = "", snapshot: Tensor | None = None
 ) -> Tensor:
-    """What `score` makes of it, checked: logits [B, K, H]."""
+    """The checked result of `score`: logits [B, K, H]."""
     with _said(ranker, "score", where):
         if snapshot is None:
             logits = ranker.score(encoding, item_id)
@@ -81,7 +81,7 @@ def _check_logits(ranker: Ranker, logits: object, item_id: Tensor, where: str) -
 
 @contextmanager
 def _said(ranker: Ranker, method: str, where: str) -> Iterator[None]:
-    """Whatever the ranker raises, as one line."""
+    """Turn whatever the ranker raises into one line."""
     what = f"{method}() fails{where and ' ' + where}"
     try:
         yield
@@ -111,5 +111,5 @@ def require_same(ranker: Ranker, ours: Tensor, theirs: Tensor, what: str, mend: 
 
 
 def train_mode_hint(ranker: Ranker) -> str:
-    """The commonest reason of all, where it applies."""
+    """The most common reason, where it applies."""
     return "; it is in training mode: call .eval()" if getattr(ranker, "training", False) else ""

@@ -1,4 +1,4 @@
-"""What a ranker promises whatever it has learned: shapes, purity, independence.
+"""What a ranker promises regardless of what it has learned: shapes, purity, independence.
 
 Each check raises a SchemaError that names the broken promise.
 """

@@ -1,4 +1,4 @@
-"""What a ranker promises of its probabilities, tried on logged impressions of later days.
+"""What a ranker promises about its probabilities, checked on later logged impressions.
 
 Symbols: `R` impressions, `H` tasks.
 """
@@ -28,7 +28,7 @@ _CHUNK = 1024
 def check_labels(
     ranker: Ranker, dataset: SessionDataset, generator: torch.Generator
 ) -> Iterator[Finding]:
-    """Quality of each task on the later days of the log: inverted, no better than luck, biased."""
+    """Findings for each task on the later days of the log: inverted, random or biased."""
     unknown = [task for task in ranker.tasks if task not in dataset.tasks]
     if unknown:
         raise SchemaError(
@@ -108,7 +108,9 @@ def _judge_auc(task: str, auc: float, error: float, num: int) -> Finding:
 
 
 def auc_standard_error(auc: float, num_positive: int, num_negative: int) -> float:
-    """Of an AUC (Hanley, McNeil: "The meaning and use of the area under a ROC curve", 1982, eq. 2).
+    """Standard error of an AUC.
+
+    Hanley, McNeil: "The meaning and use of the area under a ROC curve", 1982, equation 2.
 
     >>> round(auc_standard_error(0.8, 50, 150), 4)
     0.0401

@@ -23,7 +23,7 @@ _DEFAULT_LENGTH = 16
 
 @dataclass(slots=True)
 class Probe:
-    """What a ranker is asked, over and over again."""
+    """The states and candidates that a ranker is asked about in every check."""
 
     state: SessionState  # [B], B >= 2
     item_id: Tensor  # [B, K] int64, distinct within a row where the catalogue allows

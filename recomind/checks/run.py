@@ -23,7 +23,7 @@ def check_ranker(
     dataset: SessionDataset | None = None,
     seed: int = 0,
 ) -> list[Finding]:
-    """Check everything that other rooms count on.
+    """Check everything that other rooms rely on.
 
     Args:
         ranker: ready to score (in eval mode, if it is a module).
@@ -36,7 +36,7 @@ def check_ranker(
 
     Returns:
         Findings in the order of the checks; none of level error where all is well. Where names
-        or shapes are wrong, or scores random, nothing else can be tried: that error comes alone.
+        or shapes are wrong, or scores random, that error comes alone: nothing else can be tried.
     """
     return list(_findings(ranker, catalogue, state, dataset, seed))
 
@@ -52,7 +52,7 @@ def require_ranker(
     """As `check_ranker`, silent where all is well.
 
     Raises:
-        SchemaError: a promise is broken; it says which, what was seen and what was expected.
+        SchemaError: a promise is broken; the message names it, with what was seen and expected.
     """
     for found in _findings(ranker, catalogue, state, dataset, seed):
         if found.level is Level.error:

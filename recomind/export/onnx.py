@@ -26,7 +26,7 @@ from recomind.errors import ConfigError, ParityError
 from recomind.export.golden import Golden, make_golden
 from recomind.export.scorer import PolicyScorer
 from recomind.policy import QNetwork
-from recomind.ranker import SessionRanker
+from recomind.ranker.capabilities import two_tower_part
 from recomind.streams import make_generator
 from recomind.types import SessionState
 
@@ -143,14 +143,15 @@ def _num_bytes(scorer: PolicyScorer) -> int:
 
 def check_possible(scorer: PolicyScorer) -> None:
     """Raise ConfigError unless `scorer` can become an ONNX file here."""
-    if not isinstance(scorer.network.frozen, SessionRanker):
+    frozen = two_tower_part(scorer.network.frozen)
+    if frozen is None:
         raise ConfigError(
             "a policy on an external ranker has no ONNX form: that model is a file of its own",
             got=type(scorer.network.frozen).__name__,
             expected="a policy that started from a ranker of ours",
             mend="export without ONNX and serve the scorer's folder, which holds the model",
         )
-    if scorer.network.frozen.table is None:
+    if frozen.table is None:
         raise ConfigError(
             "ONNX needs the table of item vectors",
             got=f"{scorer.catalogue.num_items} items, more than ranker.max_table_items",

@@ -1,4 +1,4 @@
-"""Sessions that run on: at each step the newest event is encoded, not the whole history.
+"""Encodings of sessions that go on: at each step the newest event is encoded, not the history.
 
 Symbols: `B` sessions, `L` history length, `D` a width.
 """
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recomind.incremental.events import EventCache, Rings
+from recomind.incremental.events import EventCache, Handle, Part, Rings
 from recomind.incremental.users import RunningUsers
+from recomind.ranker.capabilities import incremental_part
 from recomind.ranker.history import Events, StateParts, event_numbers, state_parts
 from recomind.ranker.model import SessionRanker
 from recomind.types import Ranker, SessionState
@@ -21,23 +22,22 @@ from recomind.types import Ranker, SessionState
 
 @dataclass(kw_only=True, slots=True)
 class Beside:
-    """Something else that is computed of each event alone, and kept beside the rankers' vectors."""
+    """Another tensor that is computed from each event alone, and cached beside the rankers'."""
 
     encode: Callable[[Events], Tensor]  # [B, L, D], of any events
     sources: tuple[object, ...]  # what else it depends on
 
 
 class RunningEncodings:
-    """Encodings by several rankers of sessions that run on.
+    """Encodings by several rankers of sessions that go on.
 
-    Rankers without a transformer are asked for the newest event alone; what they give is what
-    `encode_state` gives, but for the rounding of products of another size. The others, and ours in
-    training or with gradients, encode each state as a whole: an event in a transformer's context
-    depends on where the window of recent events begins, which each step moves.
+    Rankers that offer it (`incremental_part`) are asked for the newest event alone; the result is
+    that of `encode_state`, except for the rounding of products of another size. The others encode
+    each state as a whole, and so does every ranker while gradients are on.
 
     Args:
         rankers: of any kind.
-        beside: what else to keep of each event.
+        beside: what else to cache for each event.
     """
 
     def __init__(self, rankers: Sequence[Ranker], beside: Beside | None = None) -> None:
@@ -51,18 +51,40 @@ class RunningEncodings:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["rankers"], state["beside"])
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Encode the next state as a whole: what follows then depends on that state alone."""
-        self._events.forget()
+        self._events.clear_cache()
         self._users = []
 
     def encode_state(self, state: SessionState) -> list[Any]:
-        """One encoding a ranker, each as its `encode_state` would give; good until the next."""
-        kept = self._kept()
-        if not any(kept):
+        """One encoding a ranker, each as its `encode_state` would give; good until the next.
+
+        What became of the sessions since the last state is found by comparing histories.
+        """
+        if not any(self._incremental()):
             return [ranker.encode_state(state) for ranker in self.rankers]
-        parts, encodings = _AtFirst(state), []
-        for ranker, own, events in zip(self.rankers, kept, self._events.at(state), strict=False):
+        self._events.find(state)
+        return self._encodings(state, self._events.parts)
+
+    def find(self, state: SessionState) -> Handle:
+        """See `EventCache.find`."""
+        return self._events.find(state)
+
+    def append(self, handle: Handle, after: SessionState) -> Handle:
+        """See `EventCache.append`."""
+        return self._events.append(handle, after)
+
+    def replace(self, handle: Handle, after: SessionState, rows: Tensor) -> Handle:
+        """See `EventCache.replace`."""
+        return self._events.replace(handle, after, rows)
+
+    def encode(self, handle: Handle) -> list[Any]:
+        """One encoding a ranker of the handle's state; good until the cache moves on."""
+        return self._encodings(handle.state, self._events.read(handle))
+
+    def _encodings(self, state: SessionState, cached: list[Part]) -> list[Any]:
+        parts, encodings = _StatePartsByFirst(state), []
+        for ranker, own, events in zip(self.rankers, self._incremental(), cached, strict=False):
             if own is None:
                 encodings.append(ranker.encode_state(state))
                 continue
@@ -70,26 +92,18 @@ class RunningEncodings:
             encodings.append(own.encoding_of(state, events.rings, parts[events.first], users))
         return encodings
 
-    def beside(self, state: SessionState) -> tuple[Tensor, int]:
-        """What is kept beside, of the events of `state`: a ring, and where the oldest stands."""
-        last = self._events.at(state)[-1]
+    def beside(self, handle: Handle) -> tuple[Tensor, int]:
+        """What is cached beside, for the handle's state: a ring, and where the oldest stands."""
+        last = self._events.read(handle)[-1]
         return last.rings[0], last.first
 
-    def appended(self, before: SessionState, after: SessionState) -> None:
-        """See `EventCache.appended`."""
-        self._events.appended(before, after)
-
-    def replaced(self, before: SessionState, after: SessionState, rows: Tensor) -> None:
-        """See `EventCache.replaced`."""
-        self._events.replaced(before, after, rows)
-
     def know_items(self, item_id: Tensor) -> None:
-        """Have the halves of `item_id` [...] kept where there is no table of all items."""
-        for ranker in self._kept():
-            if ranker is None or ranker.memo is None:
+        """Have the item tower of `item_id` [...] cached where there is no table of all items."""
+        for ranker in self._incremental():
+            if ranker is None or ranker.item_cache is None:
                 continue
             if item_id.numel() <= ranker.config.max_table_items:
-                ranker.memo.know(item_id)
+                ranker.item_cache.know(item_id)
 
     def _users_of(self, ranker: SessionRanker) -> RunningUsers:
         """Its layers over the user."""
@@ -99,33 +113,35 @@ class RunningEncodings:
             self._users.append(found)
         return found
 
-    def _kept(self) -> list[SessionRanker | None]:
-        """The rankers whose events can be kept, None in the place of each other one."""
-        return [None if torch.is_grad_enabled() else _alone(ranker) for ranker in self.rankers]
+    def _incremental(self) -> list[SessionRanker | None]:
+        """The part of each ranker whose events can be cached now; None where there is none."""
+        if torch.is_grad_enabled():
+            return [None] * len(self.rankers)
+        return [incremental_part(ranker) for ranker in self.rankers]
 
     def _encode(self, events: Events, which: Sequence[int]) -> list[Rings]:
-        """Of rankers by their place; what is beside comes last."""
-        kept, found, numbers = self._kept(), [], None
+        """The rings of some rankers, by their places; what is beside comes last."""
+        incremental, found, numbers = self._incremental(), [], None
         for place in which:
-            ranker = kept[place] if place < len(kept) else None
+            ranker = incremental[place] if place < len(incremental) else None
             if ranker is not None:
                 numbers = event_numbers(events) if numbers is None else numbers
                 found.append(ranker.encode_events(events, None, numbers))
-            elif place < len(kept) or self._beside is None:
+            elif place < len(incremental) or self._beside is None:
                 found.append(())
             else:
                 found.append((self._beside.encode(events),))
         return found
 
     def _sources(self) -> list[Iterable[object]]:
-        found: list[Iterable[object]] = []
-        for ranker in self._kept():
-            found.append(() if ranker is None else _sources_of(ranker))
+        found: list[Iterable[object]] = [
+            () if ranker is None else ranker.event_sources() for ranker in self._incremental()
+        ]
         return found if self._beside is None else [*found, self._beside.sources]
 
 
-class _AtFirst(dict[int, StateParts]):
-    """The parts of one state by where rings begin, made where they are asked for."""
+class _StatePartsByFirst(dict[int, StateParts]):
+    """The parts of one state by where its rings begin, made when they are asked for."""
 
     def __init__(self, state: SessionState) -> None:
         super().__init__()
@@ -134,18 +150,3 @@ class _AtFirst(dict[int, StateParts]):
     def __missing__(self, first: int) -> StateParts:
         self[first] = state_parts(self._state, first, next(iter(self.values()), None))
         return self[first]
-
-
-def _alone(ranker: Ranker) -> SessionRanker | None:
-    """The ranker, where the vectors of an event are a function of it alone, always the same."""
-    if type(ranker) is SessionRanker and not ranker.training and ranker.events_stand_alone:
-        return ranker
-    return None
-
-
-def _sources_of(ranker: SessionRanker) -> Iterable[object]:
-    yield from (ranker.events, ranker.value, ranker.gate, ranker.table, ranker.catalogue)
-    if ranker.table is None and ranker.memo is not None:
-        yield from ranker.memo.weights
-    elif ranker.table is None:
-        yield ranker.items

@@ -25,7 +25,7 @@ Joint = Callable[[StateEncoding, ItemEncoding], Tensor]
 class FastJoint:
     """`SessionRanker.joint`, cast and compiled; its result is float32.
 
-    Weights are cast anew whenever the ranker's have been written to. What depends on the state
+    Weights are cast again whenever the ranker's have been written to. What depends on the state
     alone is encoded in float32, and cast only for the products over candidates.
 
     Args:

@@ -1,12 +1,13 @@
-"""The layers of a ranker that read the user, over sessions that run on.
+"""The layers of a ranker that read the user, over sessions that go on.
 
 Symbols: `B` sessions, `U` user features, `T` tallies, `S` sums of the pool, `M` hidden width,
 `H` tasks.
 
 The first layer over a state is a sum over its inputs, and most of its inputs are the encoded
 numbers of the user: the features, which stay the same all session, and tallies, of which some are
-0 or 1. Of the features the sum is kept from step to step. A tally of 0 or 1 needs one column, not
-one a bin: `W e(x) = W e(0) + x W (e(1) - e(0))`. What comes out is the same but for rounding. Ours.
+0 or 1. The sum over the features is kept from step to step. A tally of 0 or 1 needs one column
+instead of one per bin: `W e(x) = W e(0) + x W (e(1) - e(0))`. The result is the same except for
+rounding. Ours.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class RunningUsers:
 
     def __init__(self, ranker: SessionRanker) -> None:
         self.ranker, self._layers = ranker, list(ranker.state)[1:]
-        self.forget()
+        self.clear_cache()
 
-    def forget(self) -> None:
-        """Compute all anew at the next state."""
+    def clear_cache(self) -> None:
+        """Compute everything again at the next state."""
         self._stamp = Stamp()
         self._features_BU: Tensor | None = None
         self._kept_version = 0
@@ -92,7 +93,7 @@ class RunningUsers:
         return torch.addmm(folded.constant, folded.static(features_nU), folded.of_static.mT)
 
     def _fold(self) -> None:
-        """Take the weights apart, where they are not those of the last time."""
+        """Take the weights apart where they have changed since the last time."""
         ranker = self.ranker
         parts = (ranker.state[0], ranker.wide_user, ranker.users)
         if self._stamp.is_of(parts):

@@ -84,7 +84,7 @@ class RankerPolicy(ScoredPolicy):
 
     def clear_cache(self) -> None:
         """Drop cached encodings, so that what follows depends on the next states alone."""
-        self._encodings.forget()
+        self._encodings.clear_cache()
 
     @torch.no_grad()
     def member_scores(self, state: SessionState, candidates: Candidates) -> Tensor:

@@ -12,7 +12,6 @@ an item does to the rest of a session; where the simulator knows these effects
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,8 @@ from recomind.errors import ArtifactError, ConfigError
 from recomind.policy.config import PolicyConfig
 from recomind.policy.density import LoggedDensity, seen_of
 from recomind.ranker import SessionRanker, StateEncoding, utility
-from recomind.ranker.external import CompletedRanker
+from recomind.ranker.capabilities import HasOwnRanker, frozen_copy
+from recomind.ranker.capabilities import own_part as own_part
 from recomind.rewards import task_weights
 from recomind.types import Catalogue, Ranker, SessionState
 
@@ -35,15 +35,15 @@ class QEncoding:
 
     frozen: Any  # by the frozen ranker
     trunk: StateEncoding  # by the residual's trunk
-    logger_BM: Tensor | None = None  # input of the density of the logs; None without one
+    logging_BM: Tensor | None = None  # input of the density of the logs; None without one
 
 
 class QNetwork(nn.Module):
     """The policy's network, bootstrapped from a ranker.
 
     Args:
-        ranker: the starting point. A `SessionRanker` is copied; any other ranker is used as it is
-            and must not be trained further.
+        ranker: the starting point. It is copied if it offers `frozen_copy`; any other ranker is
+            used as it is and must not be trained further.
         reward_weights: task -> weight, the ones that define the reward.
         config: see `PolicyConfig`.
         trunk: the `SessionRanker` that the residual's trunk copies; that of `ranker` where None.
@@ -80,7 +80,7 @@ class QNetwork(nn.Module):
             )
         self.frozen = _frozen(ranker)
         own = own_part(self.frozen) if source is own_part(ranker) else None
-        self.trunk = _copied(own or source).requires_grad_(True)
+        self.trunk = (own or source).copied().requires_grad_(True)
         self.trunk.table_is_whole = False
         # Item vectors belong to the catalogue; heads and calibration are not used by the residual.
         trunk = self.trunk
@@ -123,29 +123,30 @@ class QNetwork(nn.Module):
         """Everything of `state` [B] that scoring needs; computed once per state."""
         with torch.no_grad():
             frozen = self.frozen.encode_state(state, snapshot)
-            logger_BM = self.logger_state(state, frozen, snapshot)
+            logging_BM = self.logging_state(state, frozen, snapshot)
         trunk = self.trunk.encode_state(state, snapshot)
-        return QEncoding(frozen=frozen, trunk=trunk, logger_BM=logger_BM)
+        return QEncoding(frozen=frozen, trunk=trunk, logging_BM=logging_BM)
 
-    def logger_state(
+    def logging_state(
         self, state: SessionState, frozen: Any, snapshot: Tensor | None = None
     ) -> Tensor | None:
         """The input of the density for `state` [B], given the frozen ranker's encoding.
 
         Where that encoding does not hold it, the trunk's ranker encodes the state for this alone.
         """
-        own = own_part(self.frozen)
-        if self.density is None or own is None:
+        if self.density is None or not isinstance(self.frozen, HasOwnRanker):
             return None
-        encoding = frozen if isinstance(frozen, StateEncoding) else frozen.own
-        return seen_of(state, encoding or own.encode_state(state, snapshot))
+        encoding = self.frozen.own_encoding(frozen)
+        if encoding is None:
+            encoding = self.frozen.own_ranker.encode_state(state, snapshot)
+        return seen_of(state, encoding)
 
     def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
         """Log-density of the logs [B, K], up to a constant for each state; None without one."""
         own = own_part(self.frozen)
-        if self.density is None or own is None or encoding.logger_BM is None:
+        if self.density is None or own is None or encoding.logging_BM is None:
             return None
-        return self.density.log_density(encoding.logger_BM, own, item_id)
+        return self.density.log_density(encoding.logging_BM, own, item_id)
 
     def score_encoded(
         self, encoding: QEncoding, item_id: Tensor, snapshot: Tensor | None = None
@@ -212,12 +213,6 @@ class QNetwork(nn.Module):
                 parameter.copy_(tensors[name])
 
 
-def own_part(ranker: Ranker) -> SessionRanker | None:
-    """The ranker of ours that `ranker` is, or is completed by."""
-    own = ranker.own if isinstance(ranker, CompletedRanker) else ranker
-    return own if isinstance(own, SessionRanker) else None
-
-
 def _frozen_density(
     density: LoggedDensity | None, config: PolicyConfig, ranker: Ranker
 ) -> LoggedDensity | None:
@@ -234,22 +229,11 @@ def _frozen_density(
 
 
 def _frozen(ranker: Ranker) -> Ranker:
-    """A copy of what is ours, and the rest as it is; nothing in it learns."""
-    match ranker:
-        case SessionRanker():
-            ranker = _copied(ranker)
-        case CompletedRanker():
-            ranker = CompletedRanker(copy.deepcopy(ranker.external), _copied(ranker.own))
+    """A copy where the ranker offers one, else the ranker itself; nothing in it learns."""
+    ranker = frozen_copy(ranker)
     if isinstance(ranker, nn.Module):
         ranker.eval().requires_grad_(False)
     return ranker
-
-
-def _copied(ranker: SessionRanker) -> SessionRanker:
-    """A copy of the weights; the catalogue and the tables computed from it are shared."""
-    shared = [ranker.catalogue, ranker.table]
-    copied = copy.deepcopy(ranker, {id(thing): thing for thing in shared if thing is not None})
-    return copied.eval() if ranker.table is not None else copied.precompute_items()
 
 
 def _same_tensors(one: nn.Module, two: nn.Module) -> bool:

@@ -1,17 +1,16 @@
-"""Q of sessions that run on: nothing is computed twice from one step to the next.
+"""Q of sessions that go on: nothing is computed twice from one step to the next.
 
 Symbols: `B` sessions, `K` candidates.
 
-Encoded events are kept while the weights stay (`recomind.incremental`), the frozen
-ranker's also when the trunk learns; the trunk's item half is computed once under its weights,
-where that pays. The numbers are those of `QNetwork.q_values` but for rounding, unless the config
-asks for bfloat16: then they are held against it once, and it is gone back to where they differ by
-more than the config allows. Ours.
+Encoded events are cached while the weights stay (`recomind.incremental`), those of the frozen
+ranker also while the trunk learns; the trunk's item tower is computed once under its weights,
+where that pays. The numbers are those of `QNetwork.q_values` except for rounding. With bfloat16 or
+compilation the first scores are compared with the network's own, and where they differ by more
+than the config allows, scoring goes back to float32. Ours.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 from dataclasses import fields
 
@@ -23,7 +22,8 @@ from recomind.policy.config import Precision
 from recomind.policy.density import LoggedDensity
 from recomind.policy.network import QEncoding, QNetwork
 from recomind.policy.score_parity import NUM_COMPARED, ScoreParity, score_parity
-from recomind.ranker import SessionRanker, StateEncoding, utility
+from recomind.ranker import StateEncoding, utility
+from recomind.ranker.capabilities import two_tower_part
 from recomind.types import SessionState
 
 _DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
@@ -42,20 +42,22 @@ class RunningQ:
         self.network, self.config = network, network.config
         self._encodings = RunningEncodings([network.frozen, network.trunk])
         self._items = TrunkItems(network.trunk)
+        self._towers = two_tower_part(network.frozen)
         self.parity: ScoreParity | None = None
         self.is_fast = self.config.compile or self.config.precision is not Precision.float32
         self._joints = self._fast_joints() if self.is_fast else None
 
     def _fast_joints(self) -> tuple[FastJoint | None, FastJoint]:
-        frozen, dtype = self.network.frozen, _DTYPES[self.config.precision]
-        fast = functools.partial(FastJoint, dtype=dtype, compiled=self.config.compile)
-        of_frozen = fast(frozen) if type(frozen) is SessionRanker else None
-        return of_frozen, fast(self.network.trunk)
+        dtype, compiled = _DTYPES[self.config.precision], self.config.compile
+        trunk = FastJoint(self.network.trunk, dtype, compiled=compiled)
+        if self._towers is None:
+            return None, trunk
+        return FastJoint(self._towers, dtype, compiled=compiled), trunk
 
-    def forget(self) -> None:
-        """Encode the next states anew, so that what follows depends on them alone."""
-        self._encodings.forget()
-        self._items.forget()
+    def clear_cache(self) -> None:
+        """Encode the next states from scratch, so that what follows depends on them alone."""
+        self._encodings.clear_cache()
+        self._items.clear_cache()
 
     @torch.no_grad()
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,21 +68,21 @@ class RunningQ:
     def encode_state(self, state: SessionState) -> QEncoding:
         """Everything of `state` [B] that scoring needs; good until the next."""
         frozen, trunk = self._encodings.encode_state(state)
-        logger_BM = self.network.logger_state(state, frozen)
-        return QEncoding(frozen=frozen, trunk=trunk, logger_BM=logger_BM)
+        logging_BM = self.network.logging_state(state, frozen)
+        return QEncoding(frozen=frozen, trunk=trunk, logging_BM=logging_BM)
 
     @property
     def density(self) -> LoggedDensity | None:
-        """The network's."""
+        """The network's density of the logs."""
         return self.network.density
 
     def log_density(self, encoding: QEncoding, item_id: Tensor) -> Tensor | None:
-        """The network's."""
+        """The network's density of the logs."""
         return self.network.log_density(encoding, item_id)
 
     @torch.no_grad()
     def score_encoded(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of states that are encoded already."""
+        """As `q_values`, of states that are encoded already."""
         if self.is_fast and self.parity is None:
             self._compare(encoding, item_id)
         size = self.config.chunk_candidates
@@ -91,7 +93,7 @@ class RunningQ:
     def _in_chunks(self, encoding: QEncoding, item_id: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """At most `size` candidates at once: a few states, or of one state a few candidates."""
         rows, width = max(1, size // item_id.shape[1]), min(size, item_id.shape[1])
-        if not isinstance(encoding.frozen, StateEncoding):  # of an external ranker: all states
+        if self._towers is None:  # an encoding that only its ranker can cut
             rows, width = len(item_id), max(1, size // len(item_id))
         q_BK, utility_BK = torch.empty(item_id.shape), torch.empty(item_id.shape)
         for first in range(0, len(item_id), rows):
@@ -103,29 +105,27 @@ class RunningQ:
         return q_BK, utility_BK
 
     def _scored(self, encoding: QEncoding, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        network, of_frozen, of_trunk = self.network, None, None
-        if self._joints is not None:
-            of_frozen, of_trunk = self._joints
-        known = None
-        if type(network.frozen) is SessionRanker:
-            known = network.frozen.encode_items(item_id)
-            joint = (of_frozen or network.frozen.joint)(encoding.frozen, known)
-            logits_BKH = network.frozen.logits(joint, encoding.frozen, known)
+        network, towers, known = self.network, self._towers, None
+        fast_frozen, fast_trunk = self._joints or (None, None)
+        if towers is not None:
+            known = towers.encode_items(item_id)
+            joint = (fast_frozen or towers.joint)(encoding.frozen, known)
+            logits_BKH = towers.logits(joint, encoding.frozen, known)
         else:
             logits_BKH = network.frozen.score(encoding.frozen, item_id)
         utility_BK = utility(logits_BKH, network.weights_H)
         items = self._items.take(item_id, known if self._same_vectors() else None)
-        joint = (of_trunk or network.trunk.joint)(encoding.trunk, items)
+        joint = (fast_trunk or network.trunk.joint)(encoding.trunk, items)
         return network.q_of(joint, utility_BK, encoding.trunk, item_id), utility_BK
 
     def _same_vectors(self) -> bool:
         """Whether frozen ranker and trunk take item vectors from one table."""
-        frozen, table = self.network.frozen, self.network.trunk.table
-        return type(frozen) is SessionRanker and table is not None and frozen.table is table
+        table = self.network.trunk.table
+        return self._towers is not None and table is not None and self._towers.table is table
 
     def _compare(self, encoding: QEncoding, item_id: Tensor) -> None:
-        """Hold the fast way against the network on some states; go back to it where it fails."""
-        if isinstance(encoding.frozen, StateEncoding):
+        """Compare the fast way with the network on some states; give it up where it fails."""
+        if self._towers is not None:
             encoding, item_id = _rows(encoding, slice(NUM_COMPARED)), item_id[:NUM_COMPARED]
         plain = self.network.score_encoded(encoding, item_id)
         try:
@@ -147,7 +147,7 @@ class RunningQ:
 
 
 def _rows(encoding: QEncoding, rows: slice) -> QEncoding:
-    """The encodings of some of the states, both of rankers of ours."""
+    """The encodings of some of the states, where both can be cut."""
     return QEncoding(frozen=_sliced(encoding.frozen, rows), trunk=_sliced(encoding.trunk, rows))
 
 

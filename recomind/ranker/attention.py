@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Gates that are had at once where no gradients are: 1 MiB of float32 stays in a processor's cache
-# between the two products, which is a third of their time at K = 100, L = 200.
+# Weights computed at once where there are no gradients: 1 MiB of float32 stays in a processor's
+# cache between the two products, worth a third of their time at K = 100, L = 200.
 _BLOCK = 2**18
 
 
@@ -25,7 +25,7 @@ def gated_sum(
         keys_BLD: where the events stand.
         values_BLD: what is summed.
         bias_BL: -inf where there is no event.
-        sharpness: of the gates, a number.
+        sharpness: a number.
     """
     if unit_BKD.shape[1] < keys_BLD.shape[1]:  # the sharpness goes to the fewer
         unit_BKD = unit_BKD * sharpness

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recomind.errors import SchemaError
 
 _NUM_KNOTS = 17
-_MIN_RISE = 1e-3  # of a knot over the one before, so that equal scores are not made
+_MIN_RISE = 1e-3  # from knot to knot, so that no equal scores are made
 _FEW = 50  # labels of either kind below which only the offset moves
 _FOLDS = 5
 _CERTAIN = 1e4  # logits beyond are cut while fitting, or its line search overflows

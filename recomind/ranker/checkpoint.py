@@ -33,7 +33,7 @@ class Checkpoint:
         self.path, self.module, self.optimizers = path, module, optimizers
         self.average = average
         self.epoch = self.block = 0  # where training goes on
-        self.share = 0.0  # of the training done
+        self.share = 0.0  # the part of the training that is done
         self.best: dict[str, Tensor] = {}
         self.best_loss = float("inf")
         self.checks_without_gain = 0
@@ -91,7 +91,7 @@ class Checkpoint:
             raise ArtifactError(
                 "a checkpoint of a training with other settings",
                 got=f"{self.path}: {brief(error)}",
-                mend="delete it, and training starts anew",
+                mend="delete it, and training starts from scratch",
             ) from error
 
     def _take(self, tensors: dict[str, Tensor]) -> None:

@@ -12,10 +12,10 @@ from recomind.errors import ConfigError
 
 
 class RefitOn(Enum):
-    """Which logs a later round's ranker is fitted to, from fresh weights."""
+    """The logs that a later round's ranker is fitted to, from fresh weights."""
 
-    own = "own"  # those that policies of this run have collected, without the first logger's
-    all = "all"  # of all rounds
+    own = "own"  # those that policies of this run collected, without the first logging policy's
+    all = "all"  # those of all rounds
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,31 +27,31 @@ class RankerConfig:
     num_members: int = 2  # ensemble size; the first member is "the ranker"
     external: ExternalConfig = field(default_factory=ExternalConfig)
     history_length: int = 40  # L, events of a state
-    recent_length: int = 64  # of them the latest that the causal transformer reads
-    num_nearest: int = 32  # of the older ones, those nearest to a candidate that it attends to
-    num_layers: int = 0  # of the causal transformer over the recent events
-    num_heads: int = 2  # of its attention
+    recent_length: int = 64  # the latest events, which the causal transformer reads
+    num_nearest: int = 32  # older events a candidate attends to, the nearest ones
+    num_layers: int = 0  # in the causal transformer over the recent events
+    num_heads: int = 2  # in its attention
     dim: int = 32  # width of item and event vectors
     hidden: int = 64  # width of the scoring network
     id_dim: int = 8  # width of an embedding row
-    num_bins: int = 12  # of the piecewise linear encoding of a number
+    num_bins: int = 12  # in the piecewise linear encoding of a number
     id_buckets: int = 16384  # rows of the id embedding
     hash_ids: bool = True  # hash ids into the rows; without it an id is its row
     id_scale: float = 0.01  # standard deviation of fresh embedding rows
     id_dropout: float = 0.3  # share of ids hidden in training, so that a new item scores well
     dropout: float = 0.1  # on hidden layers
-    next_action_weight: float = 0.0  # of the Next Action Loss beside the tasks' own
+    next_action_weight: float = 0.0  # weight of the Next Action Loss beside the tasks' own
     learning_rate: float = 5e-3  # peak of a one-cycle schedule
     wide_rate: float = 1.0  # learning rate of the wide parts, in multiples of the others'
-    average_rate: float = 0.0  # of a running average of weights that is kept; 0 for none.
+    average_rate: float = 0.0  # at which a running average of the weights is kept; 0 for none.
     # An average is never longer than a tenth of the training.
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions
-    epoch_updates: int = 1  # at least, in an epoch: by smaller batches where the log is short
+    epoch_updates: int = 1  # at least this many in an epoch: smaller batches where the log is short
     session_batches: bool = False  # batches of whole sessions, whose events are encoded once
     num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
-    checks_per_epoch: int = 2  # judgements by the calibration split, of which the best is kept
-    patience: int = 6  # judgements without a gain after which training stops
+    checks_per_epoch: int = 2  # evaluations on the calibration split; the best one is kept
+    patience: int = 6  # evaluations without a gain after which training stops
     refit_on: RefitOn = RefitOn.own  # the rounds that a later round's ranker learns from
     max_block_events: int = 250_000  # events of the log in memory at once
     max_table_items: int = 5_000_000  # item vectors are precomputed up to this many items

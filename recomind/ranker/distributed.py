@@ -6,7 +6,7 @@ Symbols: `W` processes, `b` impressions of a batch, `b_w` of them those of proce
     dense part   a copy in each process, gradients averaged    (DistributedDataParallel within)
     a batch      the same for any W; each process takes every W-th impression of it
 
-Both halves divide the sum of the processes' gradients by W (TorchRec's gradient division). Each
+Both parts divide the sum of the processes' gradients by W (TorchRec's gradient division). Each
 process weighs its mean loss by W b_w / b, so that what is descended is the mean over the batch,
 also where the shares differ by one. Hence the curve of the loss does not depend on W.
 

@@ -18,17 +18,17 @@ class StateEncoding:
     wide_BH: Tensor  # state part of the logits
     keys_BLD: Tensor
     values_BLD: Tensor
-    bias_BL: Tensor  # recency bias of the gate; -inf where there is no event
+    bias_BL: Tensor  # recency bias of the attention; -inf where there is no event
 
     def repeat(self, num: int) -> StateEncoding:
-        """Each state `num` times, in place of encoding it `num` times."""
+        """Each state `num` times, without encoding it `num` times."""
         parts = (getattr(self, field.name) for field in fields(self))
         return StateEncoding(*(part.repeat_interleave(num, dim=0) for part in parts))
 
 
 @dataclass(slots=True)
 class ItemEncoding:
-    """What scoring needs of items `[...]`: the item half, free of the state."""
+    """What scoring needs of items `[...]`: the output of the item tower, free of the state."""
 
     vector: Tensor  # [..., D]
     unit: Tensor  # [..., D], its place on the unit sphere of the gate

@@ -9,6 +9,7 @@ Symbols: `B` states, `K` candidates, `H` tasks.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from recomind.adapters import (
     ExternalConfig,
     Scorer,
     StateBatch,
+    copy_model,
     load_scorer,
     model_path,
     require_settings,
     require_tasks,
 )
 from recomind.ranker.calibration import Calibration
+from recomind.ranker.config_json import config_to_json
+from recomind.ranker.encodings import StateEncoding
 from recomind.ranker.model import SessionRanker
 from recomind.types import Catalogue, SessionState
 
@@ -56,7 +60,7 @@ class ExternalRanker(nn.Module):
         return self._scorer.cost
 
     def train(self, mode: bool = True) -> ExternalRanker:
-        """Stays in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever is asked."""
         del mode
         return super().train(False)
 
@@ -65,6 +69,15 @@ class ExternalRanker(nn.Module):
         twin = ExternalRanker(self._scorer, self.config, self.catalogue)
         twin.calibration.load_state_dict(self.calibration.state_dict())
         return twin
+
+    def precompute_items(self) -> ExternalRanker:
+        """Nothing: the model has no items of ours."""
+        return self.eval()
+
+    def artifact_recipe(self, staging: Path) -> dict[str, Any]:
+        """What rebuilds it; the model is copied into `staging`."""
+        config = copy_model(self.config, staging)
+        return {"kind": "external", "config": config_to_json(config)}
 
     @torch.no_grad()
     def encode_state(self, state: SessionState, snapshot: Tensor | None = None) -> Any:
@@ -77,7 +90,7 @@ class ExternalRanker(nn.Module):
         """Calibrated logits [B, K, H] of `item_id` [B, K]; `snapshot` is [B, 1] or [B, K].
 
         Raises:
-            SchemaError: the model fails on its inputs, or returns what is no answer.
+            SchemaError: the model fails on its inputs, or its answer is not valid.
         """
         if snapshot is not None:
             snapshot = snapshot.expand_as(item_id)
@@ -88,8 +101,8 @@ class ExternalRanker(nn.Module):
 class CompletedEncoding:
     """What scoring needs of `B` states."""
 
-    external: Any  # of the external ranker
-    own: Any  # of ours; None where the external one has every task
+    external: Any  # the external ranker's encoding
+    own: StateEncoding | None  # ours; None where the external ranker has every task
 
 
 class CompletedRanker(nn.Module):
@@ -97,10 +110,10 @@ class CompletedRanker(nn.Module):
 
     Args:
         external: for some or all of the tasks of `own`.
-        own: for all tasks; its order is kept.
+        own: for all tasks, in the order that is kept.
 
     Raises:
-        ConfigError: `external` has a task that `own` has not.
+        ConfigError: `external` has a task that `own` does not have.
     """
 
     def __init__(self, external: ExternalRanker, own: SessionRanker) -> None:
@@ -126,6 +139,25 @@ class CompletedRanker(nn.Module):
     def cost(self) -> str:
         """What a decision costs, in words."""
         return self.external.cost
+
+    @property
+    def own_ranker(self) -> SessionRanker:
+        """The ranker of ours, for the tasks that the external one does not have."""
+        return self.own
+
+    def own_encoding(self, encoding: CompletedEncoding) -> StateEncoding | None:
+        """Its part of an encoding; None where the external ranker has every task."""
+        return encoding.own
+
+    def frozen_copy(self) -> CompletedRanker:
+        """A copy of our own part beside the same external model; neither learns."""
+        copied = CompletedRanker(copy.deepcopy(self.external), self.own.copied())
+        return copied.eval().requires_grad_(False)
+
+    def artifact_recipe(self, staging: Path) -> dict[str, Any]:
+        """What rebuilds both."""
+        external, own = (part.artifact_recipe(staging) for part in (self.external, self.own))
+        return {"kind": "completed", "external": external, "own": own}
 
     def precompute_items(self) -> CompletedRanker:
         """Compute the item vectors of our own ranker once; then eval."""
@@ -154,12 +186,12 @@ def load_external(
     """The ranker that `config` describes, not calibrated yet.
 
     Args:
-        config: what it is and where.
+        config: what the model is and where it lies.
         catalogue: the items.
         folder: the artifact that holds the model; without one the path is the user's own.
 
     Raises:
-        ConfigError: a setting is missing, or names what is not there or not allowed.
+        ConfigError: a setting is missing, or names something absent or not allowed.
         ArtifactError: the model cannot be read, or lies outside its artifact.
     """
     require_settings(config)

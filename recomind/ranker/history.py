@@ -47,7 +47,7 @@ class Events:
 
 
 def events_of(state: SessionState) -> Events:
-    """Those of `state` [B]."""
+    """The events of `state` [B]."""
     histories = {name: getattr(state, name) for name in EVENT_FIELDS}
     return Events(**histories, in_session=state.in_session)
 
@@ -121,7 +121,7 @@ def yes_no_tallies(num_tasks: int) -> list[int]:
 
 @dataclass(slots=True)
 class StateParts:
-    """What every ranker makes of a state [B], whatever its weights.
+    """What is computed from a state [B] for every ranker, whatever its weights.
 
     Histories are rings, in which the oldest event stands at `first`.
     """
@@ -135,7 +135,7 @@ class StateParts:
 
 
 def state_parts(state: SessionState, first: int = 0, alike: StateParts | None = None) -> StateParts:
-    """Those of `state` [B]; `alike` are parts of the same state, whose rings begin elsewhere."""
+    """The parts of `state` [B]; `alike` are its parts for rings that begin elsewhere."""
     inside_BL, mask_BL = state.in_session, state.history_mask
     if first:
         inside_BL, mask_BL = inside_BL.roll(first, 1), mask_BL.roll(first, 1)
@@ -164,7 +164,7 @@ class DecayPool(nn.Module):
     def forward(self, event_BLD: Tensor, parts: StateParts) -> Tensor:
         """[B, num_sums * D]; a sum, not a mean: how much there was has to stay visible.
 
-        The events are a ring as those of `parts` are.
+        The events are a ring that begins where the rings of `parts` do.
         """
         length = event_BLD.shape[1]
         age_L = torch.arange(length - 1, -1, -1, dtype=torch.float32, device=event_BLD.device)
@@ -210,7 +210,7 @@ class CausalLayer(nn.Module):
 class CausalTransformer(nn.Module):
     """Events in the context of the events before them; without layers, the events as they are."""
 
-    slope_N: Tensor  # of the distance, by head
+    slope_N: Tensor  # per head, of the distance
 
     def __init__(self, config: RankerConfig) -> None:
         super().__init__()

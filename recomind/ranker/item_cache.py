@@ -1,4 +1,4 @@
-"""Item halves met lately, where a table of all items would be too large.
+"""The item tower of items met lately, where a table of all items would be too large.
 
 Symbols: `n` items asked for, `k` items known beforehand.
 """
@@ -17,15 +17,15 @@ _FEW = 2_048  # items for which finding those that repeat costs more than it sav
 
 
 class ItemCache:
-    """What was computed of the last items, place by place, and of items known beforehand.
+    """The tensors of the last items, place by place, and of items known beforehand.
 
-    What a running session asks for is the item that it was shown a step ago: the newest event is
-    that item, at the same place of the batch. Without a table it would be encoded twice. What a
-    new session asks for stands in the histories that sessions begin with.
+    A running session asks for the item that it was shown a step ago: its newest event is that
+    item, at the same place of the batch. Without a table it would be encoded twice. A new session
+    asks for items of the histories that sessions begin with.
 
     Args:
         compute: the tensors `[n, width]` of items `[n]`, some of them padding.
-        weights: what they depend on; where one was written to, all is forgotten.
+        weights: what they depend on; where one has been written to, the cache is dropped.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ItemCache:
         self._of_last: tuple[Tensor, ...] = ()
 
     def __deepcopy__(self, _: object) -> None:
-        """A copied ranker makes its own: this one belongs to these weights."""
+        """A copied ranker makes its own cache: this one belongs to these weights."""
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()
@@ -86,7 +86,7 @@ class ItemCache:
         self._stamp = Stamp(self.weights)
 
     def _joined(self, item_n: Tensor, new: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of `item_n`: found anew at the places `new`, kept at the others."""
+        """The tensors of `item_n`: computed at the places `new`, kept at the others."""
         found = self._found(item_n[new])
         if len(new) == len(item_n):
             return found

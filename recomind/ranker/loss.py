@@ -9,7 +9,7 @@ from recomind.data import SessionDataset
 from recomind.ranker.model import SessionRanker
 from recomind.types import SessionState
 
-_MAX_POSITIVES = 512  # of a batch; they are each other's negatives
+_MAX_POSITIVES = 512  # in a batch; they are each other's negatives
 _TEMPERATURE = 0.1
 
 

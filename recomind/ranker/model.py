@@ -5,31 +5,34 @@ Symbols: `B` states, `L` history events, `T` recent ones, `K` candidates, `H` ta
 
     state --> events_BLD --> causal transformer over the recent T --> keys, values     (once)
                         \--> sums under decay, user, progress --> hidden_BM, wide_BH    (once)
-    item  --> vector_D, its place on the gate's sphere, its part of the first layer   (a table)
+    item  --> vector_D, its place on the unit sphere, its part of the first layer   (a table)
     score  =  MLP(state part + item part + event part) + wide parts
 
 The candidate attends to the cached keys and values of the history (deduplicated cross-attention:
-PinFM, arXiv:2507.12704), under a sigmoid gate, not a softmax: how often a topic was seen must
-stay visible, and a softmax normalises it away (the point of DIN, Zhou et al., KDD 2018, section
-4.3). Of events older than the recent ones, only those nearest to the candidate are attended to
+PinFM, arXiv:2507.12704), with sigmoid weights, not a softmax: how often a topic was seen must stay
+visible, and a softmax normalises it away (the point of DIN, Zhou et al., KDD 2018, section
+4.3). Among events older than the recent ones, it attends only to those nearest to it
 (TransAct V2, arXiv:2506.02267). Candidate and history items go through one projection to the unit
-sphere, so that from the first update the gate opens for events like the candidate. The wide parts
+sphere, so that from the first update a candidate attends to events like itself. The wide parts
 are additive in each number (Wide & Deep, Cheng et al., 2016). The rest is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
-from itertools import chain
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recomind.adapters import ExternalConfig
 from recomind.ranker.attention import gated_sum, gated_sum_of_nearest
 from recomind.ranker.calibration import Calibration
 from recomind.ranker.config import RankerConfig
+from recomind.ranker.config_json import config_to_json
 from recomind.ranker.encodings import ItemEncoding, StateEncoding
 from recomind.ranker.history import (
     NUM_PROGRESS,
@@ -44,19 +47,17 @@ from recomind.ranker.history import (
     state_parts,
     tallies,
 )
-from recomind.ranker.item_cache import ItemCache
+from recomind.ranker.item_tower import ItemTower, padded
 from recomind.ranker.items import ItemEncoder
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.types import Catalogue, SessionState
-
-_SIZE_STEP = 1024
 
 # (state [B], pooled events [B, S], parts of the state) -> the state part of the scoring network's
 # first layer [B, M], and of the logits [B, H].
 UserParts = Callable[[SessionState, Tensor, StateParts], tuple[Tensor, Tensor]]
 
 
-class SessionRanker(nn.Module):
+class SessionRanker(ItemTower):
     """The `Ranker` of this project. Build it with a catalogue; it implements the Protocol."""
 
     def __init__(
@@ -100,96 +101,47 @@ class SessionRanker(nn.Module):
         for wide in (self.wide_user, self.wide_item):
             nn.init.zeros_(wide.weight)
         self.calibration = Calibration(num_tasks)
-        # The item half of every item, per catalogue, where the catalogue is small enough.
-        self.table: ItemEncoding | None = None
-        # Where it is not, the item halves of the items met lately.
-        self.memo: ItemCache | None = None
-        # False where `gate` and `item_part` go on learning: of the table, vectors alone hold.
-        self.table_is_whole = True
 
-    def precompute_items(self) -> SessionRanker:
-        """Compute every item's half of scoring once, where there are few enough; then eval."""
-        self.eval()
-        self.table = self.memo = None
-        if self.catalogue.num_items <= self.config.max_table_items:
-            with torch.no_grad():
-                chunks = torch.arange(self.catalogue.num_items).split(65_536)
-                encoded = [self.encode_items(chunk) for chunk in chunks]
-                names = [field.name for field in fields(ItemEncoding)]
-                self.table = ItemEncoding(
-                    **{name: torch.cat([getattr(e, name) for e in encoded]) for name in names}
-                )
-        else:
-            parts = (self.items, self.gate, self.item_part, self.wide_item)
-            weights = [t for part in parts for t in chain(part.parameters(), part.buffers())]
-            self.memo = ItemCache(self._item_half, weights)
+    @property
+    def own_ranker(self) -> SessionRanker:
+        """See `recomind.ranker.capabilities`, as for the four below."""
         return self
 
-    def item_vectors(self, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
-        """Vectors [..., D]; from the table where there is one and the latest content is meant."""
-        if (table := self._table_of(snapshot)) is not None:
-            return nn.functional.embedding(item_id, table.vector)
-        vector_nD, _, inverse = self._different(item_id, snapshot)
-        return nn.functional.embedding(inverse, vector_nD)
+    @property
+    def two_tower_ranker(self) -> SessionRanker:
+        """Itself."""
+        return self
 
-    def encode_items(self, item_id: Tensor, snapshot: Tensor | None = None) -> ItemEncoding:
-        """The item half of scoring, for `item_id` [...]."""
-        table = self._table_of(snapshot)
-        if table is not None and self.table_is_whole:
-            return table.take(item_id)
-        if (memo := self._remembered(snapshot)) is not None:
-            return ItemEncoding(*memo.take(item_id))
-        vector_nD, numbers, inverse = self._different(item_id, snapshot)
-        return ItemEncoding(*self._half_of(vector_nD, numbers)).take(inverse)
+    @property
+    def incremental_ranker(self) -> SessionRanker | None:
+        """Itself where an event's vectors depend on the event alone; None in training mode."""
+        return None if self.training or self.transformer.layers else self
 
-    def _item_half(self, item_id: Tensor) -> tuple[Tensor, ...]:
-        return self._half_of(*self.items(item_id, self.catalogue))
+    def own_encoding(self, encoding: StateEncoding) -> StateEncoding:
+        """The encoding itself."""
+        return encoding
 
-    def _half_of(self, vector_nD: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
-        """The parts of an `ItemEncoding` of items [n]."""
-        unit_nD, part = self._unit(vector_nD), self.item_part(vector_nD)
-        return vector_nD, unit_nD, part, self.wide_item(numbers)
+    def frozen_copy(self) -> SessionRanker:
+        """A copy of the weights that does not learn."""
+        return self.copied().requires_grad_(False)
 
-    def _remembered(self, snapshot: Tensor | None) -> ItemCache | None:
-        """Item halves met lately, where such are kept and are what is meant."""
-        fixed = snapshot is None and self.table_is_whole and not self.training
-        return self.memo if fixed and not torch.is_grad_enabled() else None
+    def copied(self) -> SessionRanker:
+        """A copy of the weights; the catalogue and the table computed from it are shared."""
+        shared = [self.catalogue, self.table]
+        twin = copy.deepcopy(self, {id(thing): thing for thing in shared if thing is not None})
+        return twin.eval() if self.table is not None else twin.precompute_items()
 
-    def _table_of(self, snapshot: Tensor | None) -> ItemEncoding | None:
-        """The table, where there is one and it is of the content meant."""
-        return self.table if snapshot is None and not self.training else None
-
-    def _different(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors [n, D] and encoded numbers of the different items, and which each is [...].
-
-        Items of a batch repeat: 20,000 events of a batch are a few thousand items.
-        """
-        if snapshot is None:
-            unique, inverse = torch.unique(item_id, return_inverse=True)
-            vector_nD, numbers = self.items(_padded(unique), self.catalogue)
-        else:
-            num_items = self.catalogue.num_items
-            both = snapshot.expand_as(item_id) * num_items + item_id
-            unique, inverse = torch.unique(both, return_inverse=True)
-            unique = _padded(unique)
-            vector_nD, numbers = self.items(unique % num_items, self.catalogue, unique // num_items)
-        return vector_nD, numbers, inverse
-
-    def _history_items(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Vectors and places on the gate's sphere, each [..., D], of items of the history."""
-        if (table := self._table_of(snapshot)) is not None:
-            vector = nn.functional.embedding(item_id, table.vector)
-            if self.table_is_whole:
-                return vector, nn.functional.embedding(item_id, table.unit)
-            return vector, self._unit(vector)
-        if (memo := self._remembered(snapshot)) is not None:
-            vector, unit = memo.take(item_id, 2)
-            return vector, unit
-        vector_nD, _, inverse = self._different(item_id, snapshot)
-        unit_nD = self._unit(vector_nD)
-        return nn.functional.embedding(inverse, vector_nD), nn.functional.embedding(
-            inverse, unit_nD
-        )
+    def artifact_recipe(self, staging: Path) -> dict[str, Any]:
+        """What rebuilds it beside its weights and the catalogue."""
+        del staging
+        # An external ranker beside it is described where it is used, its path not at all.
+        config = replace(self.config, external=ExternalConfig())
+        return {
+            "kind": "session",
+            "tasks": list(self.tasks),
+            "num_user_features": self.num_user_features,
+            "config": config_to_json(config),
+        }
 
     def encode_state(self, state: SessionState, snapshot: Tensor | None = None) -> StateEncoding:
         """Everything of `state` [B] that scoring needs; `snapshot` [B] dates the content."""
@@ -258,10 +210,13 @@ class SessionRanker(nn.Module):
         inputs = torch.cat([pooled_BS, user, parts.progress_B5], dim=-1)
         return self.state(inputs), self.wide_user(user)
 
-    @property
-    def events_stand_alone(self) -> bool:
-        """Whether an event's vectors depend on it alone, not on the events around it."""
-        return not self.transformer.layers
+    def event_sources(self) -> Iterator[object]:
+        """All that the vectors of an event depend on beside the event."""
+        yield from (self.events, self.value, self.gate, self.table, self.catalogue)
+        if self.table is None and self.item_cache is not None:
+            yield from self.item_cache.weights
+        elif self.table is None:
+            yield self.items
 
     def encode_events(
         self, events: Events, snapshot_BL: Tensor | None = None, numbers: Tensor | None = None
@@ -289,7 +244,7 @@ class SessionRanker(nn.Module):
             same_BL = same_BL * (int(snapshot_BL.max()) + 1) + snapshot_BL
         same_BL = same_BL.masked_fill(event_row_BL < 0, -1)
         unique, inverse_BL = torch.unique(same_BL, return_inverse=True)
-        one = torch.zeros_like(_padded(unique))  # a place of each; of padding, the first place
+        one = torch.zeros_like(padded(unique))  # a place of each; of padding, the first place
         one.scatter_(0, inverse_BL.flatten(), torch.arange(same_BL.numel(), device=one.device))
         item_nD, keys_nD = self._history_items(
             events.history_item_id.flatten()[one],
@@ -302,7 +257,7 @@ class SessionRanker(nn.Module):
         return event_BLD, keys_BLD, values_BLD
 
     def _bias(self, inside_BL: Tensor, mask_BL: Tensor, first: int = 0) -> Tensor:
-        """The gate's bias [B, L]: learned by recency, one for all old events; -inf for none.
+        """The attention's bias [B, L]: learned by recency, one for all old events; -inf for none.
 
         The events are a ring, in which the oldest one stands at `first`.
         """
@@ -312,10 +267,6 @@ class SessionRanker(nn.Module):
         )
         bias_BL = by_age_L.roll(first) + self.session_bias * inside_BL
         return bias_BL.masked_fill(~mask_BL, -torch.inf)
-
-    def _unit(self, item_vectors: Tensor) -> Tensor:
-        """Where an item stands on the unit sphere of the gate, [..., D]."""
-        return nn.functional.normalize(self.gate(item_vectors), dim=-1)
 
     def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
         """Calibrated logits [B, K, H] of `item_id` [B, K]; `encoding` is a `StateEncoding`."""
@@ -329,12 +280,7 @@ class SessionRanker(nn.Module):
 
     def features(self, encoding: StateEncoding, item_BKD: Tensor) -> Tensor:
         """The last hidden layer [B, K, M], on which heads stand, from items' vectors."""
-        return self.joint(encoding, self.half_of_vectors(item_BKD))
-
-    def half_of_vectors(self, item_BKD: Tensor) -> ItemEncoding:
-        """The item half of the last hidden layer, `wide` apart, from items' vectors."""
-        unit, part = self._unit(item_BKD), self.item_part(item_BKD)
-        return ItemEncoding(item_BKD, unit, part, item_BKD)
+        return self.joint(encoding, self.tower_from_vectors(item_BKD))
 
     def joint(self, encoding: StateEncoding, items: ItemEncoding) -> Tensor:
         """The last hidden layer [B, K, M].
@@ -376,14 +322,6 @@ class SessionRanker(nn.Module):
             sharpness,
             num_nearest=self.config.num_nearest,
         )
-
-
-def _padded(unique: Tensor) -> Tensor:
-    """Items to a multiple of 1,024, so that sizes repeat from batch to batch.
-
-    Sizes that never repeat fragment the heap: a training process grew by 2 GiB in 3,000 updates.
-    """
-    return nn.functional.pad(unique, (0, -len(unique) % _SIZE_STEP))
 
 
 def user_numbers(state: SessionState) -> Tensor:

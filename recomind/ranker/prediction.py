@@ -11,7 +11,7 @@ from recomind.data import SessionDataset, SessionSource
 from recomind.types import Ranker
 
 _BATCH_ROWS = 1024
-_MAX_ROWS = 200_000  # that a judgement over blocks looks at
+_MAX_ROWS = 200_000  # of a log that are looked at
 
 
 @torch.no_grad()
@@ -39,8 +39,8 @@ def predict_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Logits and labels [R, H] of the chosen rows of every block, 200,000 of them at most.
 
-    Where there are more, every second is dropped as often as it takes: all blocks stay in, and
-    memory does not grow with the log.
+    Where there are more, every second row is dropped as often as needed: all blocks are
+    represented, and memory does not grow with the log.
     """
     logits, labels = (torch.zeros(0, len(ranker.tasks)) for _ in range(2))
     stride = 1

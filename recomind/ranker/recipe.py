@@ -7,64 +7,28 @@ artifact, so that hashes cover it and the artifact is whole by itself.
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
-from recomind.adapters import ExternalConfig, copy_model
+from recomind.adapters import ExternalConfig
 from recomind.artifacts import load_tensors
 from recomind.errors import ArtifactError, ConfigError
+from recomind.ranker.capabilities import HasRecipe
 from recomind.ranker.config import RankerConfig
+from recomind.ranker.config_json import config_from_json as config_from_json
+from recomind.ranker.config_json import config_to_json as config_to_json
 from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external
 from recomind.ranker.model import SessionRanker
 from recomind.types import Catalogue, Ranker
 
-Config = TypeVar("Config")
-_KEYS = {  # of a recipe, beside its kind
+_KEYS = {  # what a recipe holds beside its kind
     "session": {"tasks", "num_user_features", "config"},
     "external": {"config"},
     "completed": {"external", "own"},
 }
-
-
-def config_to_json(config: Any) -> Any:
-    """A config dataclass as JSON values: nested ones as objects, enums as their values."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: config_to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, enum.Enum):
-        return config.value
-    if isinstance(config, (list, tuple)):
-        return [config_to_json(value) for value in config]
-    return dict(config) if isinstance(config, Mapping) else config
-
-
-def config_from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """The config that `config_to_json` was given.
-
-    Raises:
-        ArtifactError: settings that this version does not have, or values that are none.
-    """
-    hints = typing.get_type_hints(kind)
-    try:
-        decoded = dict(values)
-        for name, value in values.items():
-            hint = hints.get(name)
-            if isinstance(hint, type) and issubclass(hint, enum.Enum):
-                decoded[name] = hint(value)
-            elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
-                decoded[name] = config_from_json(hint, value)
-        return kind(**decoded)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(
-            f"unreadable {kind.__name__}",
-            got=error,
-            mend="write the artifact anew with this version",
-        ) from error
 
 
 def ranker_recipe(ranker: Ranker, staging: Path) -> dict[str, Any]:
@@ -73,25 +37,8 @@ def ranker_recipe(ranker: Ranker, staging: Path) -> dict[str, Any]:
     Raises:
         ConfigError: a ranker of another class, which has no recipe.
     """
-    match ranker:
-        case SessionRanker():
-            # An external ranker beside it is described where it is used, its path not at all.
-            config = dataclasses.replace(ranker.config, external=ExternalConfig())
-            return {
-                "kind": "session",
-                "tasks": list(ranker.tasks),
-                "num_user_features": ranker.num_user_features,
-                "config": config_to_json(config),
-            }
-        case ExternalRanker():
-            config = copy_model(ranker.config, staging)
-            return {"kind": "external", "config": config_to_json(config)}
-        case CompletedRanker():
-            return {
-                "kind": "completed",
-                "external": ranker_recipe(ranker.external, staging),
-                "own": ranker_recipe(ranker.own, staging),
-            }
+    if isinstance(ranker, HasRecipe):
+        return ranker.artifact_recipe(staging)
     raise ConfigError(
         "a ranker that no artifact can hold",
         got=type(ranker).__name__,
@@ -107,7 +54,7 @@ def build_ranker(
 
     Args:
         recipe: from `ranker_recipe`.
-        catalogue: of the items.
+        catalogue: the items.
         folder: the artifact, which holds the external model.
         own: what completes an external ranker, where it is there already.
 
@@ -131,7 +78,7 @@ def _require(recipe: Mapping[str, Any], kind: str) -> None:
             "unreadable recipe of a ranker",
             got=dict(recipe),
             expected=f"kind {kind} with {sorted(_KEYS[kind])}",
-            mend="write the artifact anew with this version",
+            mend="write the artifact again with this version",
         )
 
 
@@ -152,7 +99,7 @@ def load_weights(module: nn.Module, path: Path, elsewhere: str = "") -> None:
 
     Args:
         module: the model of an external ranker is no part of its state.
-        path: of the file.
+        path: the file.
         elsewhere: prefix of names whose tensors come from another file; none where empty.
 
     Raises:

@@ -36,7 +36,7 @@ from recomind.ranker.model import SessionRanker
 
 _SHARDING = (ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value)
 _RESERVED = 0.15  # share of a process's memory that the planner leaves for all but tables
-_PREFIX = "ranker."  # of the ranker inside its loss
+_PREFIX = "ranker."  # the ranker's names inside its loss
 
 
 class _Sharder(EmbeddingBagCollectionSharder):
@@ -52,7 +52,7 @@ class _Sharder(EmbeddingBagCollectionSharder):
 
 
 class _EvenLookups:
-    """Gives every process's lookup the same number of items, and takes the surplus off again.
+    """Pad every process's lookup to the same number of items, and drop the surplus again.
 
     Each process looks up the different items of its own impressions, so their numbers differ, and
     gloo gathers rows of sharded tables in equal parts only. What is added is empty: no value is
@@ -60,7 +60,7 @@ class _EvenLookups:
     """
 
     def __init__(self, tables: nn.Module) -> None:
-        self.num_items = 0  # of the lookup that is under way
+        self.num_items = 0  # in the lookup that is under way
         tables.register_forward_pre_hook(self._pad)
         tables.register_forward_hook(self._cut)
 

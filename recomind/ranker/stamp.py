@@ -1,4 +1,4 @@
-"""Whether what something was computed from is still what it was."""
+"""Whether the sources of a computed value are still what they were."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Versions = list[tuple[object, int]]
 
 
 class Stamp:
-    """Which things these are, and how often each tensor of them was written to.
+    """The identities of things, and how often each tensor in them was written to.
 
     Modules are their parameters and buffers; what is neither a module nor a tensor is compared by
     identity. Writing to `.data` of a tensor goes unseen.
@@ -20,7 +20,7 @@ class Stamp:
         self._found = _versions(things, [])
 
     def is_of(self, things: Iterable[object]) -> bool:
-        """Whether it is of these very things, as they are now."""
+        """Whether it was taken from these very things, as they are now."""
         now = _versions(things, [])
         return len(now) == len(self._found) and all(
             thing is one and version == before

@@ -1,4 +1,4 @@
-"""Ranker ensembles on disk, and their quality on later days."""
+"""Ranker ensembles on disk."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import nn
 from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue
 from recomind.errors import ArtifactError, ConfigError, SchemaError
-from recomind.ranker.external import ExternalRanker
+from recomind.ranker.capabilities import own_part
 from recomind.ranker.model import SessionRanker
 from recomind.ranker.recipe import build_ranker, load_weights, ranker_recipe
 from recomind.types import Ranker
 
 KIND = "ranker"
-_OWN = "own."  # where a completed ranker keeps the ranker of ours
+_OWN = "own."  # prefix of the weights of ours in a completed ranker
 
 
 def save_rankers(
     folder: Path, rankers: Sequence[Ranker], catalogue: StoredCatalogue, manifest: Manifest
 ) -> None:
-    """Write an ensemble, all that it needs and the catalogue that it was trained on.
+    """Write an ensemble with its catalogue and all else that it needs.
 
     Raises:
-        ConfigError: a member that no artifact can hold, or none of our own.
+        ConfigError: a member that no artifact can hold, or no ranker of ours.
     """
     manifest.kind, own = KIND, trunk_of(rankers)
     with write_artifact(folder, manifest) as staging:
@@ -42,7 +42,7 @@ def save_rankers(
 def _save_member(
     ranker: Ranker, index: int, rankers: Sequence[Ranker], staging: Path
 ) -> dict[str, Any]:
-    """Write one member's weights; what another member is, and this one has inside, only once."""
+    """Write one member's weights, without those of another member that it contains."""
     recipe = ranker_recipe(ranker, staging)
     weights = cast(nn.Module, ranker).state_dict()
     inside = [i for i, r in enumerate(rankers) if r is getattr(ranker, "own", None)]
@@ -72,21 +72,22 @@ def load_rankers(folder: Path) -> list[Ranker]:
         own = cast("SessionRanker | None", rankers.get(recipe.get("own_member")))
         ranker = build_ranker(recipe, catalogue, folder, own)
         load_weights(ranker, folder / f"member_{index}.safetensors", _OWN if own else "")
-        if own is None and not isinstance(ranker, ExternalRanker):
+        if own is None:
             ranker.precompute_items()
         rankers[index] = ranker.eval()
     return [rankers[index] for index in range(len(rankers))]
 
 
 def trunk_of(rankers: Sequence[Ranker]) -> SessionRanker:
-    """The first ranker of our own, which the residual of a policy is copied from.
+    """The first member that is a ranker of ours; a policy's residual is copied from it.
 
     Raises:
         ConfigError: there is none.
     """
     for ranker in rankers:
-        if isinstance(ranker, SessionRanker):
-            return ranker
+        own = own_part(ranker)
+        if own is not None and own is ranker:
+            return own
     raise ConfigError(
         "an ensemble without a ranker of our own",
         got=[type(ranker).__name__ for ranker in rankers],
@@ -96,10 +97,10 @@ def trunk_of(rankers: Sequence[Ranker]) -> SessionRanker:
 
 
 def tasks_of(rankers: Sequence[Ranker]) -> tuple[str, ...]:
-    """The tasks of an ensemble.
+    """The tasks that all members share.
 
     Raises:
-        SchemaError: its members have different ones.
+        SchemaError: members have different tasks.
     """
     tasks = {ranker.tasks for ranker in rankers}
     if len(tasks) != 1:

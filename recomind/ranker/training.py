@@ -1,7 +1,7 @@
-"""Fits the ranker on impressions, block by block, and calibrates it on later ones.
+"""Fits the ranker on impressions, block by block, and calibrates it on the calibration split.
 
-A log need not fit in memory: a `SessionSource` brings it in blocks, and no more than one is held.
-What a block does follows from seed, epoch and the block's number alone, so that training goes on
+A log need not fit in memory: a `SessionSource` yields it in blocks, one of which is held at a time.
+The updates on a block depend on seed, epoch and the block's number alone, so training resumes
 after a stop as if there had been none.
 """
 
@@ -30,9 +30,9 @@ Progress = Callable[[float, float], None]  # share done, loss
 Rows = Callable[[SessionDataset], Tensor]  # which rows of a block
 
 _SAMPLE_ROWS = 50_000  # that decide the bins of the features
-_AVERAGED_PARTS = 10  # of the training; the running average spans one of them
+_AVERAGED_PARTS = 10  # the running average spans one tenth of the training
 _WARM_UP = 0.3  # share of training until the learning rate is at its peak
-_MAX_NORM = 1.0  # of the dense gradient
+_MAX_NORM = 1.0  # for the dense gradient
 _SMALLEST_BATCH = 16  # impressions, however short the log
 _SALT = 89
 
@@ -43,7 +43,7 @@ def training_rows(block: SessionDataset) -> Tensor:
 
 
 def later_rows(block: SessionDataset) -> Tensor:
-    """Impressions of later days for calibration, of users that are not held out."""
+    """The calibration split: later impressions of users that are not held out."""
     return block.rows("calibration", holdout=False)
 
 
@@ -97,17 +97,17 @@ def fit_ranker(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> SessionRanker:
-    """Train, keep the weights with the best log-loss on later days, and calibrate them there.
+    """Train, keep the weights with the best log-loss on the calibration split, calibrate there.
 
     Args:
         ranker: from `new_ranker`.
         source: sessions.
-        num_epochs: at most; training stops where later days stop getting better.
-        seed: of order, dropout and hidden ids.
+        num_epochs: at most; training stops where the calibration split stops getting better.
+        seed: for order, dropout and hidden ids.
         rows: the impressions of a block to train on.
-        calibration_rows: those to judge and calibrate by.
-        progress: told the share done and the loss, after every update.
-        checkpoint: file that training goes on from after a stop; removed at the end.
+        calibration_rows: the rows to evaluate and calibrate on.
+        progress: called after every update with the share done and the loss.
+        checkpoint: file from which training goes on after a stop; removed at the end.
 
     Raises:
         RecomindError: there is nothing to train on, or the loss is not finite: what was good is
@@ -144,7 +144,7 @@ class _Fit:
     seed: int
     rows: Rows
     calibration_rows: Rows
-    share: float = 0.0  # of the training done
+    share: float = 0.0  # the part of the training that is done
     loss: ImpressionLoss = field(init=False)
     optimizers: list[torch.optim.Optimizer] = field(init=False)
     dense: list[nn.Parameter] = field(init=False)
@@ -255,7 +255,7 @@ class _Fit:
                 group["lr"] = peak * group["rate"] * max(rate, 1e-4)
 
     def _check_where_due(self, before: float, state: Checkpoint) -> None:
-        """Judge by later days `checks_per_epoch` times an epoch, and at the very end."""
+        """Evaluate on the calibration split `checks_per_epoch` times an epoch, and at the end."""
         num = self.ranker.config.checks_per_epoch * self.num_epochs
         if int(before * num) == int(self.share * num) or not state.seeks_best:
             return
@@ -267,7 +267,7 @@ class _Fit:
             else:
                 loss = log_loss(logits, labels)
                 if not math.isfinite(loss):
-                    place = f"later days, {self.share:.0%} of the training done"
+                    place = f"the calibration split, {self.share:.0%} of the training done"
                     raise _not_finite(loss, place, state)
                 state.judge(loss)
         torch.set_rng_state(kept)
@@ -312,7 +312,7 @@ def make_optimizers(ranker: nn.Module, config: RankerConfig) -> list[torch.optim
 
 
 def calibrate_on(ranker: Ranker, source: SessionSource, rows: Rows = later_rows) -> dict[str, str]:
-    """Fit the ranker's calibration on later days; returns what was chosen for each task."""
+    """Fit the calibration on the calibration split; return what was chosen for each task."""
     raw = ranker.calibration  # type: ignore[attr-defined]
     raw.reset()
     logits, labels = predict_blocks(ranker, source, rows)

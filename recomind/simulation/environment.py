@@ -27,6 +27,16 @@ STATE_FIELDS = [field.name for field in dataclasses.fields(SessionState)]
 Hidden = dict[str, Tensor]  # the unobserved state of the users, each [B, ...]
 
 
+@dataclasses.dataclass(slots=True)
+class Advance:
+    """What one step of `B` sessions leads to, before endings and restarts."""
+
+    response: Response  # [B]
+    hidden: Hidden
+    state: SessionState  # [B] after the event
+    token: Any = None  # handed back with this state at the next step, to go on from
+
+
 class BatchedSessions(ABC):
     """A `SessionEnvironment` but for how users begin and respond, which a subclass defines.
 
@@ -55,6 +65,7 @@ class BatchedSessions(ABC):
         self.streams = SessionStreams(torch.zeros(0, dtype=torch.int64))
         self._auto_reset = False
         self._ended = torch.zeros(0, dtype=torch.bool)
+        self._token: Any = None  # of the step that led to the present state
 
     @abstractmethod
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
@@ -66,9 +77,23 @@ class BatchedSessions(ABC):
     ) -> tuple[Response, Hidden]:
         """The users' responses to `item_id` [B], and the hidden state afterwards."""
 
-    def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
-        """`append_event`, or the same state where `_respond` has computed it already."""
-        return append_event(state, item_id, response)
+    def _advance(
+        self,
+        state: SessionState,
+        hidden: Hidden,
+        item_id: Tensor,
+        streams: SessionStreams,
+        token: Any,
+    ) -> Advance:
+        """Respond, and append the event to the history.
+
+        Override it where the state after the event is needed for the response. `token` is that of
+        the step that led to `state`; None where something else did (a reset, a session that had
+        ended and stays as it was).
+        """
+        del token
+        response, hidden = self._respond(state, hidden, item_id, streams)
+        return Advance(response, hidden, append_event(state, item_id, response))
 
     @property
     def cuts_early(self) -> bool:
@@ -96,6 +121,7 @@ class BatchedSessions(ABC):
         self._auto_reset = auto_reset
         self._ended = torch.zeros(num_sessions, dtype=torch.bool)
         self._state, self._hidden = self._begin(self.streams)
+        self._token = None
         return self._state
 
     def reset_to(self, seeds: Tensor) -> SessionState:
@@ -103,20 +129,21 @@ class BatchedSessions(ABC):
         self.streams, self._auto_reset = SessionStreams(seeds), False
         self._ended = torch.zeros(len(seeds), dtype=torch.bool)
         self._state, self._hidden = self._begin(self.streams)
+        self._token = None
         return self._state
 
     def step(self, item_id: Tensor) -> Step:
         """Show `item_id` [B] int64 and return what happened."""
         valid = ~self._ended
-        response, hidden = self._respond(self._state, self._hidden, item_id, self.streams)
+        came = self._advance(self._state, self._hidden, item_id, self.streams, self._token)
+        response, hidden, state = came.response, came.hidden, came.state
         require_finite_event(self._state, response, valid)
-        state = self._appended(self._state, item_id, response)
         state.user_features = self._features_now(state, hidden)
-        if self._auto_reset:  # ended sessions are restarted below
-            self._hidden, self._state = hidden, state
+        if self._auto_reset or bool(valid.all()):  # sessions that had ended begin again below
+            self._hidden, self._state, self._token = hidden, state, came.token
         else:
             self._hidden = _where(valid, hidden, self._hidden)
-            self._state = where_state(valid, state, self._state)
+            self._state, self._token = where_state(valid, state, self._state), None
         terminated = response.left & valid
         over = self._state.step >= self.horizon
         truncated = valid & ~terminated & (over | self._cut(hidden) if self.cuts_early else over)
@@ -148,7 +175,7 @@ class BatchedSessions(ABC):
         begun, now = _fields_of(fresh), _fields_of(self._state)
         self._state = state_from({k: v.index_copy(0, index, begun[k]) for k, v in now.items()})
         self._hidden = {k: v.index_copy(0, index, hidden[k]) for k, v in self._hidden.items()}
-        self.streams = SessionStreams(seeds)
+        self.streams, self._token = SessionStreams(seeds), None
 
     @property
     def hidden(self) -> Hidden:
@@ -164,7 +191,7 @@ class BatchedSessions(ABC):
     def set_state(self, tensors: Mapping[str, Tensor], *, auto_reset: bool = True) -> SessionState:
         """Continue where `get_state` was taken."""
         self.streams, self._auto_reset = SessionStreams(tensors["seeds"]), auto_reset
-        self._ended = tensors["ended"]
+        self._ended, self._token = tensors["ended"], None
         self._hidden = {k[7:]: v for k, v in tensors.items() if k.startswith("hidden.")}
         fields = {k[6:]: v for k, v in tensors.items() if k.startswith("state.")}
         self._state = state_from(fields)

@@ -1,4 +1,4 @@
-"""What the learned simulator keeps of its sessions from step to step."""
+"""What the learned simulator's models see of its sessions, brought along from step to step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recomind.incremental import Beside, RunningEncodings
+from recomind.incremental import Beside, Handle, RunningEncodings
 from recomind.ranker.history import Events
 from recomind.simulation.summary import event_parts, summary_of
 from recomind.types import Catalogue, Ranker, SessionState
@@ -16,8 +16,8 @@ from recomind.types import Catalogue, Ranker, SessionState
 class RunningSessions:
     """Encodings and summaries of the states that an environment goes through.
 
-    The same as of `Ranker.encode_state` and `summarise`, but for rounding; of a state that does
-    not follow from the last one they are computed as those would.
+    They are those of `Ranker.encode_state` and `summarise`, except for rounding. Each step hands
+    over a `Handle`, which the next step passes back (`recomind.incremental`).
     """
 
     def __init__(self, rankers: Sequence[Ranker], catalogue: Catalogue) -> None:
@@ -26,35 +26,39 @@ class RunningSessions:
         def encode(events: Events) -> Tensor:
             return event_parts(events, catalogue)
 
-        # One cache for both: what became of the sessions is then found out once.
+        # One cache for both, so that what became of the sessions is found out once.
         self._encodings = RunningEncodings(rankers, Beside(encode=encode, sources=(catalogue,)))
 
-    def is_of(self, rankers: Sequence[Ranker], catalogue: Catalogue) -> bool:
+    def is_for(self, rankers: Sequence[Ranker], catalogue: Catalogue) -> bool:
         """Whether it was made for these very ones."""
         same = len(rankers) == len(self.rankers) and self.catalogue is catalogue
         return same and all(a is b for a, b in zip(rankers, self.rankers, strict=True))
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Encode the next state as a whole."""
-        self._encodings.forget()
+        self._encodings.clear_cache()
 
     def know_items(self, states: SessionState) -> None:
-        """Keep the item halves of the events of `states` [S], that sessions begin from."""
+        """Cache the item tower for the events of `states` [S], which sessions begin from."""
         self._encodings.know_items(states.history_item_id)
 
-    def encode_state(self, state: SessionState) -> list[Any]:
+    def find(self, state: SessionState) -> Handle:
+        """Come to `state`, whatever came before it."""
+        return self._encodings.find(state)
+
+    def append(self, handle: Handle, after: SessionState) -> Handle:
+        """Go on to `after`, the handle's state with one more event in every session."""
+        return self._encodings.append(handle, after)
+
+    def replace(self, handle: Handle, after: SessionState, rows: Tensor) -> Handle:
+        """Go on to `after`, the handle's state where other sessions began at `rows` [r]."""
+        return self._encodings.replace(handle, after, rows)
+
+    def encode(self, handle: Handle) -> list[Any]:
         """One encoding [B] a ranker."""
-        return self._encodings.encode_state(state)
+        return self._encodings.encode(handle)
 
-    def appended(self, before: SessionState, after: SessionState) -> None:
-        """`after` is `before` with one event more in every session."""
-        self._encodings.appended(before, after)
-
-    def replaced(self, before: SessionState, after: SessionState, rows: Tensor) -> None:
-        """`after` is `before`, but for the sessions `rows` [r], in whose places others began."""
-        self._encodings.replaced(before, after, rows)
-
-    def summarise(self, state: SessionState) -> Tensor:
+    def summarise(self, handle: Handle) -> Tensor:
         """The summary [B, M]."""
-        parts_BLF, first = self._encodings.beside(state)
-        return summary_of(state, parts_BLF, first)
+        parts_BLF, first = self._encodings.beside(handle)
+        return summary_of(handle.state, parts_BLF, first)

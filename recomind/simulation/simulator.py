@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
+from recomind.incremental import Handle
 from recomind.ranker import Calibration, tasks_of
 from recomind.simulation.config import Pessimism
 from recomind.simulation.dwell import DwellModel
-from recomind.simulation.environment import BatchedSessions, Hidden, append_event, rows_of
+from recomind.simulation.environment import (
+    Advance,
+    BatchedSessions,
+    Hidden,
+    append_event,
+    rows_of,
+)
 from recomind.simulation.finite import require_finite_probabilities
 from recomind.simulation.response import SummaryNet, calibrated, joint_feedback, joint_rate
 from recomind.simulation.running import RunningSessions
@@ -28,6 +36,14 @@ from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams
 from recomind.types import Catalogue, Ranker, Response, SessionState
 
 _LEAVING = ("leaving",)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What fitted models see of `B` sessions; the models' own inputs are made on demand."""
+
+    state: SessionState
+    token: Any = None  # from which a model's inputs are brought along
 
 
 class FittedSessions(BatchedSessions):
@@ -62,8 +78,6 @@ class FittedSessions(BatchedSessions):
             history_length=starts.history_mask.shape[1],
         )
         self.starts, self.dwell, self.couplings = starts, dwell, list(couplings)
-        self._after: SessionState | None = None  # the state after `_after_of`
-        self._after_of: Response | None = None
 
     @abstractmethod
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
@@ -79,21 +93,25 @@ class FittedSessions(BatchedSessions):
         index = (draw.double() * len(self.starts)).long()
         return rows_of(self.starts, index), {}
 
-    def _sampled(
-        self, state: SessionState, hidden: Hidden, item_id: Tensor
-    ) -> tuple[Tensor, Hidden]:
-        """`probabilities` [B, H], and the hidden state after the event."""
-        probability_BH = self.probabilities(state, item_id)
-        require_finite_probabilities(probability_BH[None], self.tasks, state.step)
-        return probability_BH, hidden
-
-    @torch.no_grad()
     def _respond(
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
+        came = self._advance(state, hidden, item_id, streams, None)
+        return came.response, came.hidden
+
+    @torch.no_grad()
+    def _advance(
+        self,
+        state: SessionState,
+        hidden: Hidden,
+        item_id: Tensor,
+        streams: SessionStreams,
+        token: Any,
+    ) -> Advance:
         num_tasks = len(self.tasks)
         draws = streams.uniform(state.step, num_tasks + 2, LANE_WORLD)
-        probability, hidden = self._sampled(state, hidden, item_id)
+        seen = self._seen(state, token)
+        probability, hidden = self._sampled(seen, hidden, item_id)
         feedback = joint_feedback(probability, draws[:, :num_tasks], self.couplings)
         response = Response(
             feedback=feedback,
@@ -103,23 +121,33 @@ class FittedSessions(BatchedSessions):
             left=torch.zeros(len(item_id), dtype=torch.bool),
             batch_size=[len(item_id)],
         )
-        self._after = append_event(state, item_id, response)
-        self._after_of = response
-        self._went_on(state, self._after)
-        hazard = self.hazard(self._after)
+        after = self._seen_after(seen, append_event(state, item_id, response))
+        hazard = self._leaving(after)
         require_finite_probabilities(hazard[None, :, None], _LEAVING, state.step)
         response.left = draws[:, num_tasks + 1] < hazard
         response.feedback_rate = joint_rate(probability, self.couplings)
         response.leave_rate = hazard
-        return response, hidden
+        return Advance(response, hidden, after.state, after.token)
 
-    def _went_on(self, before: SessionState, after: SessionState) -> None:
-        """Hook: `after` is `before` with one more event in every session."""
+    def _seen(self, state: SessionState, token: Any) -> Seen:
+        """What the models see of `state`, given the token of the step that led to it."""
+        del token
+        return Seen(state)
 
-    def _appended(self, state: SessionState, item_id: Tensor, response: Response) -> SessionState:
-        if response is self._after_of and self._after is not None:
-            return self._after
-        return super()._appended(state, item_id, response)
+    def _seen_after(self, seen: Seen, after: SessionState) -> Seen:
+        """What they see of `after`, which follows on `seen` by one event in every session."""
+        del seen
+        return Seen(after)
+
+    def _sampled(self, seen: Seen, hidden: Hidden, item_id: Tensor) -> tuple[Tensor, Hidden]:
+        """`probabilities` [B, H], and what is hidden after the event."""
+        probability_BH = self.probabilities(seen.state, item_id)
+        require_finite_probabilities(probability_BH[None], self.tasks, seen.state.step)
+        return probability_BH, hidden
+
+    def _leaving(self, seen: Seen) -> Tensor:
+        """`hazard` [B]."""
+        return self.hazard(seen.state)
 
 
 class LearnedSimulator(FittedSessions):
@@ -184,11 +212,11 @@ class LearnedSimulator(FittedSessions):
     def _cut(self, hidden: Hidden) -> Tensor:
         return hidden["disagreement"] > self.uncertainty_stop
 
-    def _sampled(
-        self, state: SessionState, hidden: Hidden, item_id: Tensor
-    ) -> tuple[Tensor, Hidden]:
-        members_EBH = self.member_probabilities(state, item_id)
-        require_finite_probabilities(members_EBH, self.tasks, state.step)
+    def _sampled(self, seen: Seen, hidden: Hidden, item_id: Tensor) -> tuple[Tensor, Hidden]:
+        encodings = self._running.encode(seen.token)
+        summary = None if self.fatigue_nets is None else self._running.summarise(seen.token)
+        members_EBH = self._members(encodings, summary, item_id)
+        require_finite_probabilities(members_EBH, self.tasks, seen.state.step)
         if self.cuts_early:
             hidden = hidden | {"disagreement": self.disagreement(members_EBH)}
         return self._pessimistic(members_EBH), hidden
@@ -200,14 +228,18 @@ class LearnedSimulator(FittedSessions):
 
     def member_probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
         """[E, B, H]: each member's probabilities, with its fatigue factors where it has some."""
+        encodings = [ranker.encode_state(state) for ranker in self.rankers]
+        summary = None if self.fatigue_nets is None else summarise(state, self.catalogue)
+        return self._members(encodings, summary, item_id)
+
+    def _members(self, encodings: list[Any], summary: Tensor | None, item_id: Tensor) -> Tensor:
         members_EBH = torch.stack(
             [
                 ranker.score(encoding, item_id[:, None])[:, 0].sigmoid()
-                for ranker, encoding in zip(self.rankers, self._encodings(state), strict=True)
+                for ranker, encoding in zip(self.rankers, encodings, strict=True)
             ]
         )
-        if self.fatigue_nets is not None:
-            summary = self._summary(state)
+        if self.fatigue_nets is not None and summary is not None:
             factors = [net(summary).sigmoid() for net in self.fatigue_nets]
             members_EBH = members_EBH * torch.stack(factors)
         if self.calibrations is None:
@@ -223,41 +255,35 @@ class LearnedSimulator(FittedSessions):
         return self._worse(members_EBH, self.reward_weights_H.sign()).clamp(0.0, 1.0)
 
     def hazard(self, state: SessionState) -> Tensor:
-        """[B]: pessimistic, that is, biased towards leaving."""
-        summary = self._summary(state)
+        """[B]: pessimistic, that is towards leaving."""
+        return self._hazard(state, summarise(state, self.catalogue))
+
+    def _leaving(self, seen: Seen) -> Tensor:
+        return self._hazard(seen.state, self._running.summarise(seen.token))
+
+    def _hazard(self, state: SessionState, summary: Tensor) -> Tensor:
         members_EB1 = torch.stack([net(summary).sigmoid() for net in self.hazards])
         require_finite_probabilities(members_EB1, _LEAVING, state.step - 1)  # the last event
         return self._worse(members_EB1, -torch.ones(1)).clamp(0.0, 1.0)[:, 0]
 
-    def _encodings(self, state: SessionState) -> list[Any]:
-        """One encoding for each member."""
-        if self._is_running(state):
-            return self._running.encode_state(state)
-        return [ranker.encode_state(state) for ranker in self.rankers]
+    def _seen(self, state: SessionState, token: Handle | None) -> Seen:
+        running = self._running
+        return Seen(state, running.find(state) if token is None else token)
 
-    def _summary(self, state: SessionState) -> Tensor:
-        if self._is_running(state):
-            return self._running.summarise(state)
-        return summarise(state, self.catalogue)
-
-    def _went_on(self, before: SessionState, after: SessionState) -> None:
-        if self._kept is not None:
-            self._kept.appended(before, after)
+    def _seen_after(self, seen: Seen, after: SessionState) -> Seen:
+        return Seen(after, self._running.append(seen.token, after))
 
     @torch.no_grad()
     def _restart(self, where: Tensor) -> None:
-        before = self._state
+        token = self._token
         super()._restart(where)
-        if self._kept is not None:
-            self._kept.replaced(before, self._state, where.nonzero()[:, 0])
-
-    def _is_running(self, state: SessionState) -> bool:
-        """Whether `state` is the environment's present state, or the one after this step."""
-        return state is self._after or state is getattr(self, "_state", None)
+        if token is not None:
+            self._token = self._running.replace(token, self._state, where.nonzero()[:, 0])
 
     @property
     def _running(self) -> RunningSessions:
-        if self._kept is None or not self._kept.is_of(self.rankers, self.catalogue):
+        """For the present rankers and catalogue."""
+        if self._kept is None or not self._kept.is_for(self.rankers, self.catalogue):
             self._kept = RunningSessions(self.rankers, self.catalogue)
             self._kept.know_items(self.starts)
         return self._kept
@@ -273,9 +299,10 @@ class LearnedSimulator(FittedSessions):
         return super().set_state(tensors, auto_reset=auto_reset)
 
     def _clear_cache(self) -> None:
-        """Cached values round differently from recomputed ones, and only these can be restored."""
+        """Cached values round differently from recomputed ones."""
+        self._token = None
         if self._kept is not None:
-            self._kept.forget()
+            self._kept.clear_cache()
 
     def _worse(self, members_E: Tensor, sign: Tensor) -> Tensor:
         """Mean over members, shifted against `sign` (1: less is worse; -1: more; 0: neither)."""

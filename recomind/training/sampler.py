@@ -140,7 +140,7 @@ class SessionSampler:
     def clear_cache(self) -> None:
         """Drop everything of the sessions but their states, which is all that a resumed run has."""
         if self._running is not None:
-            self._running.forget()
+            self._running.clear_cache()
         if self._members is not None:
             self._members.clear_cache()
 

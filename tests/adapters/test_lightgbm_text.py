@@ -115,5 +115,5 @@ def test_a_regression_is_no_probability(tmp_path):
     booster = lgb.train(PARAMETERS | {"objective": "regression"}, data, num_boost_round=5)
     booster.save_model(tmp_path / "like.txt")
     ranker = make(tmp_path / "like.txt", ["like"])
-    with pytest.raises(SchemaError, match=r"what is no probability.*output=logits"):
+    with pytest.raises(SchemaError, match=r"a value that is no probability.*output=logits"):
         ask(ranker, batch)

@@ -106,7 +106,9 @@ def test_logits_are_taken_as_they_are(model, tmp_path):
     batch = rows(30)
     logits = ask(make(tmp_path / "z.onnx", output=OutputKind.logits), batch)
     torch.testing.assert_close(logits, model(crossed(batch)).detach(), atol=1e-5, rtol=1e-5)
-    with pytest.raises(SchemaError, match=r"onnx ranker z\.onnx returned what is no probability"):
+    with pytest.raises(
+        SchemaError, match=r"onnx ranker z\.onnx returned a value that is no probability"
+    ):
         ask(make(tmp_path / "z.onnx"), batch)
 
 

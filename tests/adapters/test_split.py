@@ -1,4 +1,4 @@
-"""A module in two halves: the state half runs once, and the answers are those of flat rows."""
+"""A split module: its state part runs once, and its answers are those of flat rows."""
 
 from __future__ import annotations
 

@@ -154,7 +154,11 @@ ELSEWHERE = "tests.adapters.test_torch_module"
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"path": "absent.safetensors"}, ConfigError, "external.path is not there; got: .*absent"),
+        (
+            {"path": "absent.safetensors"},
+            ConfigError,
+            "external.path does not exist; got: .*absent",
+        ),
         ({"path": "/"}, ConfigError, "external.path; got: /; expected: a file"),
         ({"path": __file__}, ArtifactError, "holds no safetensors.*save_model"),
         ({"factory": "os.getcwd"}, ConfigError, "external.factory is outside the allowed"),
@@ -186,7 +190,7 @@ ELSEWHERE = "tests.adapters.test_torch_module"
         (
             {"output": OutputKind.probabilities},
             SchemaError,
-            r"returned what is no probability; got: .* for task .*in \[0, 1\].*output=logits",
+            r"value that is no probability; got: .* for task .*in \[0, 1\].*output=logits",
         ),
         ({"kind": ExternalKind.none}, ConfigError, "no external ranker"),
         ({"kind": ExternalKind.onnx}, ArtifactError, "no ONNX model"),

@@ -103,7 +103,7 @@ def test_a_transformer_reads_its_window_anew():
     running = RunningEncodings([ranker, make_ranker(1)])
     difference, _ = run(running, 12)
     assert difference < 1e-5
-    assert running._kept() == [None, running.rankers[1]]
+    assert running._incremental() == [None, running.rankers[1]]
 
 
 @torch.no_grad()
@@ -205,44 +205,65 @@ def test_events_kept_are_not_written_into_the_encoding_of_a_ranker():
     assert all(torch.equal(getattr(anew, name), value) for name, value in before.items())
 
 
-def told(running, world, state, seed):
-    """The next state, of which the cache is told that one event came after `state`."""
-    after = append_event(state, items(seed), world.step(items(seed)).response)
-    running.appended(state, after)
-    return after
+def gone_on(running, handle, world, seed):
+    """The handle of the next state, handed over with the one event that came in each session."""
+    response = world.step(items(seed)).response
+    return running.append(handle, append_event(handle.state, items(seed), response))
+
+
+def compare_handed(running, handle, item_id):
+    """As `compare`, of encodings that are asked for by handle."""
+    largest = 0.0
+    for ranker, encoding in zip(running.rankers, running.encode(handle), strict=True):
+        anew = logits(ranker, ranker.encode_state(handle.state), item_id)
+        largest = max(largest, float((logits(ranker, encoding, item_id) - anew).abs().max()))
+    return largest
 
 
 @torch.no_grad()
-def test_what_is_told_is_not_looked_at_and_right(monkeypatch):
+def test_what_is_handed_over_is_not_compared_and_right(monkeypatch):
     running = RunningEncodings([make_ranker(0), make_ranker(1, max_table_items=0)])
     world, others = make_world(), make_world().reset(NUM, make_generator(7))
-    state = world.reset(NUM, make_generator(0))
-    running.encode_state(state)
-    monkeypatch.setattr(running._events, "_others", None)  # what would look
+    handle = running.find(world.reset(NUM, make_generator(0)))
+    monkeypatch.setattr(running._events, "_others", None)  # what would compare
     for step in range(2 * LENGTH):
-        state, before = told(running, world, state, step), state
-        assert compare(running, state, items(step)) < 1e-5
+        handle = gone_on(running, handle, world, step)
+        assert compare_handed(running, handle, items(step)) < 1e-5
         rows = torch.tensor([step % NUM, (step + 5) % NUM])
         mask = torch.ones(NUM, dtype=torch.bool).index_fill(0, rows, False)
-        state, before = where_state(mask, state, others), state
-        running.replaced(before, state, rows)
-        assert compare(running, state, items(step)) < 1e-5
+        handle = running.replace(handle, where_state(mask, handle.state, others), rows)
+        assert compare_handed(running, handle, items(step)) < 1e-5
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("how", ["another state", "written into", "weights"])
-def test_what_is_told_of_another_state_does_not_count(how):
+@pytest.mark.parametrize("how", ["another state", "written into", "weights", "cleared", "copied"])
+def test_a_handle_that_is_no_longer_good_is_found_again(how):
     ranker, world = make_ranker(), make_world()
     running, state = RunningEncodings([ranker]), world.reset(NUM, make_generator(0))
-    running.encode_state(state)
+    handle = running.find(state)
     match how:
         case "another state":
-            state = make_world().reset(NUM, make_generator(9))
+            running.encode_state(make_world().reset(NUM, make_generator(9)))
         case "written into":
             state.history_item_id[:, -1] = items(3)
         case "weights":
             ranker.value.weight.mul_(2.0)
-    assert compare(running, told(running, world, state, 1), items(1)) < 1e-5
+        case "cleared":
+            running.clear_cache()
+        case "copied":
+            running = copy.deepcopy(running)
+    assert compare_handed(running, handle, items(1)) < 1e-5
+    if how == "another state":
+        running.encode_state(make_world().reset(NUM, make_generator(9)))
+    assert compare_handed(running, gone_on(running, handle, world, 1), items(1)) < 1e-5
+
+
+@torch.no_grad()
+def test_a_handle_fits_no_other_cache():
+    one, two = RunningEncodings([make_ranker()]), RunningEncodings([make_ranker()])
+    first = one.find(make_world().reset(NUM, make_generator(0)))
+    two.find(make_world().reset(NUM, make_generator(9)))
+    assert compare_handed(two, first, items(1)) < 1e-5
 
 
 @torch.no_grad()
@@ -265,11 +286,11 @@ def test_only_the_ranker_whose_weights_changed_is_encoded_as_a_whole():
 def test_what_a_ranker_keeps_of_items_is_not_written_into():
     ranker, world = make_ranker(max_table_items=0), make_world()
     running, state = RunningEncodings([ranker]), world.reset(NUM, make_generator(0))
-    running.encode_state(state)
-    assert ranker.memo is not None
-    kept = ranker.memo._of_last
+    handle = running.find(state)
+    assert ranker.item_cache is not None
+    kept = ranker.item_cache._of_last
     before = [part.clone() for part in kept]
-    told(running, world, state, 1)
+    gone_on(running, handle, world, 1)
     assert all(torch.equal(part, one) for part, one in zip(kept, before, strict=True))
 
 
@@ -288,40 +309,40 @@ class Squares:
         return value, value * item_id[:, None]
 
 
-def take(memo, asked):
-    one, two = memo.take(torch.tensor(asked))
+def take(cache, asked):
+    one, two = cache.take(torch.tensor(asked))
     assert torch.equal(two, one * torch.tensor(asked)[..., None])
     return one[..., 0].tolist()
 
 
 def test_items_are_computed_once_while_they_stay_at_their_place():
     squares = Squares()
-    memo = ItemCache(squares, [squares.weight])
-    assert take(memo, [5, 6, 7, 7]) == [5, 6, 7, 7]
+    cache = ItemCache(squares, [squares.weight])
+    assert take(cache, [5, 6, 7, 7]) == [5, 6, 7, 7]
     squares.asked.clear()
-    assert take(memo, [[5], [6], [7]]) == [[5], [6], [7]]
+    assert take(cache, [[5], [6], [7]]) == [[5], [6], [7]]
     assert squares.asked == []
-    assert take(memo, [5, 9, 7, 7, 8]) == [5, 9, 7, 7, 8]
+    assert take(cache, [5, 9, 7, 7, 8]) == [5, 9, 7, 7, 8]
     assert set(squares.asked) == {9, 8, 0}  # 0 is padding
-    assert take(memo, [8, 9]) == [8, 9]
+    assert take(cache, [8, 9]) == [8, 9]
 
 
 def test_known_items_are_computed_beforehand():
     squares = Squares()
-    memo = ItemCache(squares, [squares.weight])
-    memo.know(torch.tensor([[4, 2], [4, 9]]))
-    assert take(memo, [9, 2]) == [9, 2]
+    cache = ItemCache(squares, [squares.weight])
+    cache.know(torch.tensor([[4, 2], [4, 9]]))
+    assert take(cache, [9, 2]) == [9, 2]
     assert sorted(squares.asked) == [2, 4, 9]
-    assert take(memo, [9, 3, 100]) == [9, 3, 100]
-    assert take(memo, [9, 4, 2]) == [9, 4, 2]
+    assert take(cache, [9, 3, 100]) == [9, 3, 100]
+    assert take(cache, [9, 4, 2]) == [9, 4, 2]
     assert squares.asked.count(4) == 1
 
 
 def test_all_is_forgotten_where_a_weight_was_written_to():
     squares = Squares()
-    memo = ItemCache(squares, [squares.weight])
-    memo.know(torch.tensor([4]))
-    assert take(memo, [5, 4]) == [5, 4]
+    cache = ItemCache(squares, [squares.weight])
+    cache.know(torch.tensor([4]))
+    assert take(cache, [5, 4]) == [5, 4]
     squares.weight.mul_(3.0)
-    assert take(memo, [5, 4]) == [15, 12]
-    assert take(memo, [4]) == [12]
+    assert take(cache, [5, 4]) == [15, 12]
+    assert take(cache, [4]) == [12]

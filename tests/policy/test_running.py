@@ -132,7 +132,7 @@ def test_forgetting_makes_what_follows_depend_on_the_state_alone():
     for step in range(5):
         running.q_values(state, items(step, NUM, NUM_CANDIDATES))
         state = world.step(items(step, NUM)).state
-    running.forget()
+    running.clear_cache()
     pool = items(9, NUM, NUM_CANDIDATES)
     ours, fresh = running.q_values(state, pool), RunningQ(network).q_values(state, pool)
     assert all(torch.equal(a, b) for a, b in zip(ours, fresh, strict=True))
@@ -144,13 +144,13 @@ def test_forgetting_makes_what_follows_depend_on_the_state_alone():
 @torch.no_grad()
 def test_the_table_is_computed_once_it_has_paid():
     trunk = make_network().trunk
-    computed, half = [], trunk.half_of_vectors
+    computed, half = [], trunk.tower_from_vectors
 
     def counted(item_BKD):
         computed.append(item_BKD.shape[:-1])
         return half(item_BKD)
 
-    trunk.half_of_vectors = counted
+    trunk.tower_from_vectors = counted
     kept, asked = TrunkItems(trunk), items(0, 2, NUM_ITEMS)
     for weights in range(2):
         for _ in range(4):

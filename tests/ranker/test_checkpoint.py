@@ -285,7 +285,9 @@ def test_later_days_whose_loss_is_not_finite_are_told(tmp_path):
             ranker.head.bias.data.fill_(torch.inf)
         return later_rows(block)
 
-    with pytest.raises(RecomindError, match="not finite; got: nan at later days, 100% of the"):
+    with pytest.raises(
+        RecomindError, match="not finite; got: nan at the calibration split, 100% of the"
+    ):
         fit(ranker, path, calibration_rows=rows)
     assert_good(path)
 

@@ -174,7 +174,7 @@ def test_without_fatigue_the_response_is_the_rankers_alone(dataset, rankers, tmp
     config = dataclasses.replace(SIMULATOR, fatigue=False)
     save_rankers(tmp_path / "rankers", rankers, dataset.catalogue, Manifest(kind=""))
     fit_simulator(tmp_path / "s", rankers, dataset, config, Manifest(kind=""), seed=0)
-    assert list((tmp_path / "s").glob("fatigue_*")) == []
+    assert list((tmp_path / "s").glob("gate_*")) == []
     untiring = load_simulator(tmp_path / "s", tmp_path / "rankers", WEIGHTS)
     state = middle_state(simulator)
     with torch.no_grad():
