@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -87,7 +87,8 @@ def _parent(config: DictConfig, name: str) -> tuple[DictConfig, str]:
 
 def _holder(config: dict[str, Any], name: str) -> dict[str, Any] | None:
     """The mapping in which the setting `name` stands; None where its group is absent."""
-    found: Any = config
+    found: dict[str, Any] | None = config
     for part in name.split(".")[:-1]:
-        found = found.get(part) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else None
+        inner = None if found is None else found.get(part)
+        found = cast(dict[str, Any], inner) if isinstance(inner, dict) else None
+    return found

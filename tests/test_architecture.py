@@ -142,3 +142,9 @@ def test_no_process_waits_for_packages_that_only_a_fit_or_a_check_needs() -> Non
         [sys.executable, "-c", found], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_pyright_is_strict_where_contracts_are_defined_and_consumed() -> None:
+    strict = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pyright"]["strict"]
+    assert [name for name in strict if not (ROOT / name).is_file()] == []  # silent in pyright
+    assert {"recomind/types.py", "recomind/training/problem.py"} <= set(strict)

@@ -9,6 +9,10 @@ of the rest of the batch; auto-reset; that `get_state` is complete; and that not
 the user features.
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator

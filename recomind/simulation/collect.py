@@ -3,6 +3,10 @@
 The hidden state of a world never reaches the log; propensities are those that the policy returned.
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -7,6 +7,10 @@ Auto-reset is Gymnasium's NEXT_STEP mode: the step that ends a session returns i
 state, and the step after it ignores the action (`valid` is False) and returns a fresh session.
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import dataclasses

@@ -4,6 +4,10 @@ for finding in check_world(MyWorld()):
     print(finding)  # error, warning or note, one per line
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -3,6 +3,10 @@
 Part of `recomind.simulation.check`.
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import torch
@@ -67,6 +71,7 @@ def check_hidden(env: SessionEnvironment, *, seed: int) -> None:
         return
     state = env.reset(NUM_SESSIONS, make_generator(seed))
     streams, seen, hidden = SessionStreams(torch.arange(NUM_SESSIONS)), [], []
+    columns: dict[str, Tensor] = {}
     for index in range(env.horizon):
         real = {k: v for k, v in _hidden_of(env).items() if v.is_floating_point()}
         columns = {k: v.reshape(NUM_SESSIONS, -1) for k, v in sorted(real.items())}

@@ -1,5 +1,9 @@
 """The format of every state and step; part of `recomind.simulation.check`."""
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import torch

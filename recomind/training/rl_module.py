@@ -9,10 +9,14 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
 from recomind.training.problem import SessionProblem
 from recomind.training.target import TargetCopy, as_arrays, load_trainable, trainable, writable
+from recomind.types import TrainableQFunction
 
 
 class SessionModule(TorchRLModule):
     """Holds the network; a subclass computes its loss in `_forward`, as DDP demands."""
+
+    network: TrainableQFunction
+    _support_ratio: float
 
     def setup(self) -> None:
         """Build the network from the problem's recipe; called by RLlib."""

@@ -3,6 +3,9 @@
 `T` steps, `B` sessions, `L` history length, `H` tasks, `K` candidates kept at a step.
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -3,6 +3,10 @@
 `B` sessions, `K` candidates of a pool, `S` candidates kept for the maximum at s'.
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from typing import Any, ClassVar

@@ -1,5 +1,8 @@
 """The tensors of a network that learn, and a target copy of them."""
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping

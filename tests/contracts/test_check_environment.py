@@ -246,7 +246,7 @@ class Stopping(VideoFeed):
         (Crowded, "a session depends on the others of its batch: .*feedback differs at step 0"),
         (EndsTwice, "terminated and truncated at once"),
         (NeverEnds, "truncated must be True where the horizon cut a session"),
-        (Hasty, "truncated before the horizon; .*to mend: let `cuts_early` be True"),
+        (Hasty, "truncated before the horizon; .*to mend: return True from `cuts_early`"),
         (Moody, "the same generator gives different sessions: truncated differs at step 0"),
         (Undead, "valid must be False exactly where a session had ended"),
         (

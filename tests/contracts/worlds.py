@@ -171,7 +171,7 @@ BROKEN = {
     NoHistory: "state.history_item_id is not the earlier history followed by the latest event",
     OtherReward: "reward is not the weighted sum of the feedback",
     Leaky: "the hidden patience[0] shows in the user features",
-    Forgetful: "set_state(get_state()) does not go on as the sessions did",
+    Forgetful: "set_state(get_state()) does not continue as the sessions did",
     Nameless: "user_feature_names must name each user feature once",
     Stubborn: "the logging policy chose an item that was not a candidate",
 }

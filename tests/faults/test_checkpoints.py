@@ -54,7 +54,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, limit: int) -> N
     save_checkpoint(tmp_path, 1, state(100), {}, seed=0)
     with (
         file_size_limit(limit),
-        pytest.raises(ArtifactError, match=r"cannot be written; those before.*iteration-00000002"),
+        pytest.raises(ArtifactError, match=r"cannot be written; earlier ones.*iteration-00000002"),
     ):
         save_checkpoint(tmp_path, 2, state(40_000), {}, seed=0)
     assert names(tmp_path) == ["iteration-00000001"]

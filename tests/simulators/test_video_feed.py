@@ -186,7 +186,7 @@ def test_a_hundred_million_items_take_no_memory():
 def test_bad_settings_are_refused():
     with pytest.raises(ConfigError, match=r"unknown world preset.*did you mean 'fatigue'"):
         world("fatige")
-    with pytest.raises(SchemaError, match="empty catalogue"):
+    with pytest.raises(SchemaError, match="the catalogue is empty"):
         VideoFeed(num_items=0)
 
 

@@ -120,7 +120,7 @@ def test_a_process_that_is_connected_does_not_train_in_another_cluster_than_was_
         assert ray.is_initialized()
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        message = f"another cluster.*got: {address}; expected: {here}"
+        message = f"a cluster other than.*got: {address}; expected: {here}"
         with pytest.raises(ConfigError, match=message), running_ray(settings(ray_address=address)):
             pass
 

@@ -3,6 +3,9 @@
 `B` states, `M` width of an encoding, `K` candidates.
 """
 
+# Torch's stubs leave the types of some members open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
