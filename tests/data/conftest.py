@@ -67,6 +67,19 @@ def small_videos() -> pl.DataFrame:
     )
 
 
+def small_history() -> pl.DataFrame:
+    rng = np.random.default_rng(5)
+    places = np.concatenate([np.arange(9) for _ in range(12)])
+    return pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(12), 9),
+            "pos": places,
+            "video_id": rng.integers(0, 20, len(places)),
+            "long_view": rng.integers(0, 2, len(places)),
+        }
+    )
+
+
 @pytest.fixture
 def official(tmp_path: Path) -> Callable[..., str]:
     """Writes the three files (any of them replaced, or left out with None); returns the folder."""

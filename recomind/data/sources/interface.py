@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -31,12 +31,12 @@ class LogSource(Protocol):
     """
 
     @property
-    def tasks(self) -> Sequence[str]:
+    def tasks(self) -> Collection[str]:
         """Names of the 0/1 responses in the log, known before it is read."""
         ...
 
     @property
-    def guarded(self) -> Sequence[str]:
+    def guarded(self) -> Collection[str]:
         """Tasks that a release may not raise, such as hides and complaints."""
         ...
 
