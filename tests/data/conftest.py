@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from recomind.data import TableCatalogue
-from recomind.data.sources.kuairand.files import CODES, USERS, VIDEOS
+from recomind.data.sources.kuairand.columns import CODES
+from recomind.data.sources.kuairand.files import USERS, VIDEOS
 
 LOG = "log_standard_4_22_to_5_08_pure.csv"
 START_MS = 1_650_816_000_000  # 25 April 2022, 00:00 in Asia/Shanghai

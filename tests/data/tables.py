@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from recomind.data.sources.kuairand.files import CODES
+from recomind.data.sources.kuairand.columns import CODES
 
 COUNTS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 

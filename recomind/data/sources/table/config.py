@@ -114,3 +114,4 @@ class HistoryTable(Files):
     label: str = ""  # 0/1; stands for every task in rates.of
     recent: int = 15  # events in a user's recent rate before the log
     optional: bool = False  # absent files are no error
+    use: bool = True  # without it the features are there, and know nothing

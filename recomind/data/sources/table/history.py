@@ -41,7 +41,7 @@ def read_prior(files: HistoryTable, rates: Rates, items: IdMap, users: IdMap) ->
         users=pl.DataFrame(schema=_USERS),
         configured=bool(files.path),
     )
-    if not files.path or (files.optional and not _there(files)):
+    if not files.path or not files.use or (files.optional and not _there(files)):
         return nothing
     events = _events(files, items)
     item = events["item_id"].to_numpy()
