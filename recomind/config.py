@@ -217,6 +217,7 @@ def _follow_logs(config: RecomindConfig, source: LogSource) -> None:
                 f"the reward weighs a task that the log does not have: {task!r}",
                 mend=did_you_mean(task, tasks),
             )
+    config.policy.support_density = config.policy.support_density or source.support_density
     gate, first = GateConfig(), next(iter(config.ranker.utility_weights))
     if config.gate.target_metric == gate.target_metric and "watch_10s" not in tasks:
         config.gate.target_metric = f"{first}_per_session"

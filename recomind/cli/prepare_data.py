@@ -25,6 +25,8 @@ def run(run: Run, round_index: int) -> None:
         tables=logs.tables,
     )
     line.done(f"({logs.frame.height} events, {_counts(logs.facts)})")
+    for note in logs.notes:
+        print(f"  {note}")
 
 
 def _counts(counts: dict) -> str:

@@ -20,6 +20,7 @@ class Logs:
     catalogue: StoredCatalogue
     tasks: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)  # counts, scalings: into the manifest
+    notes: list[str] = field(default_factory=list)  # what a user should read, one line each
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)  # Parquet files kept beside
 
 
@@ -38,6 +39,11 @@ class LogSource(Protocol):
     @property
     def guarded(self) -> Collection[str]:
         """Tasks that a release may not raise, such as hides and complaints."""
+        ...
+
+    @property
+    def support_density(self) -> float:
+        """`policy.support_density` where it is left at 0; above 0 propensities must be known."""
         ...
 
     def utility(self, reward: Mapping[str, float]) -> dict[str, float]:

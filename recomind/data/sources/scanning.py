@@ -48,6 +48,7 @@ class Table:
 
     def __init__(self, files: Files, setting: str, ids: tuple[str, ...] = ()) -> None:
         self.files, self.setting, self._ids = files, setting, ids
+        self._settings: dict[str, str] = {}  # column -> where the config names it
         self.paths = find_paths(files.path, f"{setting}.path")
         self.kind = _kind(files, self.paths[0], setting)
         self.lazy = self._scan(self.paths).with_row_index(ROW)
@@ -64,9 +65,16 @@ class Table:
             condition = expression(files.where, self.columns, f"{setting}.where", setting)
             self.lazy = self.lazy.filter(condition)
 
-    def expression(self, text: object, name: str) -> pl.Expr:
-        """`text` as an expression over this table; `name` is the setting it stands in."""
-        return expression(text, self.columns, f"{self.setting}.{name}", self.setting)
+    def expression(self, text: object, column: str, setting: str = "") -> pl.Expr:
+        """`text` as an expression over this table.
+
+        Args:
+            text: a column, or SQL.
+            column: what the result will be called.
+            setting: where the config has it; the table's own setting of that name if empty.
+        """
+        self._settings[column] = setting or f"{self.setting}.{column}"
+        return expression(text, self.columns, self._settings[column], self.setting)
 
     def collect(self, columns: dict[str, pl.Expr]) -> pl.DataFrame:
         """Read `columns`, each row with its `FILE` and `ROW`.
@@ -82,6 +90,7 @@ class Table:
             raise self.fault(error) from error
         if not frame.height:
             raise SchemaError(f"{self.setting} is empty", got=f"0 rows in {self._said()}")
+        self._check_lines()
         return frame.sort(ROW)
 
     def require(self, frame: pl.DataFrame, column: str, holds: pl.Expr, expected: str) -> None:
@@ -96,10 +105,11 @@ class Table:
         """The error that names file, row and value of the first of the rows `bad`."""
         file, row = bad[FILE][0], int(bad[ROW][0])
         value = bad[column][0] if column in bad.columns else None
+        value = value.to_list() if isinstance(value, pl.Series) else value
         line = f", line {self._in_file(file, row) + 2}" if self.kind == "csv" else ""
         return SchemaError(
-            f"{self.setting}.{column} has a value it may not have",
-            got=f"{value!r}{why} in {file}, row {self._in_file(file, row)}{line} "
+            f"{self._settings.get(column, column)} has a value it may not have",
+            got=f"{repr(value)[:200]}{why} in {file}, row {self._in_file(file, row)}{line} "
             f"({bad.height} such rows)",
             expected=expected,
             mend=mend,
@@ -109,6 +119,7 @@ class Table:
         """What is wrong, with the first file that cannot be read by itself."""
         if isinstance(error, SchemaError):
             return error
+        self._check_lines()
         for path in self.paths:
             try:
                 self._scan([path]).collect(engine="streaming")
@@ -119,6 +130,18 @@ class Table:
             got=f"{self._said()}: {_first_line(error)}",
             mend="columns must have one type in all files; cast them in the files, or name fewer",
         )
+
+    def _check_lines(self) -> None:
+        """A CSV's lines must have the header's fields: polars fills or cuts what has not."""
+        if self.kind == "csv":
+            for path in self.paths:
+                check_lines(path, self._dialect(path))
+
+    def _dialect(self, path: str) -> dict[str, Any]:
+        settings: dict[str, Any] = {"infer_schema_length": _SAMPLE, "try_parse_dates": False}
+        if path.removesuffix(".gz").endswith(".tsv"):
+            settings["separator"] = "\t"
+        return settings | self.files.csv
 
     def _in_file(self, file: str, row: int) -> int:
         before = self.paths[: self.paths.index(file)] if file in self.paths else []
@@ -134,10 +157,7 @@ class Table:
             )
         if self.kind == "ndjson":
             return pl.scan_ndjson(paths, include_file_paths=FILE, infer_schema_length=_SAMPLE)
-        settings: dict[str, Any] = {"infer_schema_length": _SAMPLE, "try_parse_dates": False}
-        if paths[0].removesuffix(".gz").endswith(".tsv"):
-            settings["separator"] = "\t"
-        settings |= self.files.csv
+        settings = self._dialect(paths[0])
         try:
             texts = dict.fromkeys(self._ids, pl.String)
             header = pl.scan_csv(paths[0], **settings).collect_schema().names()
@@ -225,6 +245,46 @@ def unreadable(path: str | Path, error: Exception) -> SchemaError:
         got=f"{path}: {_first_line(error)}",
         mend="it may be cut, of another format, or have columns of other types than its neighbours",
     )
+
+
+def check_lines(path: str, dialect: dict[str, Any]) -> None:
+    """Raise SchemaError at the first line of a CSV with too few or too many fields.
+
+    A line with quotes is looked at only where the quotes of the whole file do not pair.
+    """
+    separator, quote = dialect.get("separator", ","), dialect.get("quote_char", '"')
+    if "://" in path or len(separator) != 1 or dialect.get("truncate_ragged_lines"):
+        return
+    line = pl.col("line")
+    lines = (
+        pl.scan_csv(
+            path,
+            has_header=False,
+            separator="\x1f",
+            quote_char=None,
+            infer_schema=False,
+            new_columns=["line"],
+            encoding="utf8-lossy",
+            skip_rows=dialect.get("skip_rows", 0),
+        )
+        .select(line.fill_null(""))
+        .with_row_index("number", offset=1)
+    )
+    fields = line.str.count_matches(separator, literal=True)
+    quotes = line.str.count_matches(quote, literal=True) if quote else pl.lit(0)
+    header = lines.filter(line != "").head(1).select(fields).collect().item()
+    pairs = lines.select((quotes.sum() % 2) == 0).collect(engine="streaming").item()
+    wrong = (line != "") & (quotes == 0) & (fields != header)
+    why = f"expected {header + 1} fields"
+    if not pairs:
+        wrong, why = quotes % 2 == 1, f"a {quote} that nothing closes"
+    bad = lines.filter(wrong).head(1).collect(engine="streaming")
+    if bad.height:
+        raise SchemaError(
+            "a line of a file does not fit its header",
+            got=f"{path}, line {bad['number'][0]}: {bad['line'][0][:120]!r}, {why}",
+            mend="mend the line, or say how the file is written in csv: {separator, quote_char}",
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -60,6 +60,11 @@ class KuaiRand:
         """A release may not raise hides."""
         return ("hide",)
 
+    @property
+    def support_density(self) -> float:
+        """Propensities are known of random exposures only."""
+        return 0.0
+
     def utility(self, reward: Mapping[str, float]) -> dict[str, float]:
         """`reward`, or long watches where it is empty."""
         return dict(reward) or {"watch_10s": 1.0}

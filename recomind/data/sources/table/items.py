@@ -63,9 +63,12 @@ def read_items(files: ItemTable, zone: str) -> tuple[pl.DataFrame, Table] | None
     wanted = {"id": table.expression(files.id, "id")}
     for kind in ("numbers", "tags", "vectors"):
         for name, text in named(getattr(files, kind), f"data.items.{kind}").items():
-            wanted[f"{kind[:-1]}.{name}"] = table.expression(text, f"{kind}.{name}")
+            column = f"{kind[:-1]}.{name}"
+            wanted[column] = table.expression(text, column, f"data.items.{kind}.{name}")
     for name, category in categories_of(files).items():
-        wanted[f"category.{name}"] = table.expression(category.value, f"categories.{name}")
+        wanted[f"category.{name}"] = table.expression(
+            category.value, f"category.{name}", f"data.items.categories.{name}"
+        )
     if files.published:
         wanted["published"] = table.expression(files.published, "published")
     frame = table.collect(wanted)
@@ -76,6 +79,9 @@ def read_items(files: ItemTable, zone: str) -> tuple[pl.DataFrame, Table] | None
         frame = _with_vectors(table, frame, name)
     if files.published:
         times = to_milliseconds(frame["published"], "", zone)[0]
+        unread = frame.filter(times.is_null() & frame["published"].is_not_null())
+        if unread.height:
+            raise table.refused(unread, "published", "a day or a time, or nothing")
         frame = frame.with_columns(times.round().cast(pl.Int64).alias("published"))
         frame = frame.with_columns(published=local_days(pl.col("published"), zone)[0])
     return frame, table

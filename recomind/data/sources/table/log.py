@@ -15,13 +15,24 @@ import polars as pl
 from recomind.data.ids import as_ids
 from recomind.data.sources.scanning import Table
 from recomind.data.sources.table.config import RELATIVE
-from recomind.data.times import check_zone, outlier, to_milliseconds
+from recomind.data.times import outlier, to_milliseconds
 from recomind.errors import ConfigError, SchemaError
 
 if TYPE_CHECKING:
     from recomind.data.sources.table.source import TableLogs
 
 _YES, _NO = ("1", "true", "t", "yes", "y", "1.0"), ("0", "false", "f", "no", "n", "0.0")
+_SETTING_OF = {
+    "dwell_s": "log.dwell_s",
+    "propensity": "log.propensity",
+    "session": "sessions.column",
+    "left": "sessions.left",
+    "left_known": "sessions.left_known",
+    "position": "sessions.position",
+    "timeline": "sessions.timeline",
+    "split": "splits.column",
+    "holdout": "splits.holdout",
+}
 _FLAGS = ("left", "left_known", "holdout")
 
 
@@ -41,7 +52,6 @@ def read_log(source: TableLogs, num_items: int) -> RawLog:
         source: the settings.
         num_items: rows of the item table; SQL expressions may use it, as `num_items`.
     """
-    check_zone(source.log.time_zone, "data.log.time_zone")
     plain = (source.log.user, source.log.item, source.sessions.column, source.sessions.timeline)
     table = Table(source.log, "data.log", ids=plain)
     if "num_items" not in table.columns:
@@ -80,11 +90,15 @@ def _columns(source: TableLogs, table: Table) -> dict[str, pl.Expr]:
         "split": splits.column,
         "holdout": splits.holdout,
     }
-    labelled = {f"label.{name}": text for name, text in source.rates.of_items.items()}
-    context = {f"context.{name}": text for name, text in source.contexts.items()}
-    for name, text in (optional | source.tasks | labelled | context).items():
+    named = {name: (text, f"data.{_SETTING_OF[name]}") for name, text in optional.items()}
+    named |= {name: (text, f"data.tasks.{name}") for name, text in source.tasks.items()}
+    for name, text in source.rates.of_items.items():
+        named[f"label.{name}"] = (text, f"data.rates.of_items.{name}")
+    for name, text in source.contexts.items():
+        named[f"context.{name}"] = (text, f"data.context.{name}")
+    for name, (text, setting) in named.items():
         if text:
-            wanted[name] = table.expression(text, name)
+            wanted[name] = table.expression(text, name, setting)
     return wanted
 
 
@@ -111,6 +125,14 @@ def _with_times(table: Table, events: pl.DataFrame, source: TableLogs) -> tuple[
             expected=error.expected,
             mend=error.mend,
         ) from error
+    unread = events.filter(times.is_null())
+    if unread.height:
+        raise table.refused(
+            unread,
+            "time",
+            f"a time as most others are: {said}",
+            mend="such as 2024-01-31T18:30:00+02:00, or leave the row out by data.log.where",
+        )
     found = outlier(times, log.max_days)
     if found is not None:
         row, why = found

@@ -24,7 +24,8 @@ def read_users(files: UserTable) -> pl.DataFrame | None:
     wanted = {"id": table.expression(files.id, "id")}
     for kind, prefix in (("numbers", "number"), ("categories", "category")):
         for name, text in named(getattr(files, kind), f"data.users.{kind}").items():
-            wanted[f"{prefix}.{name}"] = table.expression(text, f"{kind}.{name}")
+            column = f"{prefix}.{name}"
+            wanted[column] = table.expression(text, column, f"data.users.{kind}.{name}")
     frame = table.collect(wanted)
     frame = frame.with_columns(as_ids(frame["id"], "data.users").alias("id"))
     table.require(frame, "id", pl.col("id").is_not_null(), "an id in every row")

@@ -37,6 +37,7 @@ from recomind.data.sources.table.items import (
 )
 from recomind.data.sources.table.log import read_log
 from recomind.data.sources.table.profiles import read_users, with_profiles
+from recomind.data.sources.table.propensities import note_on_propensities
 from recomind.data.sources.table.rates import (
     item_statistics,
     plan_of,
@@ -47,7 +48,7 @@ from recomind.data.sources.table.sessions import in_sessions
 from recomind.data.sources.table.splits import with_splits
 from recomind.data.sources.table.unknown import check_unknown
 from recomind.data.sources.table.users import Looks, user_features
-from recomind.data.times import local_days
+from recomind.data.times import check_zone, local_days
 from recomind.errors import ConfigError, did_you_mean
 
 ITEM_IDS, USER_IDS = "item_ids.parquet", "user_ids.parquet"
@@ -67,12 +68,15 @@ class TableLogs:
     splits: SplitRules = field(default_factory=SplitRules)
     rates: Rates = field(default_factory=Rates)
     history: HistoryTable = field(default_factory=HistoryTable)
+    # policy.support_density where `log.propensity` is given and the policy's own is 0; 0: none
+    density: float = 0.05
     clock: bool = True  # the time of day as features
     standardise: bool = True  # user features, by the training events
 
     def __post_init__(self) -> None:
         self.tasks = {k: str(v) for k, v in named(self.tasks, "data.tasks").items()}
         _check_tasks(list(self.tasks), self.rates.of, self.unwanted)
+        check_zone(self.log.time_zone, "data.log.time_zone")
         plan_of(self.rates, list(self.contexts), list(categories_of(self.items)))
         if self.log.time_unit == RELATIVE and not (self.splits.column and self.sessions.column):
             raise ConfigError(
@@ -90,6 +94,11 @@ class TableLogs:
     def guarded(self) -> Sequence[str]:
         """Tasks that a release may not raise."""
         return self.unwanted
+
+    @property
+    def support_density(self) -> float:
+        """`density`, where the log has propensities."""
+        return self.density if self.log.propensity else 0.0
 
     def utility(self, reward: Mapping[str, float]) -> dict[str, float]:
         """`reward`, or the first task where it is empty."""
@@ -131,6 +140,7 @@ class TableLogs:
             catalogue=catalogue,
             tasks=tuple(self.tasks),
             facts=facts | _facts(events) | of_items | more,
+            notes=[f"times: {facts['time_unit']}", note_on_propensities(events, self)],
             tables={ITEM_IDS: item_ids.table, USER_IDS: user_ids.table},
         )
 
