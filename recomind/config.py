@@ -20,7 +20,7 @@ import recomind
 from recomind import plugins
 from recomind.aliases import take_old_names, with_old_names
 from recomind.candidates import CandidatesConfig
-from recomind.data import collected_logs, make_source, reads_logs
+from recomind.data import LogSource, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.policy import PolicyConfig
@@ -89,6 +89,8 @@ class RecomindConfig:
     exit_unreleased: int = 3  # exit status of `run` and `evaluate` when the gate stays shut
     curve_sessions: int = 300  # sessions per point of the learning curve in the world
     data: dict[str, Any] = field(default_factory=dict)  # `source` and its settings
+    # Weights of tasks and amounts; in place of `ranker.utility_weights`, never merged with it
+    reward: dict[str, float] = field(default_factory=dict)
     collect: CollectConfig = field(default_factory=CollectConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
@@ -189,11 +191,40 @@ def resolve(config: DictConfig) -> RecomindConfig:
 
 
 def _check_data(config: RecomindConfig) -> None:
-    """Settings of the logs are checked before any stage begins."""
+    """Settings of the logs are checked before any stage begins, and the rest follows them."""
     if reads_logs(config.data):
-        make_source(config.data, config.allowed_targets)
+        _follow_logs(config, make_source(config.data, config.allowed_targets))
     else:
         collected_logs(config.data)
+        config.ranker.utility_weights = config.reward or config.ranker.utility_weights
+
+
+def _follow_logs(config: RecomindConfig, source: LogSource) -> None:
+    """Weights and gate speak of the log's own tasks, where they are left as they were.
+
+    Raises:
+        ConfigError: a weight of something that the log does not have.
+    """
+    tasks = tuple(source.tasks)
+    usual = RankerConfig().utility_weights
+    chosen = {
+        task: weight
+        for task, weight in config.ranker.utility_weights.items()
+        if task in tasks or usual.get(task) != weight
+    }
+    config.ranker.utility_weights = source.utility(config.reward or chosen)
+    for task in config.ranker.utility_weights:
+        if task not in tasks:
+            raise ConfigError(
+                f"the reward weighs a task that the log does not have: {task!r}",
+                mend=did_you_mean(task, tasks),
+            )
+    config.policy.support_density = config.policy.support_density or source.support_density
+    gate, first = GateConfig(), next(iter(config.ranker.utility_weights))
+    if config.gate.target_metric == gate.target_metric and "watch_10s" not in tasks:
+        config.gate.target_metric = f"{first}_per_session"
+    if config.gate.must_not_rise == gate.must_not_rise and "hide" not in tasks:
+        config.gate.must_not_rise = [f"{task}_per_session" for task in source.guarded]
 
 
 def _refuse_unknown(config: DictConfig, schema: type, prefix: str = "") -> None:

@@ -12,6 +12,7 @@ from recomind.data.catalogue_writer import (
 )
 from recomind.data.config import WorldLogs
 from recomind.data.dataset import SessionDataset
+from recomind.data.ids import IdMap
 from recomind.data.sessions import write_sessions
 from recomind.data.sources import (
     Logs,
@@ -26,6 +27,7 @@ from recomind.data.stream import SessionSource, SessionStream
 __all__ = [
     "CatalogueStore",
     "EmbeddingKind",
+    "IdMap",
     "LogSource",
     "Logs",
     "SessionDataset",

@@ -39,6 +39,10 @@ class StageLine:
             flush=True,
         )
 
+    def remark(self, text: str) -> None:
+        """A line of its own, for what a user should know of the stage."""
+        print(f"\r\x1b[K  {text}" if self.live else f"  {text}", file=sys.stderr, flush=True)
+
     def done(self, note: str = "") -> None:
         """The stage is finished."""
         clear = "\r\x1b[K" if self.live else ""

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from recomind.data import TableCatalogue
-from recomind.data.sources.kuairand.files import CODES, USERS, VIDEOS
+from recomind.data.sources.kuairand.columns import CODES
+from recomind.data.sources.kuairand.files import USERS, VIDEOS
 
 LOG = "log_standard_4_22_to_5_08_pure.csv"
 START_MS = 1_650_816_000_000  # 25 April 2022, 00:00 in Asia/Shanghai
@@ -63,6 +64,19 @@ def small_videos() -> pl.DataFrame:
             "server_height": 1280.0,
             "music_type": [9.0, 4.0, None, 9.0] * 5,
             "tag": ["39", "2,39", None, "7"] * 5,
+        }
+    )
+
+
+def small_history() -> pl.DataFrame:
+    rng = np.random.default_rng(5)
+    places = np.concatenate([np.arange(9) for _ in range(12)])
+    return pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(12), 9),
+            "pos": places,
+            "video_id": rng.integers(0, 20, len(places)),
+            "long_view": rng.integers(0, 2, len(places)),
         }
     )
 

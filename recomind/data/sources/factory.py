@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from recomind import plugins
 from recomind.data.config import WorldLogs
 from recomind.data.sources.interface import LogSource
+from recomind.data.sources.settings import typed
 from recomind.errors import ConfigError, did_you_mean
 
-_T = TypeVar("_T")
 WORLD = "world"
 SHIPPED = {  # short names; any other source is named by its dotted path
+    "table": "recomind.data.sources.table.TableLogs",
     "kuairand": "recomind.data.sources.kuairand.KuaiRand",
 }
 
@@ -54,7 +50,7 @@ def make_source(data: Mapping[str, Any], allowed: Sequence[str] = ()) -> LogSour
     found = plugins.resolve(SHIPPED.get(name, name), setting="data.source", also=allowed)
     if not isinstance(found, type) or not callable(getattr(found, "read", None)):
         raise _no_source(name)
-    source = _made(found, _settings(data))
+    source = typed(found, _settings(data))
     if not isinstance(source, LogSource):
         raise _no_source(name)
     return source
@@ -70,7 +66,7 @@ def _no_source(name: str) -> ConfigError:
 
 def collected_logs(data: Mapping[str, Any]) -> WorldLogs:
     """The settings of `data` where a world's logs are collected."""
-    return _made(WorldLogs, _settings(data))
+    return typed(WorldLogs, _settings(data))
 
 
 def files_identity(paths: Sequence[Path]) -> str:
@@ -88,31 +84,3 @@ def _source(data: Mapping[str, Any]) -> str:
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in data.items() if k not in ("source", "_target_")}
-
-
-def _made(cls: type[_T], settings: dict[str, Any]) -> _T:
-    known = list(inspect.signature(cls).parameters)
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"unknown setting 'data.{name}': {did_you_mean(name, known)}")
-    if not dataclasses.is_dataclass(cls):
-        return cls(**settings)
-    try:
-        typed = OmegaConf.merge(OmegaConf.structured(cls), settings)
-        if missing := sorted(OmegaConf.missing_keys(typed)):
-            raise ConfigError(
-                "settings without a value",
-                got=[f"data.{key}" for key in missing],
-                mend=f"give them, such as data.{missing[0]}=...",
-            )
-        return cast(_T, OmegaConf.to_object(typed))
-    except OmegaConfBaseException as error:
-        raise _refused(error) from error
-
-
-def _refused(error: OmegaConfBaseException) -> ConfigError:
-    key, parent = str(error.key), error.parent_node
-    where = f"data.{error.full_key or key}"
-    if parent is not None and "not in" in str(error):
-        return ConfigError(f"unknown setting {where!r}: {did_you_mean(key, map(str, parent))}")
-    return ConfigError(f"{where}: {str(error).splitlines()[0]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +20,7 @@ class Logs:
     catalogue: StoredCatalogue
     tasks: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)  # counts, scalings: into the manifest
+    notes: list[str] = field(default_factory=list)  # what a user should read, one line each
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)  # Parquet files kept beside
 
 
@@ -31,13 +32,18 @@ class LogSource(Protocol):
     """
 
     @property
-    def tasks(self) -> Sequence[str]:
+    def tasks(self) -> Collection[str]:
         """Names of the 0/1 responses in the log, known before it is read."""
         ...
 
     @property
-    def guarded(self) -> Sequence[str]:
+    def guarded(self) -> Collection[str]:
         """Tasks that a release may not raise, such as hides and complaints."""
+        ...
+
+    @property
+    def support_density(self) -> float:
+        """`policy.support_density` where it is left at 0; above 0 propensities must be known."""
         ...
 
     def utility(self, reward: Mapping[str, float]) -> dict[str, float]:

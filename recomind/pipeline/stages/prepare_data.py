@@ -44,6 +44,8 @@ class PrepareData(Stage):
             extra=logs.facts,
             tables=logs.tables,
         )
+        for note in logs.notes:
+            line.remark(note)
         return f"{logs.frame.height} events, {_counts(logs.facts)}"
 
 

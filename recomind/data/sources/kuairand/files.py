@@ -12,6 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
+from recomind.data.sources.kuairand.columns import CODES
+from recomind.data.sources.scanning import unreadable
+from recomind.data.times import check_span
 from recomind.data.validate import (
     cast_column,
     require_all,
@@ -21,7 +24,7 @@ from recomind.data.validate import (
 )
 from recomind.errors import ConfigError, SchemaError
 
-USERS, VIDEOS = "user_features_pure.csv", "video_features_basic_pure.csv"
+USERS, VIDEOS = "user_features_pure.csv", "video_features_basic_pure.csv"  # _1k, _27k alike
 HISTORY = "history_before_4_25.parquet"  # not official: events before the log, without times
 # 25 April 2022 in Shanghai less two hours: by `time_ms` some events of that `date` are earlier.
 _HISTORY_UNTIL_MS = 1_650_816_000_000 - 2 * 3_600_000
@@ -39,7 +42,6 @@ _LOG: _Types = {
     "tab": pl.Int64,
 }
 _FLAGS = ("is_like", "is_hate", "long_view", "is_rand")
-CODES = [f"onehot_feat{i}" for i in (0, 1, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17)]  # few values
 _USERS: _Types = {
     "user_id": pl.Int64,
     "user_active_degree": pl.String,
@@ -64,47 +66,64 @@ _SIZES = ("server_width", "server_height")
 _MAY_BE_MISSING = {"video_duration", "music_type", "tag", *CODES}  # the official tables have gaps
 
 
-@dataclass(kw_only=True, slots=True)
-class RawKuaiRand:
-    """The files' content, checked but not yet interpreted."""
-
-    log: pl.DataFrame  # columns of `_LOG`, exact repeats dropped
-    users: pl.DataFrame  # columns of `_USERS`, one row a user
-    videos: pl.DataFrame  # columns of `_VIDEOS`, sorted by video_id; the row is the item id
-    history: pl.DataFrame | None  # user_id, pos, video_id, long_view; None where the file is absent
-    num_log_rows: int  # before repeats were dropped
-    num_repeats: int  # exact repeats of (user, video, time_ms)
-
-
-def read_files(root: str, *, use_history_file: bool) -> RawKuaiRand:
-    """Read the folder `root`.
+def checked_log(root: str, *, use_history_file: bool) -> pl.DataFrame:
+    """The log of the folder `root`, whose files have all been checked.
 
     Raises:
         ConfigError: `root` is empty or is not a folder.
         SchemaError: a file or column is missing, or a value may not be.
     """
+    files = official_files(root)
+    users = _table(files.users, _USERS, "user_id")
+    videos = _table(files.videos, _VIDEOS, "video_id")
+    log = _read_logs(files.logs)
+    _require_known(log, "user_id", users, files.users.name)
+    _require_known(log, "video_id", videos, files.videos.name)
+    if use_history_file:
+        _check_history(files.history, log, videos)
+    return log
+
+
+@dataclass(kw_only=True, slots=True)
+class OfficialFiles:
+    """Where the files lie."""
+
+    users: Path
+    videos: Path
+    history: Path
+    logs: list[Path]  # the standard logs, then the random ones
+
+
+def official_files(root: str) -> OfficialFiles:
+    """The files of `root`, by their names in Pure, 1K or 27K.
+
+    Raises:
+        ConfigError: `root` is empty or is not a folder.
+        SchemaError: no log.
+    """
     folder = _folder(root)
-    users = _table(folder / USERS, _USERS, "user_id")
-    videos = _table(folder / VIDEOS, _VIDEOS, "video_id").sort("video_id")
-    log = _read_logs(folder)
-    _require_known(log, "user_id", users, USERS)
-    _require_known(log, "video_id", videos, VIDEOS)
-    unique = log.unique(["user_id", "video_id", "time_ms"], keep="first", maintain_order=True)
-    return RawKuaiRand(
-        log=unique,
-        users=users,
-        videos=videos,
-        history=_history(folder / HISTORY, log, videos) if use_history_file else None,
-        num_log_rows=log.height,
-        num_repeats=log.height - unique.height,
+    logs = sorted(folder.glob("log_standard_*.csv"))
+    if not logs:
+        raise SchemaError("no log file here", got=folder, expected="log_standard_*.csv")
+    return OfficialFiles(
+        users=_one(folder, USERS),
+        videos=_one(folder, VIDEOS),
+        history=folder / HISTORY,
+        logs=logs + sorted(folder.glob("log_random_*.csv")),
     )
 
 
+def _one(folder: Path, name: str) -> Path:
+    """The file of that name, or the one of another size of the data set."""
+    alike = sorted(folder.glob(name.replace("_pure", "_*")))
+    return alike[0] if len(alike) == 1 else folder / name
+
+
 def raw_files(root: str) -> list[Path]:
-    """The files of `root` that `read_files` looks at, those that exist."""
-    folder = _folder(root)
-    names = [folder / name for name in (USERS, VIDEOS, HISTORY)]
-    return [path for path in names if path.is_file()] + sorted(folder.glob("log_*.csv"))
+    """The files that are read, those that exist."""
+    files = official_files(root)
+    every = [files.users, files.videos, files.history, *files.logs]
+    return [path for path in every if path.is_file()]
 
 
 def _folder(root: str) -> Path:
@@ -119,11 +138,7 @@ def _folder(root: str) -> Path:
     return folder
 
 
-def _read_logs(folder: Path) -> pl.DataFrame:
-    paths = sorted(folder.glob("log_standard_*.csv"))
-    if not paths:
-        raise SchemaError("no log file here", got=folder, expected="log_standard_*.csv")
-    paths += sorted(folder.glob("log_random_*.csv"))
+def _read_logs(paths: list[Path]) -> pl.DataFrame:
     log = pl.concat([_read_csv(path, _LOG) for path in paths])
     require_rows(log, f"the log {paths[0].name}")
     if log["time_ms"].n_unique() == 1:
@@ -138,12 +153,17 @@ def _read_logs(folder: Path) -> pl.DataFrame:
 def _read_csv(path: Path, types: _Types) -> pl.DataFrame:
     if not path.is_file():
         raise SchemaError("a file is missing", got=path, expected="the official file name")
-    frame = _lazy_text(path, types).collect()
+    try:
+        frame = _lazy_text(path, types).collect()
+    except pl.exceptions.PolarsError as error:
+        raise unreadable(path, error) from error
     for column, dtype in types.items():
         frame = cast_column(frame, column, dtype, path.name)
     require_present(frame, [c for c in types if c not in _MAY_BE_MISSING], path.name)
     for column, dtype in types.items():
         _check_range(frame, column, dtype, path.name)
+    if "time_ms" in types:
+        check_span(frame["time_ms"], path.name)
     return frame
 
 
@@ -183,10 +203,10 @@ def _require_known(
     require_all(log, key, known, expected=f"a {key} of {name}", where=where)
 
 
-def _history(path: Path, log: pl.DataFrame, videos: pl.DataFrame) -> pl.DataFrame | None:
-    """Events before the log; None where there is no such file."""
+def _check_history(path: Path, log: pl.DataFrame, videos: pl.DataFrame) -> None:
+    """Check the events before the log, where there is such a file."""
     if not path.is_file():
-        return None
+        return
     if log.select(pl.col("time_ms").min()).item() < _HISTORY_UNTIL_MS:
         raise ConfigError(
             f"{path.name} would tell of events that the log holds too",
@@ -194,10 +214,12 @@ def _history(path: Path, log: pl.DataFrame, videos: pl.DataFrame) -> pl.DataFram
             mend="set data.use_history_file=false",
         )
     columns = ["user_id", "pos", "video_id", "long_view"]
-    lazy = pl.scan_parquet(path)
-    require_columns(lazy.collect_schema().names(), columns, path.name)
-    history = lazy.select(columns).collect()
+    try:
+        lazy = pl.scan_parquet(path)
+        require_columns(lazy.collect_schema().names(), columns, path.name)
+        history = lazy.select(columns).collect()
+    except pl.exceptions.PolarsError as error:
+        raise unreadable(path, error) from error
     flags = pl.col("long_view").is_in([0, 1])
     require_all(history, "long_view", flags, expected="0 or 1", where=path.name)
     _require_known(history, "video_id", videos, VIDEOS, path.name)
-    return history

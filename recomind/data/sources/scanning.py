@@ -1,0 +1,304 @@
+"""Files of any kind and number as one lazy table, and whose fault it is where that fails."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recomind.data.sources.expressions import expression
+from recomind.errors import ConfigError, SchemaError, did_you_mean
+
+FILE, ROW = "_file", "_row"  # which file a row came from, and its number over all of them
+_SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+}
+_FORMATS = ("csv", "ndjson", "parquet")
+_SAMPLE = 10_000  # rows that the types of a CSV's columns are told from
+
+
+@dataclass(kw_only=True, slots=True)
+class Files:
+    """Where a table lies and how it is read."""
+
+    path: Any = ""  # a file, a folder, a pattern such as logs/day=*/*.parquet, a URL, or a list
+    format: str = ""  # csv, ndjson or parquet; empty: by the name's ending
+    csv: dict[str, Any] = field(default_factory=dict)  # dialect: arguments of polars.scan_csv
+    columns: dict[str, str] = field(default_factory=dict)  # further columns, by SQL expressions
+    where: str = ""  # SQL condition: other rows are left out
+
+
+class Table:
+    """A lazy table over the files of `Files`; rows carry their file and number.
+
+    Args:
+        files: where it lies.
+        setting: its name in the config, such as "data.log".
+        ids: columns that hold ids, which a CSV's digits must not turn into numbers.
+    """
+
+    def __init__(self, files: Files, setting: str, ids: tuple[str, ...] = ()) -> None:
+        self.files, self.setting, self._ids = files, setting, ids
+        self._settings: dict[str, str] = {}  # column -> where the config names it
+        self.paths = find_paths(files.path, f"{setting}.path")
+        self.kind = _kind(files, self.paths[0], setting)
+        self.lazy = self._scan(self.paths).with_row_index(ROW)
+        try:
+            self.columns = [n for n in self.lazy.collect_schema().names() if n not in (FILE, ROW)]
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self.fault(error) from error
+        self._refuse_twins()
+        for name, text in files.columns.items():
+            derived = expression(text, self.columns, f"{setting}.columns.{name}", setting)
+            self.lazy = self.lazy.with_columns(derived.alias(name))
+            self.columns.append(name)
+        if files.where:
+            condition = expression(files.where, self.columns, f"{setting}.where", setting)
+            self.lazy = self.lazy.filter(condition)
+
+    def expression(self, text: object, column: str, setting: str = "") -> pl.Expr:
+        """`text` as an expression over this table.
+
+        Args:
+            text: a column, or SQL.
+            column: what the result will be called.
+            setting: where the config has it; the table's own setting of that name if empty.
+        """
+        self._settings[column] = setting or f"{self.setting}.{column}"
+        return expression(text, self.columns, self._settings[column], self.setting)
+
+    def collect(self, columns: dict[str, pl.Expr]) -> pl.DataFrame:
+        """Read `columns`, each row with its `FILE` and `ROW`.
+
+        Raises:
+            SchemaError: a file cannot be read, or an expression cannot be computed.
+        """
+        wanted = [value.alias(name) for name, value in columns.items()]
+        try:
+            lazy = self.lazy.select(*wanted, pl.col(FILE).cast(pl.Categorical), pl.col(ROW))
+            frame = lazy.collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self.fault(error) from error
+        if not frame.height:
+            raise SchemaError(f"{self.setting} is empty", got=f"0 rows in {self._said()}")
+        self._check_lines()
+        return frame.sort(ROW)
+
+    def require(self, frame: pl.DataFrame, column: str, holds: pl.Expr, expected: str) -> None:
+        """Raise SchemaError at the first row of `frame` where `holds` is not True."""
+        bad = frame.filter(holds.fill_null(False).not_())
+        if bad.height:
+            raise self.refused(bad, column, expected)
+
+    def refused(
+        self, bad: pl.DataFrame, column: str, expected: object, *, why: str = "", mend: str = ""
+    ) -> SchemaError:
+        """The error that names file, row and value of the first of the rows `bad`."""
+        file, row = bad[FILE][0], int(bad[ROW][0])
+        value = bad[column][0] if column in bad.columns else None
+        value = value.to_list() if isinstance(value, pl.Series) else value
+        line = f", line {self._in_file(file, row) + 2}" if self.kind == "csv" else ""
+        return SchemaError(
+            f"{self._settings.get(column, column)} has a value it may not have",
+            got=f"{repr(value)[:200]}{why} in {file}, row {self._in_file(file, row)}{line} "
+            f"({bad.height} such rows)",
+            expected=expected,
+            mend=mend,
+        )
+
+    def fault(self, error: Exception) -> SchemaError:
+        """What is wrong, with the first file that cannot be read by itself."""
+        if isinstance(error, SchemaError):
+            return error
+        self._check_lines()
+        for path in self.paths:
+            try:
+                self._scan([path]).collect(engine="streaming")
+            except (pl.exceptions.PolarsError, OSError) as own:
+                return unreadable(path, own)
+        return SchemaError(
+            f"{self.setting} cannot be read as one table",
+            got=f"{self._said()}: {_first_line(error)}",
+            mend="columns must have one type in all files; cast them in the files, or name fewer",
+        )
+
+    def _check_lines(self) -> None:
+        """A CSV's lines must have the header's fields: polars fills or cuts what has not."""
+        if self.kind == "csv":
+            for path in self.paths:
+                check_lines(path, self._dialect(path))
+
+    def _dialect(self, path: str) -> dict[str, Any]:
+        settings: dict[str, Any] = {"infer_schema_length": _SAMPLE, "try_parse_dates": False}
+        if path.removesuffix(".gz").endswith(".tsv"):
+            settings["separator"] = "\t"
+        return settings | self.files.csv
+
+    def _in_file(self, file: str, row: int) -> int:
+        before = self.paths[: self.paths.index(file)] if file in self.paths else []
+        return row - sum(self._scan([p]).select(pl.len()).collect().item() for p in before)
+
+    def _said(self) -> str:
+        return self.paths[0] if len(self.paths) == 1 else f"{len(self.paths)} files"
+
+    def _scan(self, paths: list[str]) -> pl.LazyFrame:
+        if self.kind == "parquet":
+            return pl.scan_parquet(
+                paths, include_file_paths=FILE, hive_partitioning=True, extra_columns="ignore"
+            )
+        if self.kind == "ndjson":
+            return pl.scan_ndjson(paths, include_file_paths=FILE, infer_schema_length=_SAMPLE)
+        settings = self._dialect(paths[0])
+        try:
+            texts = dict.fromkeys(self._ids, pl.String)
+            header = pl.scan_csv(paths[0], **settings).collect_schema().names()
+            overrides = {name: texts[name] for name in texts if name in header}
+            return pl.scan_csv(
+                paths, include_file_paths=FILE, schema_overrides=overrides, **settings
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{self.setting}.csv is no dialect",
+                got=f"{dict(self.files.csv)}: {_first_line(error)}",
+                expected="arguments of polars.scan_csv, such as separator or quote_char",
+            ) from error
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise unreadable(paths[0], error) from error
+
+    def _refuse_twins(self) -> None:
+        for name in self.columns:
+            before, _, number = name.rpartition("_duplicated_")
+            if before in self.columns and number.isdigit():
+                raise SchemaError(
+                    f"{self.setting} has a column twice", got=f"{before!r} in {self.paths[0]}"
+                )
+
+
+def find_paths(path: Any, setting: str) -> list[str]:
+    """The files that `path` names, in the order of their names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    given = [path] if isinstance(path, (str, Path)) else list(path or [])
+    found: list[str] = []
+    for entry in map(str, given):
+        if "://" in entry:
+            found.append(entry)
+            continue
+        here = str(Path(entry).expanduser())
+        names = glob.glob(here, recursive=True)
+        if Path(here).is_dir():
+            names = glob.glob(f"{here}/**/*", recursive=True)
+        found += sorted(name for name in names if Path(name).is_file() and _visible(name))
+    if not found:
+        raise ConfigError(
+            f"{setting} names no file",
+            got=repr(path),
+            expected="a file, a folder, or a pattern such as logs/day=*/*.parquet",
+            mend=f"paths are taken from {Path.cwd()}",
+        )
+    return found
+
+
+def _visible(name: str) -> bool:
+    return not Path(name).name.startswith((".", "_"))  # such as _SUCCESS
+
+
+def _kind(files: Files, path: str, setting: str) -> str:
+    if files.format:
+        if files.format not in _FORMATS:
+            hint = did_you_mean(files.format, _FORMATS)
+            raise ConfigError(f"unknown {setting}.format {files.format!r}: {hint}")
+        return files.format
+    suffix = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ConfigError(
+            f"the kind of {setting}.path cannot be told from its name",
+            got=path,
+            expected=f"a name that ends in {', '.join(_SUFFIXES)}",
+            mend=f"set {setting}.format to csv, ndjson or parquet",
+        )
+    return _SUFFIXES[suffix]
+
+
+def unreadable(path: str | Path, error: Exception) -> SchemaError:
+    """A file that polars cannot read, with the line where text is at fault."""
+    line = _line_not_utf8(Path(path))
+    if line is not None:
+        return SchemaError(
+            "a file holds bytes that are not UTF-8",
+            got=f"{path}, line {line}",
+            mend="convert it, such as with iconv, or set csv.encoding=utf8-lossy",
+        )
+    return SchemaError(
+        "a file cannot be read",
+        got=f"{path}: {_first_line(error)}",
+        mend="it may be cut, of another format, or have columns of other types than its neighbours",
+    )
+
+
+def check_lines(path: str, dialect: dict[str, Any]) -> None:
+    """Raise SchemaError at the first line of a CSV with too few or too many fields.
+
+    A line with quotes is looked at only where the quotes of the whole file do not pair.
+    """
+    separator, quote = dialect.get("separator", ","), dialect.get("quote_char", '"')
+    if "://" in path or len(separator) != 1 or dialect.get("truncate_ragged_lines"):
+        return
+    line = pl.col("line")
+    lines = (
+        pl.scan_csv(
+            path,
+            has_header=False,
+            separator="\x1f",
+            quote_char=None,
+            infer_schema=False,
+            new_columns=["line"],
+            encoding="utf8-lossy",
+            skip_rows=dialect.get("skip_rows", 0),
+        )
+        .select(line.fill_null(""))
+        .with_row_index("number", offset=1)
+    )
+    fields = line.str.count_matches(separator, literal=True)
+    quotes = line.str.count_matches(quote, literal=True) if quote else pl.lit(0)
+    header = lines.filter(line != "").head(1).select(fields).collect().item()
+    pairs = lines.select((quotes.sum() % 2) == 0).collect(engine="streaming").item()
+    wrong = (line != "") & (quotes == 0) & (fields != header)
+    why = f"expected {header + 1} fields"
+    if not pairs:
+        wrong, why = quotes % 2 == 1, f"a {quote} that nothing closes"
+    bad = lines.filter(wrong).head(1).collect(engine="streaming")
+    if bad.height:
+        raise SchemaError(
+            "a line of a file does not fit its header",
+            got=f"{path}, line {bad['number'][0]}: {bad['line'][0][:120]!r}, {why}",
+            mend="mend the line, or say how the file is written in csv: {separator, quote_char}",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _line_not_utf8(path: Path) -> int | None:
+    """The first line, from 1, that is no UTF-8; None where all are, or it is no text file."""
+    if path.suffix not in (".csv", ".tsv", ".txt", ".ndjson", ".jsonl") or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None

@@ -1,0 +1,45 @@
+"""Items and users of the log that their tables lack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from recomind.data.sources.table.log import RawLog
+
+if TYPE_CHECKING:
+    from recomind.data.sources.table.source import TableLogs
+
+
+def check_unknown(
+    raw: RawLog, items: pl.DataFrame | None, users: pl.DataFrame | None, source: TableLogs
+) -> dict[str, Any]:
+    """Counts of what the tables lack.
+
+    Such an item has a row of its own with nothing known of it, and such a user the mean of all.
+
+    Raises:
+        SchemaError: more than `max_unknown` of the events have one.
+    """
+    facts: dict[str, Any] = {}
+    for name, table, files in (("item", items, source.items), ("user", users, source.users)):
+        if table is None:
+            continue
+        unknown = raw.events.filter(~pl.col(name).is_in(table["id"].implode()))
+        share = unknown.height / raw.events.height
+        if share > files.max_unknown:
+            raise raw.table.refused(
+                unknown,
+                name,
+                f"the id of a row of data.{name}s; at most {files.max_unknown:.3g} of the events "
+                f"may lack one, {share:.3g} do",
+                mend=f"are both ids of one kind? If so, complete the table, or raise "
+                f"data.{name}s.max_unknown",
+            )
+        if unknown.height:
+            facts |= {
+                f"num_unknown_{name}s": unknown[name].n_unique(),
+                f"num_events_of_unknown_{name}s": unknown.height,
+            }
+    return facts

@@ -1,0 +1,173 @@
+"""User and context features of an event, from its context and strictly earlier events.
+
+Events of one user at the same time do not see each other. Rates are of surprise, as in
+`recomind.data.sources.table.rates`, and smoothed: (sum + m * prior) / (n + m). Ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from recomind.data.ids import in_natural_order
+from recomind.data.running import Earlier
+from recomind.data.sources.table.config import Rates
+from recomind.data.sources.table.rates import Plan, user_rate
+from recomind.data.times import DAY_MS, duration_ms
+
+_HOUR_MS = 3_600_000
+_LONG_AGO_HOURS = 720.0
+_RARE = 0.005  # a one-hot column needs this share of the training rows
+_MOST_VALUES = 64  # one-hot columns of a name at most
+
+
+@dataclass(kw_only=True, slots=True)
+class Looks:
+    """What features of an event are computed from, beside the events themselves."""
+
+    rates: Rates
+    plan: Plan
+    contexts: Mapping[str, np.ndarray]  # [E] int64 codes, by name
+    groups: Mapping[str, np.ndarray]  # [E] int64 of the shown item's category, by name
+    group_words: Mapping[str, list[str]]  # words of codes 1, 2, ...
+    train: pl.Series  # [E] bool: the rows that decide which one-hot columns exist
+    has_history: bool
+    has_dwell: bool
+    clock: bool
+
+
+def user_features(events: pl.DataFrame, looks: Looks) -> pl.DataFrame:
+    """Features [E, U] float64, one column each, not yet standardised.
+
+    Args:
+        events: with the columns of `with_user_rates`; `beyond_item.<task>`: surprise minus the
+            item's rate on earlier days; `context.<name>`; `number.<name>` and `category.<name>`
+            of the user; and `ms_of_day`.
+        looks: what else is needed.
+    """
+    columns: dict[str, np.ndarray] = {}
+    if looks.rates.of:
+        time, user = events["time_ms"].to_numpy(), events["user_id"].to_numpy()
+        earlier = Earlier(time, user)
+        within = {n: Earlier(time, user, looks.contexts[n]) for n in looks.plan.user_contexts}
+        columns |= _activity(events, looks, earlier, within)
+        for task in looks.rates.of:
+            columns |= _rates(task, events, looks, earlier, within)
+        columns |= _rates_on_groups(events, looks, user)
+    found = pl.DataFrame(columns) if columns else pl.DataFrame({"_": np.zeros(events.height)})
+    found = found.hstack(
+        [
+            *(
+                events[f"base.{name}.{task}"].alias(f"{name}_rate_{task}")
+                for name in looks.plan.contexts
+                for task in looks.rates.of
+            ),
+            *(_clock(events) if looks.clock else []),
+            *(s.alias(s.name[8:]) for s in _numbers_of_context(events)),
+            *(events[n].alias(n[7:]) for n in events.columns if n.startswith("number.")),
+        ]
+    )
+    return found.drop("_", strict=False).hstack(
+        [
+            *_one_hots(events, looks.train, "context."),
+            *_one_hots(events, looks.train, "category."),
+        ]
+    )
+
+
+def is_number(values: pl.Series) -> bool:
+    """Whether a context is a number, and no category: floats are."""
+    return values.dtype.is_float()
+
+
+def _numbers_of_context(events: pl.DataFrame) -> list[pl.Series]:
+    named = [events[n] for n in events.columns if n.startswith("context.")]
+    return [s.cast(pl.Float64) for s in named if is_number(s)]
+
+
+def _activity(
+    events: pl.DataFrame, looks: Looks, earlier: Earlier, within: Mapping[str, Earlier]
+) -> dict[str, np.ndarray]:
+    hours = np.nan_to_num(earlier.elapsed() / _HOUR_MS, nan=_LONG_AGO_HOURS)
+    count = earlier.count()
+    columns = {"log_events": np.log1p(count)}
+    columns |= {f"log_events_in_{n}": np.log1p(e.count()) for n, e in within.items()}
+    if looks.has_history:
+        columns["log_events_before_log"] = np.log1p(events["prior_seen"].to_numpy())
+        columns["recent_before_log"] = events["prior_recent"].to_numpy()
+    columns["log_hours_since"] = np.log1p(np.minimum(hours, _LONG_AGO_HOURS))
+    if looks.has_dwell:
+        log_dwell = events["dwell_s"].log1p().to_numpy()
+        columns["mean_log_dwell_s"] = earlier.total(log_dwell) / (count + 1.0)
+        columns["last_log_dwell_s"] = earlier.recent(log_dwell, 1)
+    for name in looks.rates.windows:
+        within_window = earlier.count_since(duration_ms(name, "data.rates.windows"))
+        columns[f"log_events_{name}"] = np.log1p(within_window)
+    return columns
+
+
+def _rates(
+    task: str, events: pl.DataFrame, looks: Looks, earlier: Earlier, within: Mapping[str, Earlier]
+) -> dict[str, np.ndarray]:
+    """The user's rate, in each context, of the last few events, and the last one's surprise."""
+    if not looks.plan.user and not within:
+        return {}
+    value, m = events[f"beyond_item.{task}"].to_numpy(), looks.rates.user_smoothing
+    rate = user_rate(earlier, events, value, m)
+    few = np.minimum(earlier.count(), looks.rates.recent)
+    columns = {f"rate_{task}": rate}
+    for name, here in within.items():
+        columns[f"rate_in_{name}_{task}"] = (here.total(value) + m * rate) / (here.count() + m)
+    columns[f"recent_{task}"] = earlier.recent(value, looks.rates.recent) / (few + 1.0)
+    columns[f"last_{task}"] = earlier.recent(value, 1)
+    return columns
+
+
+def _rates_on_groups(events: pl.DataFrame, looks: Looks, user: np.ndarray) -> dict[str, np.ndarray]:
+    """The user's rate on items of each common value of a category: known before the item is.
+
+    `rate_on_<category>_<value>_<task>`, over the user's earlier events with such an item.
+    """
+    columns, time = {}, events["time_ms"].to_numpy()
+    everyone, m = Earlier(time, user), looks.rates.user_smoothing
+    train = looks.train.to_numpy()
+    for name in looks.plan.user_groups:
+        code = looks.groups[name]
+        seen = np.bincount(code[train], minlength=len(looks.group_words[name]) + 1)
+        common = [
+            c for c in np.argsort(-seen)[:_MOST_VALUES] if c > 0 and seen[c] >= _RARE * train.sum()
+        ]
+        for c in sorted(common):
+            here = (code == c).astype(np.float64)
+            count = everyone.total(here)
+            for task in looks.rates.of:
+                value = events[f"beyond_item.{task}"].to_numpy() * here
+                word = looks.group_words[name][c - 1]
+                columns[f"rate_on_{name}_{word}_{task}"] = everyone.total(value) / (count + m)
+    return columns
+
+
+def _clock(events: pl.DataFrame) -> list[pl.Series]:
+    of_day = events["ms_of_day"] / DAY_MS * (2 * math.pi)
+    return [of_day.sin().alias("hour_sin"), of_day.cos().alias("hour_cos")]
+
+
+def _one_hots(events: pl.DataFrame, train: pl.Series, prefix: str) -> list[pl.Series]:
+    """One 0/1 column a value that is not rare among the training rows; rare ones are all 0."""
+    columns = []
+    for name in [n for n in events.columns if n.startswith(prefix)]:
+        values = events[name]
+        if prefix == "context." and is_number(values):
+            continue
+        text = values.cast(pl.String)
+        counts = text.filter(train).drop_nulls().value_counts().sort("count", descending=True)
+        common = counts.filter(pl.col("count") >= _RARE * int(train.sum())).head(_MOST_VALUES)
+        columns += [
+            (text == word).fill_null(False).cast(pl.Float64).alias(f"{name[len(prefix) :]}_{word}")
+            for word in in_natural_order(common[name])
+        ]
+    return columns
