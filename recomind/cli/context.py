@@ -27,6 +27,7 @@ from recomind.streams import make_generator
 from recomind.training.factories import PoolFactory
 
 RUN_FILE = "run.json"
+_ABSENT = object()
 _NOT_IDENTITY = (
     "output",
     "round",
@@ -54,6 +55,7 @@ class Run:
         if path.is_file():
             theirs = self._settings(path)
             theirs = {k: v for k, v in theirs.items() if k not in _NOT_IDENTITY}
+            theirs = _with_later_settings(theirs, json.loads(json.dumps(ours)))
             if theirs != json.loads(json.dumps(ours)) and self._has_results():
                 raise ConfigError(
                     "the output folder holds another run",
@@ -173,7 +175,21 @@ def is_current(folder: Path, manifest: Manifest) -> bool:
     except ArtifactError:
         return False
     wanted = json.loads(json.dumps([manifest.seed, manifest.config, manifest.inputs]))
-    return [there.seed, there.config, there.inputs] == wanted
+    config = _with_later_settings(there.config, wanted[1])
+    return [there.seed, config, there.inputs] == wanted
+
+
+def _with_later_settings(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """`theirs` with the settings that a later version brought, where ours are at their default."""
+    defaults = json.loads(json.dumps(plain(RecomindConfig(world={"_target_": ""}))))
+    return _filled(theirs, ours, defaults)
+
+
+def _filled(theirs: Any, ours: Any, defaults: Any) -> Any:
+    if not (isinstance(theirs, dict) and isinstance(ours, dict) and isinstance(defaults, dict)):
+        return theirs
+    later = {k: ours[k] for k in ours if k not in theirs and ours[k] == defaults.get(k, _ABSENT)}
+    return later | {k: _filled(v, ours.get(k), defaults.get(k)) for k, v in theirs.items()}
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
