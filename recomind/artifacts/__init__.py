@@ -17,6 +17,7 @@ from recomind.artifacts.manifest import (
     package_versions,
 )
 from recomind.artifacts.reading import brief, loads, reading
+from recomind.artifacts.sources import source_identity
 from recomind.artifacts.tensors import load_tensors, save_tensors
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "read_manifest",
     "reading",
     "save_tensors",
+    "source_identity",
     "sync_folder",
     "write_artifact",
     "write_json",

@@ -22,6 +22,7 @@ class DataConfig:
 
     source: DataSource = DataSource.world  # a world's collected logs, or KuaiRand's files
     root: str = ""  # folder that holds the raw files
+    full_hash: bool = False  # hash every byte of the raw files, not a sample, size and time
     session_gap_hours: float = 24.0  # hours of silence that start a new session
     treat_gap_as_end: bool = True  # a gap the log saw counts as leaving; not a causal end
     calibration_from: str = ""  # ISO day, Asia/Shanghai; empty: the day before `test_from`
