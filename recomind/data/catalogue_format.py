@@ -16,6 +16,7 @@ from recomind.errors import ArtifactError, ConfigError
 FORMAT, CURRENT, VERSIONS = "format.json", "CURRENT.json", "versions"
 ITEMS, CHANGED, WITHDRAWN = "items", "changed", "withdrawn"
 FORMAT_VERSION = 1
+_NARROW_CODES, _MOST_CODES = 2**31, 2**63 - 1  # a vocabulary's codes that int32 and int64 can keep
 
 
 class EmbeddingKind(Enum):
@@ -43,6 +44,13 @@ class StoreFormat:
                 got=f"{len(self.vocab_sizes)} sizes",
                 expected=len(self.categorical_names),
             )
+        if max(self.vocab_sizes, default=0) > _MOST_CODES:
+            raise ConfigError(
+                "a vocabulary larger than any code",
+                got=max(self.vocab_sizes),
+                expected=f"at most {_MOST_CODES}",
+                mend="hash the values into fewer codes",
+            )
         if self.embedding_dim < 0 or min(self.vocab_sizes, default=1) < 1:
             raise ConfigError(
                 "a size is not positive", got=f"{self.embedding_dim}, {self.vocab_sizes}"
@@ -52,9 +60,10 @@ class StoreFormat:
         """Type and width of every column of "items", "changed" or "withdrawn"."""
         if part == WITHDRAWN:
             return {"item_id": ("<i8", 1)}
+        wide = max(self.vocab_sizes, default=0) > _NARROW_CODES
         found = {
             "dense": ("<f4", len(self.dense_names)),
-            "categorical": ("<i4", len(self.categorical_names)),
+            "categorical": ("<i8" if wide else "<i4", len(self.categorical_names)),
         }
         if self.embedding_dim:
             narrow = self.embedding is EmbeddingKind.int8

@@ -5,7 +5,7 @@ embedding.
 
     folder/format.json           names, vocabularies, kind of embedding; never changes
     folder/items/dense.bin       [N, F] float32; the row is the item id
-    folder/items/categorical.bin [N, C] int32
+    folder/items/categorical.bin [N, C] int32; int64 where a vocabulary has more than 2^31 codes
     folder/items/embedding.bin   [N, E] float16, or int8 with items/scale.bin [N, 1] float32
     folder/changed/...           the same columns and item_id.bin [M]; the last row of an id counts
     folder/withdrawn/item_id.bin ids whose items are gone; their content stays for old histories

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from recomind.artifacts import holding, sync_folder, write_json
+from recomind.artifacts import holding, reading, sync_folder, write_json
 from recomind.data.catalogue_format import (
     CHANGED,
     CURRENT,
@@ -36,6 +36,7 @@ from recomind.data.catalogue_format import (
 )
 from recomind.data.catalogue_rows import check_rows, encoded
 from recomind.data.catalogue_store import CatalogueStore
+from recomind.data.parquet import scan_checked
 from recomind.errors import ArtifactError, SchemaError
 
 CHUNK_ROWS = 262_144  # rows in memory at once
@@ -171,13 +172,13 @@ def _publish(folder: Path, at: StoreVersion, chunks: list[dict[str, Any]]) -> No
 
 def _chunks(parquet: Path) -> Iterator[tuple[pl.DataFrame, int, int]]:
     """Tables of at most `CHUNK_ROWS` rows, how many rows they end, how many there are."""
-    try:
-        lazy = pl.scan_parquet(parquet)
+    lazy = scan_checked(parquet, "table of items")
+    with reading("table of items", parquet):
         total = int(lazy.select(pl.len()).collect().item())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SchemaError("unreadable table of items", got=f"{parquet}: {error}") from error
     for begin in range(0, total, CHUNK_ROWS):
-        yield lazy.slice(begin, CHUNK_ROWS).collect(), min(begin + CHUNK_ROWS, total), total
+        with reading("table of items", parquet):
+            chunk = lazy.slice(begin, CHUNK_ROWS).collect()
+        yield chunk, min(begin + CHUNK_ROWS, total), total
 
 
 def _check_next(ids: np.ndarray, first: int) -> None:
