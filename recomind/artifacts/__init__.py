@@ -1,5 +1,6 @@
 """What the stages leave on disk: artifacts, and the files inside them."""
 
+from recomind.artifacts.disk import disk_full_error, is_disk_full, room_for
 from recomind.artifacts.folder import (
     file_sha256,
     is_complete,
@@ -26,9 +27,11 @@ __all__ = [
     "READABLE_VERSIONS",
     "Manifest",
     "brief",
+    "disk_full_error",
     "file_sha256",
     "holding",
     "is_complete",
+    "is_disk_full",
     "load_tensors",
     "loads",
     "only_writer",
@@ -36,6 +39,7 @@ __all__ = [
     "read_json",
     "read_manifest",
     "reading",
+    "room_for",
     "save_tensors",
     "source_identity",
     "sync_folder",

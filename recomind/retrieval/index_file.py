@@ -170,9 +170,7 @@ def _check_links(
 ) -> None:
     """A link on a level leads to a node that is on this level too."""
     there = links >= 0
-    _require(
-        bool(((links >= -1) & (links < len(levels))).all()), "links that lead out of it"
-    )
+    _require(bool(((links >= -1) & (links < len(levels))).all()), "links that lead out of it")
     place = np.arange(len(links)) - np.repeat(ends[:-1], np.diff(ends))  # among its node's links
     level = np.searchsorted(before, place, side="right") - 1
     _require(bool((level[there] < levels[links[there]]).all()), "links to nodes of lower levels")

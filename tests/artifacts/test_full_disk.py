@@ -125,4 +125,4 @@ def test_a_run_on_a_full_disk_says_so_in_one_line(small_disk: Path, tmp_path: Pa
     assert len(errors) == 1, done.stderr
     assert errors[0].startswith("error: no room")
     assert "the same command goes on" in errors[0]
-    assert not [p for p in (small_disk / "x").rglob("*.tmp")]
+    assert not list((small_disk / "x").rglob("*.tmp"))
