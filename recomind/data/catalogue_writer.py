@@ -32,6 +32,7 @@ from recomind.data.catalogue_format import (
     StoreVersion,
     column_path,
     format_json,
+    version_digest,
     version_path,
 )
 from recomind.data.catalogue_rows import check_rows, encoded
@@ -165,8 +166,11 @@ class _Appender:
 
 
 def _publish(folder: Path, at: StoreVersion, chunks: list[dict[str, Any]]) -> None:
-    write_json(version_path(folder, at.version), dataclasses.asdict(at) | {"chunks": chunks})
-    write_json(folder / CURRENT, {"version": at.version})
+    before = {"before": version_digest(folder, at.version - 1)} if at.version else {}
+    content = dataclasses.asdict(at) | before | {"chunks": chunks}
+    write_json(version_path(folder, at.version), content)
+    digest = version_digest(folder, at.version)
+    write_json(folder / CURRENT, {"version": at.version, "digest": digest})
     sync_folder(folder)
 
 
