@@ -3,8 +3,8 @@
     python .ci/audit.py [--sbom build/sbom.cdx.json] [--advisories URL, or empty for none]
 
 prints the licences with their packages, writes the SBOM (CycloneDX 1.5), and asks OSV for
-advisories on the locked versions. Ends with 1 where there is an advisory or a licence that needs a decision;
-an advisory source that cannot be reached is said, and is no failure.
+advisories on the locked versions. Ends with 1 where there is an advisory or a licence that needs a
+decision; an advisory source that cannot be reached is said, and is no failure.
 """
 
 from __future__ import annotations

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recomind.artifacts import read_manifest, write_artifact
+from recomind.artifacts import read_json, read_manifest, write_artifact
 from recomind.cli.collect_logs import load_policy, network_factory
 from recomind.cli.context import Run, is_current
 from recomind.cli.progress import StageLine
@@ -112,7 +111,7 @@ def _report(
         entries.append(environment_entry(name, kind, outcomes, config.evaluation, further))
     dataset = run.dataset(round_index)
     curves = [
-        json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)
+        read_json(run.path("policy", r) / CURVE, "learning curve") for r in range(round_index + 1)
     ]
     return build_report(
         seed=config.seed,

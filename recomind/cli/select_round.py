@@ -10,11 +10,10 @@ runs/demo/round_1/selection/selection.json
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recomind.artifacts import Manifest, write_artifact, write_json
+from recomind.artifacts import Manifest, read_json, write_artifact, write_json
 from recomind.cli.collect_logs import load_policy
 from recomind.cli.context import Run, is_current
 from recomind.cli.progress import StageLine
@@ -58,7 +57,7 @@ def judged_rounds(run: Run, last: int) -> list[dict[str, Any]]:
         if not is_current(run.path("selection", index), _manifest(run, index)):
             judge(run, index)
     return [
-        json.loads((run.path("selection", index) / SELECTION).read_text())
+        read_json(run.path("selection", index) / SELECTION, "selection")
         for index in range(last + 1)
     ]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from recomind.artifacts import save_tensors, write_artifact, write_json
+from recomind.artifacts import read_json, save_tensors, write_artifact, write_json
 from recomind.cli.collect_logs import network_factory
 from recomind.cli.context import Run, is_current
 from recomind.cli.fit_density import run_density
@@ -84,7 +83,7 @@ class _Curve:
     def start(self, network: QNetwork) -> None:
         """The point at step 0, or the points of the run that is being continued."""
         if self.path.is_file():
-            self.points = json.loads(self.path.read_text())
+            self.points = read_json(self.path, "learning curve", f"remove {self.path.parent}")
         else:
             self._add(0, network)
 
@@ -103,7 +102,7 @@ class _Curve:
     def _clock(self, steps: int, steps_per_s: float) -> None:
         """Note the seconds of training so far, this iteration's included."""
         path = self.run.folder / "tensorboard" / SECONDS.format(self.round_index)
-        seconds = json.loads(path.read_text()) if path.is_file() else [[0, 0.0]]
+        seconds = read_json(path, "times", "remove it") if path.is_file() else [[0, 0.0]]
         seconds = [pair for pair in seconds if pair[0] < steps]
         before, so_far = seconds[-1]
         write_json(path, [*seconds, [steps, so_far + (steps - before) / steps_per_s]])
