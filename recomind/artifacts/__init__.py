@@ -18,6 +18,7 @@ from recomind.artifacts.manifest import (
     package_versions,
 )
 from recomind.artifacts.reading import brief, loads, reading
+from recomind.artifacts.signing import sign, verify_signature
 from recomind.artifacts.sources import source_identity
 from recomind.artifacts.tensors import load_tensors, save_tensors
 
@@ -41,8 +42,10 @@ __all__ = [
     "reading",
     "room_for",
     "save_tensors",
+    "sign",
     "source_identity",
     "sync_folder",
+    "verify_signature",
     "write_artifact",
     "write_json",
 ]

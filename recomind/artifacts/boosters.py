@@ -11,7 +11,8 @@ number of leaves, whose children make a tree, and "end of trees".
     Tree=0                  812 bytes
     num_leaves=7
     ...
-    end of trees            then importances and parameters, which no prediction reads
+    end of trees            then importances and parameters, which LightGBM is not given: a line
+                            without a colon among the parameters ends the process
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def read_booster(path: Path) -> lgb.Booster:
     try:
         text = _text(Path(path))
         check_booster(text)
-        return lgb.Booster(model_str=text)
+        return lgb.Booster(model_str=text[: text.index(f"\n{_END}\n")] + f"\n{_END}\n")
     except (OSError, ValueError, KeyError, OverflowError, lgb.basic.LightGBMError) as error:
         raise ArtifactError(
             "not a LightGBM model",

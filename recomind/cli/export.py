@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from recomind.artifacts import is_complete, read_manifest
+from pathlib import Path
+
+from recomind.artifacts import is_complete, read_manifest, sign
 from recomind.cli.collect_logs import load_policy
 from recomind.cli.context import Run, is_current
 from recomind.errors import ArtifactError
@@ -26,6 +28,7 @@ def run(run: Run, round_index: int) -> None:
         )
     line = run.line("export", round_index)
     if is_current(folder, manifest):
+        _sign(run)
         return line.skipped()
     dataset = run.dataset(round_index)
     record = ExportRecord(
@@ -38,10 +41,16 @@ def run(run: Run, round_index: int) -> None:
     )
     start = dataset.state(dataset.session_starts())
     parity = export_and_verify(folder, load_policy(run, kept), record, start=start)
+    _sign(run)
     line.done(
         f"(released: {str(gate['released']).lower()}; largest difference of a score "
         f"{parity['max_abs_difference']:.1e} in a fresh process)"
     )
+
+
+def _sign(run: Run) -> None:
+    if run.config.serving.key_file:
+        sign(run.folder / "export", Path(run.config.serving.key_file))
 
 
 def exported_round(run: Run, otherwise: int) -> int:
