@@ -17,7 +17,13 @@ export POLARS_MAX_THREADS ?= 2
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: demo test test-quick test-slow test-pages check format install clean
+# 0 installs without comparing hashes, such as from an index of your own builds.
+HASHES ?= 1
+# Inputs of each kind for `make fuzz`, and their seed.
+N ?= 1000
+SEED ?= 0
+
+.PHONY: demo test test-quick test-slow test-pages check format fuzz audit install clean
 
 demo: $(STAMP)
 	$(BIN)/recomind run experiment=demo
@@ -47,10 +53,22 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Seeded damage to everything that is loaded; what must stay 0 is in the object that it prints.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.faults.fuzz.campaign --num $(N) --seed $(SEED)
+
+# Licences, an SBOM in build/sbom.cdx.json, known vulnerabilities where a source can be reached.
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
+
 install: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+# First what has hashes, of which pip then wants one for every package; then what has none, which
+# requirements.hashes names: several builds under one version.
+$(STAMP): requirements.lock requirements.hashes pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test "$(HASHES)" = 0 || $(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps \
+		--require-hashes -r requirements.hashes
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps -r requirements.lock
 	$(BIN)/python -c "import torch" || $(BIN)/python -m pip install --quiet --no-deps \
 		--force-reinstall --index-url $(TORCH_INDEX) $(TORCH)

@@ -35,6 +35,10 @@ class ArtifactError(RecomindError):
     """A stage's result on disk is absent, damaged, foreign or of another format version."""
 
 
+class DiskFullError(ArtifactError):
+    """There is no room for a result; what was there before is as it was."""
+
+
 class ParityError(RecomindError):
     """Two things that must agree (ranker and policy, policy and export) do not."""
 

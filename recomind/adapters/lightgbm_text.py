@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from recomind.adapters.config import ExternalConfig, OutputKind
-from recomind.errors import ArtifactError, ConfigError
-
-if TYPE_CHECKING:
-    import lightgbm as lgb
+from recomind.artifacts.boosters import read_booster
+from recomind.errors import ConfigError
 
 
 def booster_files(config: ExternalConfig, path: Path) -> list[Path]:
@@ -42,7 +40,7 @@ def load_boosters(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndar
         ConfigError: a task without a file.
         ArtifactError: a file that is no booster.
     """
-    boosters = [_booster(file) for file in booster_files(config, path)]
+    boosters = [read_booster(file) for file in booster_files(config, path)]
     raw = config.output is OutputKind.logits
 
     def run(inputs: Any) -> np.ndarray:
@@ -51,16 +49,3 @@ def load_boosters(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndar
         return np.stack([np.asarray(column) for column in columns], axis=-1)
 
     return run
-
-
-def _booster(file: Path) -> lgb.Booster:
-    import lightgbm as lgb  # and with it pandas and scikit-learn: a second and a half
-
-    try:
-        return lgb.Booster(model_file=file)
-    except lgb.basic.LightGBMError as error:
-        raise ArtifactError(
-            "not a LightGBM model",
-            got=f"{file}: {error}",
-            expected="a text file written by Booster.save_model",
-        ) from error

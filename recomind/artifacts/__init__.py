@@ -1,5 +1,6 @@
 """What the stages leave on disk: artifacts, and the files inside them."""
 
+from recomind.artifacts.disk import disk_full_error, is_disk_full, room_for
 from recomind.artifacts.folder import (
     file_sha256,
     is_complete,
@@ -17,6 +18,8 @@ from recomind.artifacts.manifest import (
     package_versions,
 )
 from recomind.artifacts.reading import brief, loads, reading
+from recomind.artifacts.signing import sign, verify_signature
+from recomind.artifacts.sources import source_identity
 from recomind.artifacts.tensors import load_tensors, save_tensors
 
 __all__ = [
@@ -25,9 +28,11 @@ __all__ = [
     "READABLE_VERSIONS",
     "Manifest",
     "brief",
+    "disk_full_error",
     "file_sha256",
     "holding",
     "is_complete",
+    "is_disk_full",
     "load_tensors",
     "loads",
     "only_writer",
@@ -35,8 +40,12 @@ __all__ = [
     "read_json",
     "read_manifest",
     "reading",
+    "room_for",
     "save_tensors",
+    "sign",
+    "source_identity",
     "sync_folder",
+    "verify_signature",
     "write_artifact",
     "write_json",
 ]

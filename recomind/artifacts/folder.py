@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recomind.aliases import as_today
+from recomind.artifacts.disk import room_for
 from recomind.artifacts.json_files import read_json, write_json
 from recomind.artifacts.manifest import (
     FORMAT_VERSION,
@@ -43,25 +44,43 @@ def write_artifact(folder: Path, manifest: Manifest) -> Iterator[Path]:
     """Yield a temporary folder to fill; on success it becomes `folder`, on error it vanishes.
 
     An earlier artifact at `folder` is replaced only once the new one is whole.
+
+    Raises:
+        DiskFullError: there is no room; an earlier artifact stays as it is.
     """
     folder = Path(folder)
+    with room_for(folder):
+        staging = _new_staging(folder)
+        try:
+            yield staging
+            _seal(staging, manifest)
+            _swap(staging, folder)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def _new_staging(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # What a killed writer left; a run's folder has one writer at a time.
-    for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)
+    for ending in ("tmp", "old"):
+        for stale in folder.parent.glob(f".{folder.name}.*.{ending}"):
+            shutil.rmtree(stale, ignore_errors=True)
     staging = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
     staging.mkdir()
-    try:
-        yield staging
-        paths = sorted(p for p in staging.rglob("*") if p.is_file())
-        manifest.files = {p.relative_to(staging).as_posix(): file_sha256(p) for p in paths}
-        manifest.versions, manifest.format_version = package_versions(), FORMAT_VERSION
-        manifest.digest = (sealed := manifest.sealed())["digest"]
-        write_json(staging / MANIFEST, sealed)
-        _swap(staging, folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    return staging
+
+
+def _seal(staging: Path, manifest: Manifest) -> None:
+    """Flush what was written, and write the manifest with the hashes of it."""
+    paths = sorted(p for p in staging.rglob("*") if p.is_file())
+    for path in paths:
+        with path.open("rb") as file:  # a full disk may only show when it is flushed
+            os.fsync(file.fileno())
+    manifest.files = {p.relative_to(staging).as_posix(): file_sha256(p) for p in paths}
+    manifest.versions, manifest.format_version = package_versions(), FORMAT_VERSION
+    manifest.digest = (sealed := manifest.sealed())["digest"]
+    write_json(staging / MANIFEST, sealed)
 
 
 def _swap(staging: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from recomind.artifacts.disk import room_for
 from recomind.artifacts.reading import brief
 from recomind.errors import ArtifactError
 
@@ -90,20 +91,26 @@ def _depth(value: Any) -> int:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically; NaN is refused, it is not JSON."""
+    """Write JSON atomically; NaN is refused, it is not JSON.
+
+    Raises:
+        DiskFullError: there is no room; an earlier file stays as it is.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with staging.open("w") as file:
-            json.dump(value, file, indent=2, sort_keys=True, allow_nan=False, default=plain)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
+    with room_for(path):
+        try:
+            with staging.open("w") as file:
+                json.dump(value, file, indent=2, sort_keys=True, allow_nan=False, default=plain)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            staging.replace(path)
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
 
 
 def plain(value: object) -> object:

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from recomind.artifacts import only_writer
+from recomind.artifacts import disk_full_error, is_disk_full, only_writer
 from recomind.cli.commands import perform
 from recomind.config import conf_dir, register, resolve
 from recomind.errors import ConfigError, RecomindError, did_you_mean
@@ -60,7 +60,9 @@ def run_stage(stage: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception as error:
+        if is_disk_full(error):
+            return _say(str(disk_full_error("where the command writes", error)))
         traceback.print_exc()
         return INTERNAL_ERROR
     return max(statuses, default=0)

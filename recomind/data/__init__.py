@@ -18,7 +18,6 @@ from recomind.data.sources import (
     Logs,
     LogSource,
     collected_logs,
-    files_identity,
     make_source,
     reads_logs,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "change_items",
     "collected_logs",
     "create_catalogue_store",
-    "files_identity",
     "load_catalogue",
     "make_source",
     "materialise",

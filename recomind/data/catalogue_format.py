@@ -5,17 +5,19 @@ Symbols: `F` dense features, `C` categorical features, `E` length of an embeddin
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from recomind.artifacts import loads, read_json
 from recomind.errors import ArtifactError, ConfigError
 
 FORMAT, CURRENT, VERSIONS = "format.json", "CURRENT.json", "versions"
 ITEMS, CHANGED, WITHDRAWN = "items", "changed", "withdrawn"
 FORMAT_VERSION = 1
+_NARROW_CODES, _MOST_CODES = 2**31, 2**63 - 1  # a vocabulary's codes that int32 and int64 can keep
 
 
 class EmbeddingKind(Enum):
@@ -43,6 +45,13 @@ class StoreFormat:
                 got=f"{len(self.vocab_sizes)} sizes",
                 expected=len(self.categorical_names),
             )
+        if max(self.vocab_sizes, default=0) > _MOST_CODES:
+            raise ConfigError(
+                "a vocabulary larger than any code",
+                got=max(self.vocab_sizes),
+                expected=f"at most {_MOST_CODES}",
+                mend="hash the values into fewer codes",
+            )
         if self.embedding_dim < 0 or min(self.vocab_sizes, default=1) < 1:
             raise ConfigError(
                 "a size is not positive", got=f"{self.embedding_dim}, {self.vocab_sizes}"
@@ -52,9 +61,10 @@ class StoreFormat:
         """Type and width of every column of "items", "changed" or "withdrawn"."""
         if part == WITHDRAWN:
             return {"item_id": ("<i8", 1)}
+        wide = max(self.vocab_sizes, default=0) > _NARROW_CODES
         found = {
             "dense": ("<f4", len(self.dense_names)),
-            "categorical": ("<i4", len(self.categorical_names)),
+            "categorical": ("<i8" if wide else "<i4", len(self.categorical_names)),
         }
         if self.embedding_dim:
             narrow = self.embedding is EmbeddingKind.int8
@@ -73,6 +83,11 @@ class StoreVersion:
     changed: int = 0
     withdrawn: int = 0
 
+    def __post_init__(self) -> None:
+        for value in (self.version, self.items, self.changed, self.withdrawn):
+            if type(value) is not int or not 0 <= value < 2**48:
+                raise ArtifactError("unreadable catalogue", got=f"{value!r} as a number of rows")
+
     def rows(self, part: str) -> int:
         """Of "items", "changed" or "withdrawn"."""
         return int(getattr(self, part))
@@ -88,20 +103,54 @@ def version_path(folder: Path, version: int) -> Path:
     return folder / VERSIONS / f"{version:08d}.json"
 
 
+@loads("catalogue")
 def read_version(folder: Path, version: int | None) -> StoreVersion:
-    """A version's counts; the newest where `version` is None."""
-    if version is None:
-        version = int(_read_json(folder / CURRENT)["version"])
-    found = _read_json(version_path(folder, version))
-    found.pop("chunks", None)
-    return StoreVersion(**found)
+    """A version's counts; the newest where `version` is None.
+
+    Raises:
+        ArtifactError: no such version, or another than `CURRENT.json` names by its digest.
+    """
+    current = _read_json(folder / CURRENT) if version is None else {"version": version}
+    number, digest = current["version"], current.get("digest")
+    found = _read_json(version_path(folder, number))
+    if digest is not None and digest != version_digest(folder, number):
+        raise ArtifactError(
+            "damaged catalogue: a version or the format was changed",
+            got=version_path(folder, number),
+            mend="build the catalogue anew",
+        )
+    return StoreVersion(**{name: found[name] for name in ("version", ITEMS, CHANGED, WITHDRAWN)})
 
 
+def version_digest(folder: Path, version: int) -> str:
+    """Names a version: its columns, its counts, the hashes of the rows that it brought.
+
+    Each version keeps the digest of the one before, so that a digest names all of them.
+    """
+    digest = hashlib.sha256(read_bytes(folder / FORMAT))
+    digest.update(read_bytes(version_path(folder, version)))
+    return digest.hexdigest()
+
+
+@loads("catalogue")
 def read_chunks(folder: Path, version: int) -> list[dict[str, Any]]:
-    """The bytes that a version added: `file`, `begin`, `end` and `sha256` of each piece."""
-    return _read_json(version_path(folder, version))["chunks"]
+    """The bytes that a version added: `file`, `begin`, `end` and `sha256` of each piece.
+
+    Raises:
+        ArtifactError: no such version, or one that does not follow on the version before it.
+    """
+    found = _read_json(version_path(folder, version))
+    before = found.get("before")  # which stores of earlier releases do not have
+    if before is not None and before != version_digest(folder, version - 1):
+        raise ArtifactError(
+            "damaged catalogue: a version was changed",
+            got=version_path(folder, version - 1),
+            mend="build the catalogue anew",
+        )
+    return found["chunks"]
 
 
+@loads("catalogue")
 def read_format(folder: Path) -> StoreFormat:
     """The columns."""
     found = _read_json(folder / FORMAT)
@@ -126,10 +175,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(read_bytes(path))
-    except ValueError as error:
-        raise _unreadable(path, error) from error
+    found = read_json(path, "catalogue")
+    if not isinstance(found, dict):
+        raise _unreadable(path, ValueError(f"a {type(found).__name__}, no object"))
+    return found
 
 
 def _unreadable(path: Path, error: Exception) -> ArtifactError:

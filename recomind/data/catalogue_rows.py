@@ -39,23 +39,69 @@ def _numbers(table: pl.DataFrame, names: list[str], dtype: type) -> np.ndarray:
     for column in columns:
         if not (column.dtype.is_integer() or (dtype is np.float32 and column.dtype.is_float())):
             raise SchemaError(
-                f"column {column.name!r} of another type", got=column.dtype, expected=dtype.__name__
+                f"column {column.name!r} of another type",
+                got=f"{column.dtype}, {_first(column)}",
+                expected=dtype.__name__,
             )
-        if dtype is np.int64 and column.null_count():
-            raise SchemaError(f"column {column.name!r} has nulls", got=column.null_count())
+        if dtype is np.int64:
+            _require_int64(column)
     if not columns:
         return np.zeros((len(table), 0), dtype=dtype)
     return np.stack([column.to_numpy().astype(dtype) for column in columns], axis=1)
 
 
+def _require_int64(column: pl.Series) -> None:
+    if column.null_count():
+        raise SchemaError(f"column {column.name!r} has nulls", got=column.null_count())
+    if column.dtype in (pl.UInt64, pl.Int128):
+        lost = column.cast(pl.Int64, strict=False).is_null()
+        if lost.any():
+            raise SchemaError(
+                f"column {column.name!r} has numbers that int64 cannot keep",
+                got=_first(column, lost),
+                mend="number or hash them into less",
+            )
+
+
+def _first(column: pl.Series, bad: pl.Series | None = None) -> str:
+    """The first value of a column, or the first that is `bad`, and its row."""
+    if not len(column):
+        return "no rows"
+    row = 0 if bad is None else int(bad.arg_true()[0])
+    value = column[row]
+    text = repr(value.to_list() if isinstance(value, pl.Series) else value)
+    return f"{text[:60]} in row {row}"
+
+
+def _embedding_lists(column: pl.Series) -> pl.Series:
+    """The column as lists of float32, without nulls."""
+    inner = column.dtype.inner if isinstance(column.dtype, (pl.List, pl.Array)) else None
+    if inner is None or not (inner.is_integer() or inner.is_float()):
+        raise SchemaError(
+            f"column {column.name!r} of another type",
+            got=f"{column.dtype}, {_first(column)}",
+            expected="a list of numbers in every row",
+            mend="parse text into lists before it is written to Parquet",
+        )
+    lists = column.cast(pl.List(pl.Float32))
+    absent = lists.list.eval(pl.element().is_null().any()).list.first()
+    if absent.fill_null(False).any():
+        raise SchemaError(
+            f"column {column.name!r} has nulls",
+            got=_first(column, absent.fill_null(False)),
+            expected="a number in every place",
+        )
+    return lists
+
+
 def _encoded_embedding(
     table: pl.DataFrame, ids: np.ndarray, form: StoreFormat
 ) -> dict[str, np.ndarray]:
-    column = table["embedding"]
-    lengths = column.cast(pl.List(pl.Float32)).list.len().to_numpy()
+    column = _embedding_lists(table["embedding"])
+    lengths = column.list.len().to_numpy()
     wrong = lengths != form.embedding_dim
     check_rows(wrong[:, None], ids, f"embeddings that are not {form.embedding_dim} long")
-    values = column.explode().cast(pl.Float32).to_numpy().reshape(len(table), form.embedding_dim)
+    values = column.explode().to_numpy().reshape(len(table), form.embedding_dim)
     largest = np.abs(values).max(axis=1, keepdims=True)
     with np.errstate(over="ignore"):
         kept = values.astype(np.float16)

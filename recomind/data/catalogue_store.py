@@ -5,12 +5,12 @@ embedding.
 
     folder/format.json           names, vocabularies, kind of embedding; never changes
     folder/items/dense.bin       [N, F] float32; the row is the item id
-    folder/items/categorical.bin [N, C] int32
+    folder/items/categorical.bin [N, C] int32; int64 where a vocabulary has more than 2^31 codes
     folder/items/embedding.bin   [N, E] float16, or int8 with items/scale.bin [N, 1] float32
     folder/changed/...           the same columns and item_id.bin [M]; the last row of an id counts
     folder/withdrawn/item_id.bin ids whose items are gone; their content stays for old histories
     folder/versions/00000007.json  how many rows each of the three has, and the hashes of new ones
-    folder/CURRENT.json          {"version": 7}, replaced in one step
+    folder/CURRENT.json          {"version": 7, "digest": ...}, replaced in one step
 
 Files only grow, and a version says how far: whoever has opened one sees no later change, and what a
 killed writer left behind the last row is cut off by the next. `recomind.data.catalogue_writer`
@@ -20,30 +20,29 @@ writes.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recomind.artifacts import write_json
+from recomind.artifacts import read_json, reading, write_json
 from recomind.data.catalogue_format import (
     CHANGED,
     CURRENT,
-    FORMAT,
     ITEMS,
     WITHDRAWN,
     EmbeddingKind,
     StoreVersion,
     column_path,
-    read_bytes,
     read_chunks,
     read_format,
     read_version,
-    version_path,
+    version_digest,
 )
 from recomind.data.item_ids import among, check_range
 from recomind.errors import ArtifactError, SchemaError
@@ -84,7 +83,8 @@ class CatalogueStore:
         self.dense_names = tuple(self.format.dense_names)
         self.categorical_names = tuple(self.format.categorical_names)
         self.vocab_sizes = tuple(self.format.vocab_sizes)
-        self._open(read_version(self.folder, version))
+        with reading("catalogue", self.folder):
+            self._open(read_version(self.folder, version))
 
     @property
     def version(self) -> int:
@@ -145,7 +145,7 @@ class CatalogueStore:
         reference = {
             "folder": str(self.folder.resolve()),
             "version": self.version,
-            "sha256": _digest(self.folder, self.version),
+            "sha256": version_digest(self.folder, self.version),
         }
         write_json(Path(folder) / REFERENCE, reference)
 
@@ -159,19 +159,17 @@ class CatalogueStore:
             ArtifactError: it is not there, or another catalogue is.
         """
         path = Path(folder) / REFERENCE
-        try:
-            reference = json.loads(path.read_text())
+        with reading("catalogue", folder):
+            reference = read_json(path, "catalogue")
             version, digest = int(reference["version"]), reference["sha256"]
             place = Path(os.environ.get(MOVED) or reference["folder"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ArtifactError("unreadable catalogue", got=f"{folder}: {error}") from error
         if not (place / CURRENT).is_file():
             raise ArtifactError(
                 "the catalogue store is not where the artifact says",
                 got=place,
                 mend=f"bring it back, or name its folder in {MOVED}",
             )
-        if _digest(place, version) != digest:
+        if version_digest(place, version) != digest:
             raise ArtifactError(
                 "another catalogue store than the artifact was made from",
                 got=f"{place}, version {version}",
@@ -181,18 +179,37 @@ class CatalogueStore:
 
     def verify(self) -> None:
         """Raise an ArtifactError where a row is not the one that was written."""
+        with reading("catalogue", self.folder):
+            self._verify()
+
+    def _verify(self) -> None:
+        """The chunks of all versions are one behind another, up to the last row, and whole."""
+        ends: dict[str, int] = {}
         for number in range(1, self.version + 1):
             for chunk in read_chunks(self.folder, number):
-                path, digest = self.folder / chunk["file"], hashlib.sha256()
-                with path.open("rb") as file:
-                    file.seek(chunk["begin"])
-                    digest.update(file.read(chunk["end"] - chunk["begin"]))
-                if digest.hexdigest() != chunk["sha256"]:
-                    raise ArtifactError(
-                        "damaged catalogue: rows differ from their recorded hash",
-                        got=f"{path}, bytes {chunk['begin']} to {chunk['end']}",
-                        mend="build the catalogue anew",
-                    )
+                if chunk["begin"] != ends.get(chunk["file"], 0):
+                    raise ValueError(f"a gap in {chunk['file']}")
+                ends[chunk["file"]] = chunk["end"]
+                self._verify_chunk(chunk)
+        for part in (ITEMS, CHANGED, WITHDRAWN):
+            for name, (dtype, width) in self.format.columns(part).items():
+                file = column_path(Path(), part, name).as_posix()
+                if ends.get(file, 0) != self._at.rows(part) * width * np.dtype(dtype).itemsize:
+                    raise ValueError(f"rows of {file} without a hash")
+
+    def _verify_chunk(self, chunk: Mapping[str, Any]) -> None:
+        path, digest = self.folder / chunk["file"], hashlib.sha256()
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError("a file outside the store")
+        with path.open("rb") as file:
+            file.seek(chunk["begin"])
+            digest.update(file.read(chunk["end"] - chunk["begin"]))
+        if digest.hexdigest() != chunk["sha256"]:
+            raise ArtifactError(
+                "damaged catalogue: rows differ from their recorded hash",
+                got=f"{path}, bytes {chunk['begin']} to {chunk['end']}",
+                mend="build the catalogue anew",
+            )
 
     def _open(self, at: StoreVersion) -> None:
         self._at, self.num_items = at, at.items
@@ -233,13 +250,6 @@ class CatalogueStore:
             for name, found in zip(names, rows, strict=True):
                 found[hit] = self._maps[CHANGED][name][self._changed_row[place[hit]]]
         return [torch.from_numpy(found).reshape(*item_id.shape, found.shape[1]) for found in rows]
-
-
-def _digest(folder: Path, version: int) -> str:
-    """Names a version: its columns, its counts, and the hashes of the rows that it brought."""
-    digest = hashlib.sha256(read_bytes(folder / FORMAT))
-    digest.update(read_bytes(version_path(folder, version)))
-    return digest.hexdigest()
 
 
 def _tensor(ids: np.ndarray) -> Tensor:

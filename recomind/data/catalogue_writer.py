@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from recomind.artifacts import holding, sync_folder, write_json
+from recomind.artifacts import holding, reading, sync_folder, write_json
 from recomind.data.catalogue_format import (
     CHANGED,
     CURRENT,
@@ -32,10 +32,12 @@ from recomind.data.catalogue_format import (
     StoreVersion,
     column_path,
     format_json,
+    version_digest,
     version_path,
 )
 from recomind.data.catalogue_rows import check_rows, encoded
 from recomind.data.catalogue_store import CatalogueStore
+from recomind.data.parquet import scan_checked
 from recomind.errors import ArtifactError, SchemaError
 
 CHUNK_ROWS = 262_144  # rows in memory at once
@@ -164,20 +166,23 @@ class _Appender:
 
 
 def _publish(folder: Path, at: StoreVersion, chunks: list[dict[str, Any]]) -> None:
-    write_json(version_path(folder, at.version), dataclasses.asdict(at) | {"chunks": chunks})
-    write_json(folder / CURRENT, {"version": at.version})
+    before = {"before": version_digest(folder, at.version - 1)} if at.version else {}
+    content = dataclasses.asdict(at) | before | {"chunks": chunks}
+    write_json(version_path(folder, at.version), content)
+    digest = version_digest(folder, at.version)
+    write_json(folder / CURRENT, {"version": at.version, "digest": digest})
     sync_folder(folder)
 
 
 def _chunks(parquet: Path) -> Iterator[tuple[pl.DataFrame, int, int]]:
     """Tables of at most `CHUNK_ROWS` rows, how many rows they end, how many there are."""
-    try:
-        lazy = pl.scan_parquet(parquet)
+    lazy = scan_checked(parquet, "table of items")
+    with reading("table of items", parquet):
         total = int(lazy.select(pl.len()).collect().item())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SchemaError("unreadable table of items", got=f"{parquet}: {error}") from error
     for begin in range(0, total, CHUNK_ROWS):
-        yield lazy.slice(begin, CHUNK_ROWS).collect(), min(begin + CHUNK_ROWS, total), total
+        with reading("table of items", parquet):
+            chunk = lazy.slice(begin, CHUNK_ROWS).collect()
+        yield chunk, min(begin + CHUNK_ROWS, total), total
 
 
 def _check_next(ids: np.ndarray, first: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recomind.artifacts import write_json
+from recomind.artifacts import is_complete, read_json, read_manifest, write_json
 from recomind.errors import ArtifactError, SchemaError
 from recomind.evaluation.config import RANKER_IN_SUPPORT, EvaluationConfig, GateConfig
 from recomind.evaluation.gate import decide
@@ -148,11 +147,9 @@ def read_report(path: Path) -> dict[str, Any]:
         raise ArtifactError(
             "no report here", got=path, expected=REPORT, mend="run `recomind evaluate` first"
         )
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ArtifactError("unreadable report", got=f"{path}: {error}") from error
-    return validate_report(content)
+    if is_complete(path.parent):  # a report that was copied out of its artifact has no manifest
+        read_manifest(path.parent, "report")
+    return validate_report(read_json(path, "report", "run `recomind evaluate` again"))
 
 
 def _arm_names(environments: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recomind.artifacts import write_json
+from recomind.artifacts import read_json, write_json
 from recomind.evaluation.rollout import rollout
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
@@ -44,7 +43,7 @@ class LearningCurve:
     def start(self, network: QNetwork) -> None:
         """The point at step 0, or the points of the training that goes on."""
         if self.path.is_file():
-            self.points = json.loads(self.path.read_text())
+            self.points = read_json(self.path, "learning curve", f"remove {self.path.parent}")
         else:
             self._add(0, network)
 
@@ -63,7 +62,7 @@ class LearningCurve:
     def _clock(self, steps: int, steps_per_s: float) -> None:
         """Note the seconds of training so far, this iteration's included."""
         path = self.round.run.folder / "tensorboard" / SECONDS.format(self.round.index)
-        seconds = json.loads(path.read_text()) if path.is_file() else [[0, 0.0]]
+        seconds = read_json(path, "times", "remove it") if path.is_file() else [[0, 0.0]]
         seconds = [pair for pair in seconds if pair[0] < steps]
         before, so_far = seconds[-1]
         write_json(path, [*seconds, [steps, so_far + (steps - before) / steps_per_s]])

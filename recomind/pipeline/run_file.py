@@ -17,6 +17,7 @@ from recomind.config import RecomindConfig, plain, resolve
 from recomind.errors import ArtifactError, ConfigError
 
 RUN_FILE = "run.json"
+_ABSENT = object()
 _NOT_IDENTITY = (  # may differ between commands on one folder
     "output",
     "round",
@@ -38,7 +39,7 @@ def claim(folder: Path, config: RecomindConfig) -> None:
     if not path.is_file():
         _refuse_strangers(folder)
         return write_json(path, ours)
-    theirs = _identity(_settings(path))
+    theirs = with_later_settings(_identity(_settings(path)), json.loads(json.dumps(ours)))
     # Before any stage has finished, a first command that failed may be mended.
     if theirs != json.loads(json.dumps(ours)) and any(folder.glob("round_*/*")):
         raise ConfigError(
@@ -80,6 +81,19 @@ def read_config(folder: Path, allowed_targets: Sequence[str] = ()) -> RecomindCo
             got=f"{path}: {str(error).splitlines()[0]}",
             mend="write the run anew with this version",
         ) from error
+
+
+def with_later_settings(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """`theirs` with the settings that a later version brought, where ours are at their default."""
+    defaults = json.loads(json.dumps(plain(RecomindConfig(world={"_target_": ""}))))
+    return _filled(theirs, ours, defaults)
+
+
+def _filled(theirs: Any, ours: Any, defaults: Any) -> Any:
+    if not (isinstance(theirs, dict) and isinstance(ours, dict) and isinstance(defaults, dict)):
+        return theirs
+    later = {k: ours[k] for k in ours if k not in theirs and ours[k] == defaults.get(k, _ABSENT)}
+    return later | {k: _filled(v, ours.get(k), defaults.get(k)) for k, v in theirs.items()}
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recomind.artifacts import is_complete, read_manifest
+from recomind.artifacts import is_complete, read_json, read_manifest
 from recomind.config import KeepRound
 from recomind.pipeline.run import Round
 
@@ -24,7 +23,7 @@ def judged_rounds(last: Round) -> list[dict[str, Any]]:
     if not chooses(last):
         return []
     paths = [each.path("selection") / SELECTION for each in last.so_far]
-    return [json.loads(path.read_text()) for path in paths]
+    return [read_json(path, "selection") for path in paths]
 
 
 def kept_round(judged: Judged, last: Round) -> Round:

@@ -11,6 +11,7 @@ from recomind.artifacts import Manifest, is_complete, read_manifest
 from recomind.errors import ArtifactError
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
+from recomind.pipeline.run_file import with_later_settings
 
 
 class Stage(ABC):
@@ -28,6 +29,9 @@ class Stage(ABC):
     @abstractmethod
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Write the artifact to `path(round)` with `manifest`; returns a note on what came out."""
+
+    def after(self, round: Round) -> None:
+        """Called once the artifact is there, built or kept."""
 
     def wanted(self, round: Round) -> bool:
         """Whether the config asks for the artifact."""
@@ -54,11 +58,13 @@ def complete(stage: Stage, round: Round, *, quiet: bool = False) -> None:
         return
     folder, manifest, line = stage.path(round), stage.manifest(round), round.line(stage.name)
     if is_current(folder, manifest):
+        stage.after(round)
         if not quiet:
             line.skipped()
         return
     note = stage.build(round, manifest, line)
     assert _matches(read_manifest(folder, verify=False), manifest), f"{stage.name} wrote elsewhere"
+    stage.after(round)
     line.done(f"({note})" if note else "")
 
 
@@ -74,4 +80,5 @@ def is_current(folder: Path, manifest: Manifest) -> bool:
 
 def _matches(there: Manifest, manifest: Manifest) -> bool:
     wanted = json.loads(json.dumps([manifest.seed, manifest.config, manifest.inputs]))
-    return [there.seed, there.config, there.inputs] == wanted
+    config = with_later_settings(there.config, wanted[1])
+    return [there.seed, config, there.inputs] == wanted

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from recomind.artifacts import brief, load_tensors, save_tensors
+from recomind.artifacts import brief, load_tensors, room_for, save_tensors
 from recomind.errors import ArtifactError
 from recomind.ranker.averaging import WeightAverage
 
@@ -73,8 +73,9 @@ class Checkpoint:
                     tensors[f"optimizer.{number}.{index}.{name}"] = torch.as_tensor(value)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         staged = self.path.with_suffix(".tmp")
-        save_tensors(staged, tensors)
-        staged.replace(self.path)
+        with room_for(self.path):
+            save_tensors(staged, tensors)
+            staged.replace(self.path)
 
     def restore(self) -> None:
         """Go on from the file, where there is one.

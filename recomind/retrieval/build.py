@@ -21,9 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import faiss
+import torch
+from torch import Tensor
 
 from recomind.artifacts import read_json, sync_folder, write_json
-from recomind.errors import ArtifactError
+from recomind.errors import ArtifactError, ConfigError
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import (
     ItemIndex,
@@ -35,7 +37,9 @@ from recomind.retrieval.index import (
     map_lists,
     train_index,
 )
+from recomind.retrieval.index_file import check_index_file
 from recomind.retrieval.lists import ListPart, empty_lists, write_merged
+from recomind.retrieval.recall import choose_nprobe, exact_search
 
 PART_ITEMS = 4_194_304  # items in a part: a kill costs at most one part, about a minute
 PLAN, TRAINED, MERGED = "plan.json", "trained.faiss", "merged.faiss"
@@ -64,23 +68,63 @@ def build_index_file(
     *,
     source: str,
     on_items: OnItems | None = None,
+    queries: Tensor | None = None,
 ) -> ItemIndex:
     """Build the index at `path`, or continue a build that was killed.
 
-    Unfinished work is in a hidden folder beside `path`, which may have one writer at a time. See
-    `build_in` for the arguments; an earlier file at `path` is replaced once the new one is
-    complete.
+    Unfinished work lies in a hidden folder beside `path`, which has one writer at a time. The exact
+    nearest items of some queries are found, and `nprobe` of the index that is returned is raised
+    until its recall@k is `config.min_recall`; no queries, or a wish of 0, leave it.
+
+    Args:
+        vectors_of: as in `build_in`, and so are the next two.
+        num_items: `N`.
+        config: kind of the index, its size and its recall.
+        path: an earlier file there is replaced once the new one is whole.
+        source: as in `build_in`, and so is the next.
+        on_items: told how many items are in finished parts.
+        queries: [B, config.dim], such as will be asked; where None, the vectors of
+            `config.num_recall_queries` items.
 
     Returns:
-        The index, memory-mapped.
+        The index, memory-mapped. Its `nprobe` is kept by a live index, not by the file.
+
+    Raises:
+        ConfigError: no `nprobe` up to `config.max_nprobe` gives that recall; the work is kept, so
+            that a call with other settings goes on from here.
     """
     path = Path(path)
     work = path.parent / f".{path.name}.build"
-    build_in(work, vectors_of, num_items, config, source=source, on_items=on_items)
+    index = build_in(work, vectors_of, num_items, config, source=source, on_items=on_items)
+    nprobe = _promised_nprobe(index, vectors_of, config, queries)
     (work / MERGED).replace(path)
     sync_folder(path.parent)
     shutil.rmtree(work)
-    return load_index(path, config.nprobe)
+    return load_index(path, nprobe)
+
+
+def _promised_nprobe(
+    index: ItemIndex, vectors_of: ItemVectors, config: RetrievalConfig, queries: Tensor | None
+) -> int:
+    """The inverted lists that must be read for a recall of `config.min_recall`."""
+    if not index.num_lists or not config.num_recall_queries or not config.min_recall:
+        return config.nprobe
+    if queries is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        chosen = torch.randint(index.num_items, (config.num_recall_queries,), generator=generator)
+        queries = vectors_of(chosen)
+    k = min(config.recall_at, index.num_items)
+    true_BK = exact_search(queries, vectors_of, index.num_items, k)
+    found = choose_nprobe(index, queries, true_BK, config)
+    # All lists are all there is: what then differs are equals, or what compression costs.
+    if found < config.min_recall and index.nprobe < index.num_lists:
+        raise ConfigError(
+            "the recall that is asked for is out of reach",
+            got=f"recall@{k} {found:.3f} at nprobe {index.nprobe} of {index.num_lists} lists",
+            expected=f"retrieval.min_recall {config.min_recall}",
+            mend=f"raise retrieval.max_nprobe ({config.max_nprobe}), or lower min_recall",
+        )
+    return index.nprobe
 
 
 def build_in(
@@ -179,6 +223,7 @@ def _parts(
         end = min(begin + plan.part_items, plan.num_items)
         paths.append(work / f"part-{number:05d}.faiss")
         if not paths[-1].exists():
+            check_index_file(work / TRAINED)
             part = faiss.read_index(str(work / TRAINED))
             add_items(part, vectors_of, begin, end, config, with_ids=True)
             _write(part, paths[-1])

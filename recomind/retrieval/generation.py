@@ -145,20 +145,27 @@ def write_generation(folder: Path, generation: Generation) -> None:
         field.name: getattr(generation, field.name) for field in dataclasses.fields(Generation)
     }
     arrays = {name: values.pop(name) for name in _ARRAYS}
-    with write_artifact(folder / generation.name, Manifest(kind=KIND, extra=values)) as staging:
+    manifest = Manifest(kind=KIND, extra=values)
+    with write_artifact(folder / generation.name, manifest) as staging:
         for name, array in arrays.items():
             np.save(staging / f"{name}.npy", array, allow_pickle=False)
-    write_json(folder / CURRENT, {"generation": generation.name})
+    current = {"generation": generation.name, "identity": manifest.identity}
+    write_json(folder / CURRENT, current)
 
 
 @loads("generation of an index")
-def read_generation(folder: Path) -> Generation:
-    """Read what `write_generation` wrote.
+def read_generation(folder: Path, identity: str | None = None) -> Generation:
+    """Read what `write_generation` wrote, and where `identity` is given, no other.
 
     Raises:
-        ArtifactError: absent, removed meanwhile, or damaged.
+        ArtifactError: absent, removed meanwhile, damaged, or another than was named.
     """
-    extra = read_manifest(folder, KIND).extra
+    manifest = read_manifest(folder, KIND)
+    if identity is not None and manifest.identity != identity:
+        raise ArtifactError(
+            f"another generation than {CURRENT} names", got=folder, mend="build the index again"
+        )
+    extra = manifest.extra
     try:
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
         return Generation(**extra, **arrays)

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recomind.artifacts import brief
 from recomind.errors import ArtifactError, SchemaError
 from recomind.retrieval.cells import Cells, list_ids
 from recomind.retrieval.config import IndexKind, RetrievalConfig
+from recomind.retrieval.index_file import check_index_file
 
 CHUNK_ITEMS = 65_536  # vectors computed and added at a time, which bounds memory
 POINTS_PER_LIST = 50  # faiss asks for at least 39 training vectors per centroid
@@ -181,13 +183,14 @@ def _link(source: Path, path: Path) -> None:
 
 def map_index(path: Path) -> faiss.Index:
     """The faiss index of a file, its vectors memory-mapped; see `load_index`."""
+    check_index_file(path)
     try:
         with Path(path).open("rb") as file:
             flat = file.read(3) == b"IxF"  # flat vectors and lists need different readers
         flag = faiss.IO_FLAG_MMAP_IFC if flat else faiss.IO_FLAG_MMAP
         index = faiss.read_index(str(path), flag)
     except (OSError, RuntimeError) as error:
-        raise ArtifactError("unreadable index", got=f"{path}: {error}") from error
+        raise ArtifactError("unreadable index", got=f"{path}: {brief(error)}") from error
     if isinstance(index, faiss.IndexIVF):
         # By default every search starts 32 threads that only prefetch pages.
         found: Any = index.invlists

@@ -195,7 +195,7 @@ class LiveIndex:
         for _ in range(_ATTEMPTS):
             name = _current(self.folder)
             try:
-                generation = read_generation(self.folder / name)
+                generation = read_generation(self.folder / name, _identity(self.folder))
                 if base is None or base.name != generation.base:
                     base = Base(self.folder, generation.base, verify=verify)
                 return name, generation, base
@@ -208,9 +208,20 @@ class LiveIndex:
 
 
 def _current(folder: Path) -> str:
+    """Name of the present generation's folder."""
+    return _named(folder)[0]
+
+
+def _identity(folder: Path) -> str | None:
+    """What the present generation's manifest has to say; None in indices of earlier releases."""
+    return _named(folder)[1]
+
+
+def _named(folder: Path) -> tuple[str, str | None]:
     try:
-        return str(read_json(folder / CURRENT, "live index")["generation"])
-    except (ArtifactError, KeyError, TypeError) as error:
+        current = read_json(folder / CURRENT, "live index")
+        return str(current["generation"]), current.get("identity")
+    except (ArtifactError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             "no live index here",
             got=f"{folder}: {error}",

@@ -13,6 +13,7 @@ class ServingConfig:
 
     host: str = "127.0.0.1"  # address to bind; it has no login, so no other without a proxy
     port: int = 8000  # TCP
+    key_file: str = ""  # a secret: `export` signs with it, and nothing unsigned is served; "": none
     allow_unreleased: bool = False  # serve a scorer that the release gate did not let pass
     max_candidates: int = 1000  # item ids of one request
     max_batch_size: int = 64  # requests of one body

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recomind.artifacts import Manifest, read_manifest
+from recomind.artifacts import Manifest, read_manifest, verify_signature
 from recomind.candidates import CandidatePool, CandidatesConfig, make_pool
 from recomind.errors import ConfigError, ParityError
 from recomind.export import Golden, PolicyScorer, compare, load_scorer
@@ -103,6 +103,8 @@ def check_released(scorer_folder: Path, config: ServingConfig) -> Manifest:
         ConfigError: the release gate did not let it pass, and the config does not allow that.
     """
     manifest = read_manifest(Path(scorer_folder), KIND)
+    if config.key_file:
+        verify_signature(Path(scorer_folder), Path(config.key_file))
     if manifest.extra.get("released") is not True and not config.allow_unreleased:
         raise ConfigError(
             "the release gate did not let this scorer pass",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recomind.artifacts.boosters import read_booster
 from recomind.data import SessionDataset
 from recomind.errors import ArtifactError
 from recomind.simulation.effects import out_of_fold, with_effects, without_content
@@ -112,18 +113,17 @@ class TreeModels:
     def save(self, folder: Path) -> None:
         """Write each model to a file in LightGBM's text format."""
         for name, booster in self.boosters.items():
-            booster.save_model(str(folder / f"{name}.lightgbm.txt"))
+            # By ourselves: LightGBM does not say that a disk was full.
+            (folder / f"{name}.lightgbm.txt").write_text(booster.model_to_string())
 
     @classmethod
     def load(cls, folder: Path, tasks: tuple[str, ...], constants: dict[str, float]) -> TreeModels:
         """Read what `save` wrote."""
-        import lightgbm as lgb  # takes 1.5 s; only this simulator needs it
-
         boosters = {}
         for name in (*tasks, "leave"):
             path = Path(folder) / f"{name}.lightgbm.txt"
             if path.is_file():
-                boosters[name] = lgb.Booster(model_file=str(path))
+                boosters[name] = read_booster(path)
             elif name not in constants:
                 raise ArtifactError("a model of the hold-out simulator is absent", got=path)
         return cls(tasks, boosters, constants)

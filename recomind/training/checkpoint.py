@@ -32,7 +32,7 @@ from recomind.artifacts import (
     write_artifact,
     write_json,
 )
-from recomind.errors import ArtifactError
+from recomind.errors import ArtifactError, DiskFullError
 from recomind.types import Catalogue
 
 KIND = "training_checkpoint"
@@ -113,7 +113,7 @@ def save_checkpoint(
             tensors: dict[str, Tensor] = {}
             write_json(staging / _TREE, flatten(state, tensors))
             save_tensors(staging / _TENSORS, tensors)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, DiskFullError) as error:
         raise ArtifactError(
             "a checkpoint cannot be written; earlier ones are intact",
             got=f"{path}: {error}",

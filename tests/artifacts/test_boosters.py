@@ -9,8 +9,8 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import pytest
-from recomind.artifacts.boosters import read_booster
 
+from recomind.artifacts.boosters import read_booster
 from recomind.errors import ArtifactError
 
 _QUIET = {"verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5}
@@ -104,6 +104,13 @@ def test_a_structure_that_does_not_hold_is_refused(path: Path, text: str, change
     path.write_text(changed, newline="")
     with pytest.raises(ArtifactError, match="not a LightGBM model"):
         read_booster(path)
+
+
+def test_parameters_that_are_none_are_not_looked_at(path: Path, text: str) -> None:
+    changed = text.replace("[gpu_device_id: -1]", "[gpu_device_id -1]")
+    assert changed != text
+    path.write_text(changed)
+    assert np.array_equal(read_booster(path).predict(rows()), trained().predict(rows()))  # type: ignore
 
 
 def test_bytes_that_are_no_text_and_huge_files_are_refused(path: Path) -> None:

@@ -45,3 +45,16 @@ def test_files_as_a_list_are_written_anew(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {"files": list(manifest["files"])}))
     assert not is_current(folder, described())
+
+
+def test_settings_that_came_later_do_not_matter_at_their_defaults(tmp_path: Path) -> None:
+    """A version with more settings goes on with the folders of the one before."""
+    before = Manifest(kind="thing", config={"data": {"root": "a"}})
+    with write_artifact(tmp_path / "thing", before):
+        pass
+    for root, more, kept in [("a", 24.0, True), ("a", 25.0, False), ("b", 24.0, False)]:
+        settings = {"root": root, "session_gap_hours": more}
+        wanted = Manifest(kind="thing", config={"data": settings})
+        assert is_current(tmp_path / "thing", wanted) is kept
+    unknown = Manifest(kind="thing", config={"data": {"root": "a", "new": 1}})
+    assert not is_current(tmp_path / "thing", unknown)

@@ -52,8 +52,7 @@ def test_unsigned_numbers_beyond_int64_are_refused(tmp_path: Path, column: str) 
     [
         (["[1,2]", "[3,4]"], r"'\[1,2\]' in row 0"),
         ([7, 8], "7 in row 0"),
-        ([[1.0, 2.0], None], "None in row 1"),
-        ([[1.0, 2.0], [3.0, None]], "row 1"),
+        ([[1.0, 2.0], [3.0, None]], r"\[3.0, None\] in row 1"),
         ([["a", "b"], ["c", "d"]], "row 0"),
         ([[[1.0], [2.0]], [[3.0], [4.0]]], "row 0"),
         ([{"x": 1.0}, {"x": 2.0}], "row 0"),

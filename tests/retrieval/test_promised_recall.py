@@ -9,9 +9,7 @@ import torch
 
 from recomind.errors import ConfigError
 from recomind.retrieval import RetrievalConfig, build_index_file
-from recomind.retrieval.build import promised_nprobe
 from recomind.retrieval.config import IndexKind
-from recomind.retrieval.index import load_index
 from recomind.retrieval.recall import exact_search, recall
 
 NUM, DIM = 6_000, 12
@@ -40,17 +38,10 @@ def test_nprobe_is_raised_until_the_recall_is_there(tmp_path: Path) -> None:
     x, index = build(tmp_path, min_recall=0.9)
     assert index.nprobe > 2
     assert measured(index, x) > 0.87  # other queries than the build's own
-    assert load_index(tmp_path / "i.faiss", nprobe=2).nprobe == 2
-
-
-def test_it_is_kept_for_whoever_opens_the_file(tmp_path: Path) -> None:
-    _, index = build(tmp_path, min_recall=0.9)
-    assert promised_nprobe(tmp_path / "i.faiss") == index.nprobe
 
 
 def test_without_a_wish_it_stays(tmp_path: Path) -> None:
     assert build(tmp_path, min_recall=0.0)[1].nprobe == 2
-    assert promised_nprobe(tmp_path / "absent.faiss") is None
 
 
 def test_a_recall_out_of_reach_is_refused(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from recomind import plugins
@@ -18,6 +16,9 @@ SHIPPED = {  # short names; any other source is named by its dotted path
     "table": "recomind.data.sources.table.TableLogs",
     "kuairand": "recomind.data.sources.kuairand.KuaiRand",
 }
+
+
+_COMMON = ("source", "_target_", "full_hash")  # not the source's own
 
 
 def reads_logs(data: Mapping[str, Any]) -> bool:
@@ -69,18 +70,9 @@ def collected_logs(data: Mapping[str, Any]) -> WorldLogs:
     return typed(WorldLogs, _settings(data))
 
 
-def files_identity(paths: Sequence[Path]) -> str:
-    """Sha256 over name, size and time of change of each file, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        stat = path.stat()
-        digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
 def _source(data: Mapping[str, Any]) -> str:
     return str(data.get("source") or data.get("_target_") or WORLD)
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in data.items() if k not in ("source", "_target_")}
+    return {k: v for k, v in data.items() if k not in _COMMON}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recomind.artifacts import Manifest, read_manifest, write_artifact
+from recomind.artifacts import Manifest, read_json, read_manifest, write_artifact
 from recomind.candidates import CandidatePool, fresh_items, make_pool
 from recomind.data import SessionDataset, reads_logs, storable
 from recomind.evaluation.arms import Arm, InSupport
@@ -102,7 +101,7 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
     check_request(config.evaluation, config.gate, arms, environments)
     entries = _entries(last, environments, arms, line)
     require_target(entries, config.gate)
-    curves = [json.loads((each.path("policy") / CURVE).read_text()) for each in last.so_far]
+    curves = [read_json(each.path("policy") / CURVE, "learning curve") for each in last.so_far]
     bins = config.evaluation.calibration_bins
     return build_report(
         seed=config.seed,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recomind.artifacts import Manifest, read_manifest
+from recomind.artifacts import Manifest, read_manifest, sign
 from recomind.errors import ArtifactError
 from recomind.evaluation.config import POLICY
 from recomind.evaluation.report import read_report
@@ -41,6 +41,11 @@ class Export(Stage):
         judged = read_manifest(folder, "report").inputs.get(name)
         _check_verdict(read_report(folder)["gate"], judged, manifest.inputs[name], folder)
         return manifest
+
+    def after(self, round: Round) -> None:
+        """Sign the scorer where the config names a key."""
+        if round.config.serving.key_file:
+            sign(self.path(round), Path(round.config.serving.key_file))
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Write the scorer, and let a fresh process answer the same requests with it."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recomind.artifacts import Manifest
-from recomind.data import LogSource, files_identity, make_source, write_sessions
+from recomind.artifacts import Manifest, source_identity
+from recomind.data import LogSource, make_source, write_sessions
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
@@ -25,7 +25,8 @@ class PrepareData(Stage):
     def manifest(self, round: Round) -> Manifest:
         """The first round's; it names the raw files as they are now."""
         manifest = super().manifest(round.first)
-        manifest.inputs["raw files"] = files_identity(_source(round).files())
+        full = bool(round.config.data.get("full_hash", False))
+        manifest.inputs |= source_identity(_source(round).files(), full=full)
         return manifest
 
     def inputs(self, round: Round) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Seeded damage to everything that is loaded: see `campaign`."""
