@@ -32,6 +32,7 @@ class Stage(ABC):
 
     def after(self, round: Round) -> None:
         """Called once the artifact is there, built or kept."""
+        del round  # most stages have nothing more to do
 
     def wanted(self, round: Round) -> bool:
         """Whether the config asks for the artifact."""
