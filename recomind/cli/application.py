@@ -10,20 +10,20 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-import torch
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from recomind.artifacts import only_writer
-from recomind.cli.context import Run
 from recomind.config import conf_dir, register, resolve
 from recomind.errors import ConfigError, RecomindError, did_you_mean
 from recomind.plugins import allow
+
+if TYPE_CHECKING:
+    from recomind.cli.context import Run
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
 _READ_ONLY = ("serve", "check-ranker", "check-world")  # others write into the run's folder
@@ -86,7 +86,12 @@ def _check_launcher(arguments: Sequence[str]) -> None:
 
 def execute(stage: str, config: DictConfig) -> int:
     """Run one job; returns 0, or `exit_unreleased` where the gate stayed shut."""
-    resolved = resolve(config)
+    resolved = resolve(config)  # before torch is imported: what is refused is refused at once
+    import torch
+
+    from recomind.artifacts import only_writer
+    from recomind.cli.context import Run
+
     allow(resolved.allowed_targets)  # by the environment, which workers inherit
     torch.set_num_threads(resolved.training.num_threads)
     logging.getLogger("ray").setLevel(logging.ERROR)  # in a launcher's worker it tells more

@@ -22,7 +22,7 @@ from recomind.policy.density import LoggedDensity
 from recomind.policy.item_halves import TrunkItems
 from recomind.policy.lowered import FastJoint
 from recomind.policy.network import QEncoding, QNetwork
-from recomind.policy.score_parity import NUM_COMPARED, ScoreParity, score_parity
+from recomind.policy.parity import NUM_COMPARED, ScoreParity, score_parity
 from recomind.ranker import SessionRanker, StateEncoding, utility
 from recomind.ranker.advance import RunningEncodings
 from recomind.types import SessionState
