@@ -11,7 +11,7 @@ import enum
 import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -27,8 +27,11 @@ from recomind.policy import PolicyConfig
 from recomind.ranker import RankerConfig
 from recomind.retrieval import DistilConfig, RetrievalConfig
 from recomind.serving import ServingConfig
-from recomind.simulation import SimulatorConfig, World
+from recomind.simulation import SimulatorConfig
 from recomind.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from recomind.simulation import World
 
 STAGES = (
     "collect-logs",
@@ -259,6 +262,8 @@ def make_world(config: RecomindConfig) -> World | None:
 
 def _world_class(target: str, allowed: list[str]) -> type[World]:
     """The class that a dotted path names; checked on the resolved object, not on the string."""
+    from recomind.simulation import World  # with torch, which a config can be read without
+
     found = plugins.resolve(target, setting="world._target_", also=allowed)
     if not (isinstance(found, type) and issubclass(found, World)):
         raise ConfigError(

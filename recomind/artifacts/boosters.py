@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recomind.artifacts.reading import brief
+from recomind.artifacts.checked_reading import brief
 from recomind.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recomind.artifacts.reading import brief
+from recomind.artifacts.checked_reading import brief
 from recomind.errors import DiskFullError
 
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recomind.aliases import as_today
+from recomind.artifacts.checked_reading import brief
 from recomind.artifacts.disk import room_for
 from recomind.artifacts.json_files import read_json, write_json
 from recomind.artifacts.manifest import (
@@ -27,7 +28,6 @@ from recomind.artifacts.manifest import (
     manifest_from,
     package_versions,
 )
-from recomind.artifacts.reading import brief
 from recomind.errors import ArtifactError
 
 _ANEW = "run the stage that writes it again; `recomind run` does so by itself"

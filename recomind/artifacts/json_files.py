@@ -11,8 +11,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from recomind.artifacts.checked_reading import brief
 from recomind.artifacts.disk import room_for
-from recomind.artifacts.reading import brief
 from recomind.errors import ArtifactError
 
 MAX_BYTES = 256 * 2**20  # of a JSON file; the largest of ours, a checkpoint's tree, has a few MB

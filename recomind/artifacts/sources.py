@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from recomind.artifacts.reading import brief
+from recomind.artifacts.checked_reading import brief
 from recomind.errors import ArtifactError
 
 _SAMPLE_BYTES = 2**16  # read at each of the places of a sample

@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from recomind.artifacts.reading import reading
+from recomind.artifacts.checked_reading import reading
 from recomind.errors import ArtifactError
 
 _MAX_HEADER = 64 * 2**20  # bytes: names, types and shapes of some hundred thousand tensors

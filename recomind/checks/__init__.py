@@ -10,7 +10,14 @@ items, empty histories, first steps, padding; and on a log that probabilities ar
 are calibrated.
 """
 
-from recomind.checks.run import check_ranker, require_ranker
-from recomind.findings import Finding, Level
+from typing import TYPE_CHECKING
+
+from recomind.lazy import lazy
+
+if TYPE_CHECKING:
+    from recomind.checks.run import check_ranker, require_ranker
+    from recomind.findings import Finding, Level
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = ["Finding", "Level", "check_ranker", "require_ranker"]

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from recomind import __version__
+
 USAGE = """usage: recomind <command> [key=value ...]
 
 stages, in the order of the flow (each takes Hydra overrides; --help shows its settings)
@@ -65,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE)
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"recomind {__version__}")
         return 0
     return _dispatch(arguments[0], arguments[1:])
 

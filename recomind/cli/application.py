@@ -12,17 +12,14 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import hydra
-import torch
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from recomind.artifacts import disk_full_error, is_disk_full, only_writer
-from recomind.cli.commands import perform
+from recomind.artifacts.disk import disk_full_error, is_disk_full
 from recomind.config import conf_dir, register, resolve
 from recomind.errors import ConfigError, RecomindError, did_you_mean
-from recomind.pipeline.run import Run
 from recomind.plugins import allow
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
@@ -88,7 +85,13 @@ def _check_launcher(arguments: Sequence[str]) -> None:
 
 def execute(stage: str, config: DictConfig) -> int:
     """Run one job; returns 0, or `exit_unreleased` where the gate stayed shut."""
-    resolved = resolve(config)
+    resolved = resolve(config)  # before torch is imported: what is refused is refused at once
+    import torch
+
+    from recomind.artifacts.locks import only_writer
+    from recomind.cli.commands import perform
+    from recomind.pipeline.run import Run
+
     allow(resolved.allowed_targets)  # by the environment, which workers inherit
     torch.set_num_threads(resolved.training.num_threads)
     logging.getLogger("ray").setLevel(logging.ERROR)  # in a launcher's worker it tells more

@@ -1,21 +1,28 @@
 """The policy: Q network, bootstrap from the ranker, support constraint, acting."""
 
-from recomind.policy.acting import (
-    MixedExploration,
-    QPolicy,
-    RandomPolicy,
-    RankerPolicy,
-    decide,
-)
-from recomind.policy.config import PolicyConfig, Precision
-from recomind.policy.density import LoggedDensity, load_density
-from recomind.policy.density_fitting import check_propensities, fit_density
-from recomind.policy.finite import require_finite_logits, require_finite_q
-from recomind.policy.item_values import SupportedValues
-from recomind.policy.network import QNetwork, own_part
-from recomind.policy.running import RunningQ
-from recomind.policy.score_parity import ScoreParity, score_parity
-from recomind.policy.support import CoversLogs, has_density, support_mask, supported_values
+from typing import TYPE_CHECKING
+
+from recomind.lazy import lazy
+
+if TYPE_CHECKING:
+    from recomind.policy.acting import (
+        MixedExploration,
+        QPolicy,
+        RandomPolicy,
+        RankerPolicy,
+        decide,
+    )
+    from recomind.policy.config import PolicyConfig, Precision
+    from recomind.policy.density import LoggedDensity, load_density
+    from recomind.policy.density_fitting import check_propensities, fit_density
+    from recomind.policy.finite import require_finite_logits, require_finite_q
+    from recomind.policy.item_values import SupportedValues
+    from recomind.policy.network import QNetwork, own_part
+    from recomind.policy.parity import ScoreParity, score_parity
+    from recomind.policy.running import RunningQ
+    from recomind.policy.support import CoversLogs, has_density, support_mask, supported_values
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "CoversLogs",

@@ -21,7 +21,7 @@ from recomind.incremental import FastJoint, RunningEncodings, TrunkItems
 from recomind.policy.config import Precision
 from recomind.policy.density import LoggedDensity
 from recomind.policy.network import QEncoding, QNetwork
-from recomind.policy.score_parity import NUM_COMPARED, ScoreParity, score_parity
+from recomind.policy.parity import NUM_COMPARED, ScoreParity, score_parity
 from recomind.ranker import StateEncoding, utility
 from recomind.ranker.capabilities import two_tower_part
 from recomind.types import SessionState

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
-from recomind.data.catalogue import StoredCatalogue
+    from recomind.data.catalogue import StoredCatalogue
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,10 +1,17 @@
 """How close a fitted simulator is to the logs, and to the world where there is one."""
 
-from recomind.evaluation.fidelity.agreement import kendall_tau, rank_agreement
-from recomind.evaluation.fidelity.measure import TrueWorld, measure_fidelity
-from recomind.evaluation.fidelity.page import render_page
-from recomind.evaluation.fidelity.policies import reference_policies
-from recomind.evaluation.fidelity.store import KIND, read_fidelity, write_fidelity
+from typing import TYPE_CHECKING
+
+from recomind.lazy import lazy
+
+if TYPE_CHECKING:
+    from recomind.evaluation.fidelity.agreement import kendall_tau, rank_agreement
+    from recomind.evaluation.fidelity.measure import TrueWorld, measure_fidelity
+    from recomind.evaluation.fidelity.page import render_page
+    from recomind.evaluation.fidelity.policies import reference_policies
+    from recomind.evaluation.fidelity.store import KIND, read_fidelity, write_fidelity
+else:
+    __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
     "KIND",
