@@ -35,6 +35,10 @@ class ArtifactError(RecomindError):
     """A stage's result on disk is absent, damaged, foreign or of another format version."""
 
 
+class ServiceError(RecomindError):
+    """A service, or a process of it, does not come up, has ended, or holds another scorer."""
+
+
 class ParityError(RecomindError):
     """Two things that must agree (ranker and policy, policy and export) do not."""
 

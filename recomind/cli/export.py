@@ -33,6 +33,7 @@ def run(run: Run, round_index: int) -> None:
         seed=manifest.seed,
         released=bool(gate["released"]),
         reasons=gate["reasons"],
+        judged=gate.get("policy_identity", ""),
         user_feature_names=dataset.user_feature_names,
         inputs=manifest.inputs,
     )

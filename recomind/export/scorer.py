@@ -166,6 +166,7 @@ class ExportRecord:
     reasons: Sequence[str]  # why it was not released; empty where it was
     user_feature_names: Sequence[str]  # U names, in the order of `SessionState.user_features`
     inputs: Mapping[str, str] = field(default_factory=dict)  # name -> identity of an artifact
+    judged: str = ""  # identity of the policy that the verdict is about
 
 
 def export_policy(
@@ -192,7 +193,11 @@ def export_policy(
         expected = f"{network.trunk.num_user_features} names"
         raise SchemaError("one name a user feature", got=names, expected=expected)
     catalogue = storable(network.catalogue, max_catalogue_items)
-    verdict = {"released": bool(record.released), "reasons": list(record.reasons)}
+    verdict = {
+        "released": bool(record.released),
+        "reasons": list(record.reasons),
+        "judged": record.judged,
+    }
     manifest = Manifest(
         kind=KIND, seed=record.seed, config=dict(record.config), inputs=dict(record.inputs)
     )

@@ -1,4 +1,4 @@
-"""The Ray Serve application; `recomind.serving.app` and `.shards` need Ray, the rest does not."""
+"""The HTTP service; only `recomind.serving.shards` needs Ray."""
 
 from recomind.serving.config import ServingConfig
 from recomind.serving.engine import RankingEngine, load_engine

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recomind.artifacts import Manifest, read_manifest
 from recomind.candidates import CandidatePool, CandidatesConfig, make_pool
-from recomind.errors import ConfigError, ParityError
+from recomind.errors import ArtifactError, ConfigError, ParityError, ServiceError
 from recomind.export import Golden, PolicyScorer, compare, load_scorer
 from recomind.export.golden import GOLDEN, make_golden
 from recomind.export.scorer import KIND
@@ -58,6 +58,12 @@ class RankingEngine:
         The scores need not fall from place to place: items outside the policy's support
         constraint come after those inside, whatever their Q.
         """
+        size, answers = self.schema.max_batch_size, []
+        for begin in range(0, len(requests), size):
+            answers += self._rank(requests[begin : begin + size])
+        return answers
+
+    def _rank(self, requests: Sequence[RankRequest]) -> list[dict[str, Any]]:
         state = states_of(requests, self.schema)
         item_id_BK, mask_BK = self._candidates(requests, state)
         order_BK, score_BK = self.scorer.rank(state, item_id_BK, mask_BK)
@@ -99,10 +105,12 @@ def check_released(scorer_folder: Path, config: ServingConfig) -> Manifest:
     """The scorer's manifest, its files' hashes checked.
 
     Raises:
-        ArtifactError: there is no scorer, or it is damaged.
+        ArtifactError: there is no scorer, or it is damaged, or its verdict is about another policy.
         ConfigError: the release gate did not let it pass, and the config does not allow that.
     """
     manifest = read_manifest(Path(scorer_folder), KIND)
+    if not config.allow_unreleased:
+        _check_judged(manifest)
     if manifest.extra.get("released") is not True and not config.allow_unreleased:
         raise ConfigError(
             "the release gate did not let this scorer pass",
@@ -112,6 +120,23 @@ def check_released(scorer_folder: Path, config: ServingConfig) -> Manifest:
     return manifest
 
 
+def _check_judged(manifest: Manifest) -> None:
+    """Refuse a verdict of the gate that is about another policy than the scorer's own."""
+    own = {
+        identity
+        for name, identity in manifest.inputs.items()
+        if name == "policy" or name.endswith("/policy")
+    }
+    judged = manifest.extra.get("judged")
+    if manifest.extra.get("released") is True and judged not in own:
+        raise ArtifactError(
+            "the release gate's verdict is about another policy",
+            got=judged or "a verdict that does not say which",
+            expected=" or ".join(sorted(own)) or "the policy that the scorer was made from",
+            mend="run `recomind evaluate` and `recomind export` again",
+        )
+
+
 def load_engine(
     scorer_folder: Path,
     config: ServingConfig,
@@ -119,6 +144,7 @@ def load_engine(
     index_folder: Path | None = None,
     candidates: CandidatesConfig | None = None,
     newest: Callable[[Any], Tensor | None] | None = None,
+    identity: str | None = None,
 ) -> RankingEngine:
     """Load a scorer and check it by its golden requests.
 
@@ -129,13 +155,22 @@ def load_engine(
             catalogue that is no larger than the pool can be chosen from.
         candidates: shape of the pool; its defaults where None.
         newest: catalogue -> [F] int64, its newest items, or None where their age is unknown.
+        identity: the only scorer that may be loaded; any where None.
 
     Raises:
         ArtifactError: a folder is absent, damaged, or of another catalogue.
+        ServiceError: the folder holds another scorer than `identity`.
         ConfigError: the scorer was not released and the config does not allow that.
         ParityError: the golden requests are answered otherwise than when it was exported.
     """
     manifest = check_released(scorer_folder, config)
+    if identity not in (None, manifest.identity):
+        raise ServiceError(
+            "the folder holds another scorer than the service began with",
+            got=f"{manifest.identity} in {scorer_folder}",
+            expected=identity,
+            mend="restart the service to serve the new one, or put the old one back",
+        )
     scorer = load_scorer(scorer_folder)
     check_golden(scorer, Path(scorer_folder) / GOLDEN, config.num_golden_requests)
     shape = candidates or CandidatesConfig()

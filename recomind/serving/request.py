@@ -16,6 +16,7 @@ it wants; with both it gets the best `num` of its own. A body holds one request 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,8 +28,9 @@ from recomind.export import PolicyScorer
 from recomind.serving.config import ServingConfig
 from recomind.types import SessionState
 
-_MAX_INT = 2**63 - 1
-_MAX_FLOAT = 3e38  # of float32
+MAX_INT = 2**63 - 1
+MAX_FLOAT = 3e38  # of float32
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,10 +87,7 @@ class RequestSchema:
         Raises:
             SchemaError: it is not JSON, or a request of it is not one.
         """
-        try:
-            payload = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise SchemaError("the body is not JSON", got=str(error) or "nested too deep") from None
+        payload = decode_json(body)
         if not isinstance(payload, list):
             return [self.parse(payload)], False
         if not 1 <= len(payload) <= self.max_batch_size:
@@ -106,10 +105,10 @@ class RequestSchema:
         known = ("user_id", "user_features", "history", "step", "gap_s", "item_ids", "num")
         fields = _object(payload, "a request", known)
         request = RankRequest(
-            user_id=_integer(fields.get("user_id"), "user_id", 0, _MAX_INT),
+            user_id=_integer(fields.get("user_id"), "user_id", 0, MAX_INT),
             user_features=self._features(fields.get("user_features", {})),
             history=self._history(fields.get("history", [])),
-            step=_integer(fields.get("step", 0), "step", 0, _MAX_INT),
+            step=_integer(fields.get("step", 0), "step", 0, MAX_INT),
             gap_s=_seconds(fields.get("gap_s", 0.0), "gap_s"),
             item_ids=self._item_ids(fields.get("item_ids")),
         )
@@ -194,6 +193,42 @@ def states_of(requests: Sequence[RankRequest], schema: RequestSchema) -> Session
     )
 
 
+def decode_json(body: bytes) -> Any:
+    """The value of UTF-8 JSON, read strictly.
+
+    Raises:
+        SchemaError: it is none, names a key twice, or holds text that is no Unicode.
+    """
+    try:
+        text = body.decode()
+        value = json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_object_of_pairs
+        )
+    except (ValueError, RecursionError) as error:
+        raise SchemaError("the body is not JSON", got=str(error) or "nested too deep") from None
+    # An escape may name half of a pair of UTF-16, which no answer and no log could repeat.
+    if _SURROGATE.search(text) and not _encodes(value):
+        raise SchemaError("the body is not JSON", got="a lone surrogate", expected="Unicode text")
+    return value
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
@@ -214,6 +249,8 @@ def _list(value: object, what: str) -> list[Any]:
 
 
 def _integer(value: Any, what: str, low: int, high: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON knows numbers only: 24.0 is the integer 24
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or not low <= value <= high:
         raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
@@ -222,7 +259,7 @@ def _integer(value: Any, what: str, low: int, high: int) -> int:
 
 def _number(value: Any, what: str) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not abs(value) <= _MAX_FLOAT:  # a NaN is not
+    if not number or not abs(value) <= MAX_FLOAT:  # a NaN is not
         raise SchemaError(what, got=repr(value)[:50], expected="a finite number")
     return float(value)
 

@@ -1,0 +1,123 @@
+"""The service's interface as an OpenAPI 3.1 document, with the names of its scorer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import recomind
+from recomind.serving.request import MAX_FLOAT, MAX_INT, RequestSchema
+
+Json = dict[str, Any]
+
+
+def openapi(schema: RequestSchema) -> Json:
+    """The document of a service whose requests must fit `schema`."""
+    one, many = _ref("RankRequest"), _ref("RankAnswer")
+    rank = {
+        "operationId": "rank",
+        "summary": "Order candidates from best to worst",
+        "requestBody": {"required": True, "content": _json(_one_or_some(one, schema))},
+        "responses": {"200": _answer("The order", _one_or_some(many, schema))} | _errors(),
+    }
+    health = {
+        "operationId": "healthz",
+        "summary": "What is served",
+        "responses": {
+            "200": _answer("Ready", {"type": "object"}),
+            "503": _answer("Not ready, or about to end", {"type": "object"}),
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "recomind", "version": recomind.__version__},
+        "paths": {"/rank": {"post": rank}, "/healthz": {"get": health}},
+        "components": {"schemas": _schemas(schema)},
+    }
+
+
+def _schemas(schema: RequestSchema) -> Json:
+    item_id = _integer(0, schema.num_items - 1)
+    seconds = {"type": "number", "minimum": 0, "maximum": MAX_FLOAT}
+    number = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
+    names = list(schema.feature_names)
+    feedback = {task: {"type": "boolean"} for task in schema.tasks}
+    event = {
+        "item_id": item_id,
+        "feedback": _object(feedback),
+        "dwell_s": seconds,
+        "gap_s": seconds,
+    }
+    by_name = _object(dict.fromkeys(names, number), names)
+    in_order = {"type": "array", "items": number, "minItems": len(names), "maxItems": len(names)}
+    request = {
+        "user_id": _integer(0, MAX_INT),
+        "user_features": {"anyOf": [by_name, in_order]},
+        "history": {"type": "array", "items": _object(event, ["item_id"])},
+        "step": _integer(0, MAX_INT),
+        "gap_s": seconds,
+        "item_ids": {
+            "type": "array",
+            "items": item_id,
+            "minItems": 1,
+            "maxItems": schema.max_candidates,
+            "uniqueItems": True,
+        },
+        "num": _integer(1, schema.max_candidates),
+    }
+    required = ["user_id"] + ["user_features"] * bool(names)
+    candidates = [{"required": ["item_ids"]}] + [{"required": ["num"]}] * schema.has_pool
+    answer = {
+        "item_ids": {"type": "array", "items": item_id},
+        "scores": {"type": "array", "items": {"type": "number"}},
+        "released": {"type": "boolean"},
+    }
+    return {
+        "RankRequest": _object(request, required) | {"anyOf": candidates},
+        "RankAnswer": _object(answer, list(answer)),
+        "Error": _object({"error": {"type": "string"}}, ["error"]),
+    }
+
+
+def _errors() -> Json:
+    said = {
+        "400": "The body is not what it must be",
+        "408": "The body did not arrive in time",
+        "413": "The body is too long",
+        "500": "The scorer failed",
+    }
+    refused = _answer("Too much to do", _ref("Error")) | {
+        "headers": {"Retry-After": {"description": "seconds", "schema": _integer(1, MAX_INT)}}
+    }
+    return {status: _answer(text, _ref("Error")) for status, text in said.items()} | {
+        "503": refused
+    }
+
+
+def _one_or_some(entry: Json, schema: RequestSchema) -> Json:
+    some = {"type": "array", "items": entry, "minItems": 1, "maxItems": schema.max_batch_size}
+    return {"anyOf": [entry, some]}
+
+
+def _answer(text: str, schema: Json) -> Json:
+    return {"description": text, "content": _json(schema)}
+
+
+def _json(schema: Json) -> Json:
+    return {"application/json": {"schema": schema}}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(properties: Json, required: list[str] | None = None) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required or [],
+        "additionalProperties": False,
+    }
+
+
+def _integer(low: int, high: int) -> Json:
+    return {"type": "integer", "minimum": low, "maximum": high}
