@@ -251,10 +251,9 @@ def _list(value: object, what: str) -> list[Any]:
 def _integer(value: Any, what: str, low: int, high: int) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON knows numbers only: 24.0 is the integer 24
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
-    return value
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
 
 
 def _number(value: Any, what: str) -> float:

@@ -20,7 +20,11 @@ FEW = settings(
     deadline=None,
     database=None,
     derandomize=True,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.data_too_large,
+    ],
 )
 
 
@@ -33,8 +37,8 @@ def address(engine):
 
 def cases(engine, mode):
     document = schemathesis.openapi.from_dict(openapi(engine.schema))
-    operations = [found.ok() for found in document.get_all_operations()]
-    assert [f"{each.method} {each.path}" for each in operations] == ["post /rank", "get /healthz"]
+    operations = [document["/rank"]["POST"], document["/healthz"]["GET"]]
+    assert len(list(document.get_all_operations())) == len(operations)
     kinds = [each.as_strategy(generation_mode=mode) for each in operations]
     return st.one_of(*kinds)
 
