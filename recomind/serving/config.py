@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from recomind.candidates import ExplorationConfig, ExplorationKind
 from recomind.errors import ConfigError
+
+
+def _greedy() -> ExplorationConfig:
+    return ExplorationConfig(epsilon=0.0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -26,6 +31,13 @@ class ServingConfig:
     drain_timeout_s: float = 20.0  # after SIGTERM, for what is in flight
     start_timeout_s: float = 300.0  # for a replica to load its scorer on a machine that is busy
     num_golden_requests: int = 100  # answered by each replica before it is ready
+    fall_back: bool = True  # answer by the ranker where the policy's scores cannot be computed
+    exploration: ExplorationConfig = field(default_factory=_greedy)  # of /recommend, inside the
+    # support, with its exact propensity; epsilon 0 always shows the best
+    decision_log: str = ""  # folder that keeps every decision of /recommend; "" keeps none
+    decision_part_rows: int = 100_000  # a Parquet part is closed after so many decisions
+    decision_part_s: float = 3600.0  # or after so many seconds
+    admin_token_file: str = ""  # holds the bearer token of POST /admin/load; "" turns it off
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -35,6 +47,12 @@ class ServingConfig:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"serving.{name}", got=getattr(self, name), expected=">= 1")
+        if self.exploration.kind is ExplorationKind.ensemble:
+            raise ConfigError(
+                "serving.exploration",
+                got="ensemble",
+                expected="subset, uniform or softmax: a scorer carries one ranker",
+            )
         for name in _TIMES:
             if not 0.0 < getattr(self, name) <= _DAY_S:
                 raise ConfigError(
@@ -51,6 +69,7 @@ _COUNTS = (
     "num_threads",
     "max_queued_requests",
     "num_golden_requests",
+    "decision_part_rows",
 )
 _TIMES = (
     "body_timeout_s",
@@ -58,4 +77,5 @@ _TIMES = (
     "keep_alive_s",
     "drain_timeout_s",
     "start_timeout_s",
+    "decision_part_s",
 )

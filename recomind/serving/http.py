@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class Asked:
     """One body, read whole."""
 
-    path: str  # "/rank"
+    path: str  # "/rank" or "/recommend"
     body: bytes
 
 
@@ -31,10 +31,20 @@ def respond_all(engine: RankingEngine, asked: Sequence[Asked]) -> list[Answer]:
 
     What a client got wrong is status 400 and says what; it touches no other body's answer.
     """
+    answers: dict[int, Answer] = {}
+    for path in {each.path for each in asked}:
+        places = [place for place, each in enumerate(asked) if each.path == path]
+        found = _respond_alike(engine, path, [asked[place] for place in places])
+        answers |= dict(zip(places, found, strict=True))
+    return [answers[place] for place in range(len(asked))]
+
+
+def _respond_alike(engine: RankingEngine, path: str, asked: Sequence[Asked]) -> list[Answer]:
+    answer = engine.recommend if path == "/recommend" else engine.rank
     parsed = [_parse(engine, each) for each in asked]
     good = [requests for requests, _, refusal in parsed if refusal is None]
     try:
-        rows = iter(engine.rank([request for requests in good for request in requests]))
+        rows = iter(answer([request for requests in good for request in requests]))
     except Exception as failure:
         if len(asked) > 1:  # one of them may be at fault: each alone
             return [respond_all(engine, [each])[0] for each in asked]

@@ -5,20 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import recomind
-from recomind.serving.request import MAX_FLOAT, MAX_INT, RequestSchema
+from recomind.serving.request import MAX_FLOAT, MAX_INT, MAX_NAME, RequestSchema
 
 Json = dict[str, Any]
 
 
 def openapi(schema: RequestSchema) -> Json:
     """The document of a service whose requests must fit `schema`."""
-    one, many = _ref("RankRequest"), _ref("RankAnswer")
-    rank = {
-        "operationId": "rank",
-        "summary": "Order candidates from best to worst",
-        "requestBody": {"required": True, "content": _json(_one_or_some(one, schema))},
-        "responses": {"200": _answer("The order", _one_or_some(many, schema))} | _errors(),
-    }
+    rank = _asking(schema, "rank", "Order candidates from best to worst", "RankAnswer")
+    recommend = _asking(schema, "recommend", "Decide what to show, and log it", "RecommendAnswer")
     health = {
         "operationId": "healthz",
         "summary": "What is served",
@@ -30,8 +25,22 @@ def openapi(schema: RequestSchema) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "recomind", "version": recomind.__version__},
-        "paths": {"/rank": {"post": rank}, "/healthz": {"get": health}},
+        "paths": {
+            "/rank": {"post": rank},
+            "/recommend": {"post": recommend},
+            "/healthz": {"get": health},
+        },
         "components": {"schemas": _schemas(schema)},
+    }
+
+
+def _asking(schema: RequestSchema, name: str, summary: str, answer: str) -> Json:
+    asked, given = _one_or_some(_ref("RankRequest"), schema), _one_or_some(_ref(answer), schema)
+    return {
+        "operationId": name,
+        "summary": summary,
+        "requestBody": {"required": True, "content": _json(asked)},
+        "responses": {"200": _answer("The order", given)} | _errors(),
     }
 
 
@@ -63,6 +72,8 @@ def _schemas(schema: RequestSchema) -> Json:
             "uniqueItems": True,
         },
         "num": _integer(1, schema.max_candidates),
+        "request_id": {"type": "string", "maxLength": MAX_NAME},
+        "session_id": {"type": "string", "maxLength": MAX_NAME},
     }
     required = ["user_id"] + ["user_features"] * bool(names)
     candidates = [{"required": ["item_ids"]}] + [{"required": ["num"]}] * schema.has_pool
@@ -70,10 +81,18 @@ def _schemas(schema: RequestSchema) -> Json:
         "item_ids": {"type": "array", "items": item_id},
         "scores": {"type": "array", "items": {"type": "number"}},
         "released": {"type": "boolean"},
+        "arm": {"enum": ["policy", "ranker"], "description": "ranker: after a fall-back"},
+        "scorer": {"type": "string", "description": "identity of what answered"},
+    }
+    decision = answer | {
+        "decision_id": {"type": "string"},
+        "propensity": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "explored": {"type": "boolean"},
     }
     return {
         "RankRequest": _object(request, required) | {"anyOf": candidates},
         "RankAnswer": _object(answer, list(answer)),
+        "RecommendAnswer": _object(decision, list(decision)),
         "Error": _object({"error": {"type": "string"}}, ["error"]),
     }
 

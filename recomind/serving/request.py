@@ -28,7 +28,19 @@ from recomind.export import PolicyScorer
 from recomind.serving.config import ServingConfig
 from recomind.types import SessionState
 
+_FIELDS = (
+    "user_id",
+    "user_features",
+    "history",
+    "step",
+    "gap_s",
+    "item_ids",
+    "num",
+    "request_id",
+    "session_id",
+)
 MAX_INT = 2**63 - 1
+MAX_NAME = 200  # characters of a request's or session's id
 MAX_FLOAT = 3e38  # of float32
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -54,6 +66,8 @@ class RankRequest:
     gap_s: float = 0.0  # seconds since the start of the latest event; 0.0 where unknown
     item_ids: list[int] | None = None  # candidates; from the pool where None
     num: int | None = None  # items wanted; all candidates where None
+    request_id: str = ""  # the caller's, for the log
+    session_id: str = ""  # the caller's, for the log
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,8 +116,7 @@ class RequestSchema:
         Raises:
             SchemaError: a field is absent, unknown, or not what it must be.
         """
-        known = ("user_id", "user_features", "history", "step", "gap_s", "item_ids", "num")
-        fields = _object(payload, "a request", known)
+        fields = _object(payload, "a request", _FIELDS)
         request = RankRequest(
             user_id=_integer(fields.get("user_id"), "user_id", 0, MAX_INT),
             user_features=self._features(fields.get("user_features", {})),
@@ -111,6 +124,8 @@ class RequestSchema:
             step=_integer(fields.get("step", 0), "step", 0, MAX_INT),
             gap_s=_seconds(fields.get("gap_s", 0.0), "gap_s"),
             item_ids=self._item_ids(fields.get("item_ids")),
+            request_id=_name(fields.get("request_id", ""), "request_id"),
+            session_id=_name(fields.get("session_id", ""), "session_id"),
         )
         if fields.get("num") is not None:
             request.num = _integer(fields["num"], "num", 1, self.max_candidates)
@@ -254,6 +269,12 @@ def _integer(value: Any, what: str, low: int, high: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
     raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
+
+
+def _name(value: object, what: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME:
+        raise SchemaError(what, got=repr(value)[:50], expected=f"text of {MAX_NAME} characters")
+    return value
 
 
 def _number(value: Any, what: str) -> float:

@@ -34,7 +34,8 @@ class Routes:
     def application(self) -> Starlette:
         """The ASGI application; it closes the queue when it ends."""
         paths = [
-            Route("/rank", self.rank, methods=["POST"]),
+            Route("/rank", self.answer, methods=["POST"]),
+            Route("/recommend", self.answer, methods=["POST"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
         ]
@@ -46,8 +47,8 @@ class Routes:
         yield
         await self.queue.close()
 
-    async def rank(self, request: Request) -> Response:
-        """POST /rank: the body is read first, and takes a place only then."""
+    async def answer(self, request: Request) -> Response:
+        """POST /rank and /recommend: the body is read first, and takes a place only then."""
         try:
             body = await self._read(request)
             if not isinstance(body, bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -9,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -93,6 +95,14 @@ def _connect(**settings: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
+    _hide_token()
+
+
+def _hide_token() -> None:
+    """Ray writes the token that its processes show each other for everybody to read."""
+    path = Path.home() / ".ray" / "auth_token"
+    with contextlib.suppress(OSError):
+        path.chmod(0o600)
 
 
 def _refuse_another(address: str) -> None:

@@ -37,7 +37,11 @@ def address(engine):
 
 def cases(engine, mode):
     document = schemathesis.openapi.from_dict(openapi(engine.schema))
-    operations = [document["/rank"]["POST"], document["/healthz"]["GET"]]
+    operations = [
+        document["/rank"]["POST"],
+        document["/recommend"]["POST"],
+        document["/healthz"]["GET"],
+    ]
     assert len(list(document.get_all_operations())) == len(operations)
     kinds = [each.as_strategy(generation_mode=mode) for each in operations]
     return st.one_of(*kinds)
