@@ -39,6 +39,10 @@ class DiskFullError(ArtifactError):
     """There is no room for a result; what was there before is as it was."""
 
 
+class ServiceError(RecomindError):
+    """A service, or a process of it, does not come up, has ended, or holds another scorer."""
+
+
 class ParityError(RecomindError):
     """Two things that must agree (ranker and policy, policy and export) do not."""
 

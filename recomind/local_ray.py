@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,21 +18,21 @@ _START_ATTEMPTS = 3
 
 
 def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> None:
-    """A Ray of this machine alone: no dashboard, no chatter, a small object store.
+    """Start a local Ray without dashboard and log output, with a small object store.
 
     Raises:
-        RecomindError: it does not come up.
+        RecomindError: it does not start.
     """
     for attempt in range(_START_ATTEMPTS):
         try:
             connect(
-                address="local",  # else it joins any head that runs on this machine
+                address="local",  # otherwise it joins any head on this machine
                 num_cpus=num_cpus,
                 include_dashboard=False,
                 object_store_memory=object_store_bytes,
             )
         except Exception as error:
-            # Ray gives its own processes 30 s, too little on a machine that is busy.
+            # Ray gives its processes 30 s to start, too little on a busy machine.
             ray.shutdown()
             if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
                 raise RecomindError(
@@ -49,3 +51,11 @@ def connect(**settings: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
+    _hide_token()
+
+
+def _hide_token() -> None:
+    """Ray writes the token that its processes show each other for everybody to read."""
+    path = Path.home() / ".ray" / "auth_token"
+    with contextlib.suppress(OSError):
+        path.chmod(0o600)

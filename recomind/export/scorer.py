@@ -123,11 +123,18 @@ class PolicyScorer:
         Raises:
             SchemaError: a candidate's score is not finite.
         """
+        order_BK, q_BK, _ = self.rank_supported(state, item_id, mask)
+        return order_BK, q_BK
+
+    def rank_supported(
+        self, state: SessionState, item_id: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `rank` gives, and which candidates [B, K] bool are inside the support constraint."""
         encoding = self.encode_state(state)
         q_BK, utility_BK = self._serving.score_encoded(encoding, item_id)
         allowed_BK = self.supported(utility_BK, mask, self.log_density(encoding, item_id))
         order_BK = order_slots(q_BK, allowed_BK, utility_BK, item_id, mask)
-        return order_BK, q_BK.masked_fill(~mask, -torch.inf)
+        return order_BK, q_BK.masked_fill(~mask, -torch.inf), allowed_BK
 
     def supported(
         self, utility_BK: Tensor, mask_BK: Tensor, log_density_BK: Tensor | None
@@ -166,6 +173,7 @@ class ExportRecord:
     reasons: Sequence[str]  # why it was not released; empty where it was
     user_feature_names: Sequence[str]  # U names, in the order of `SessionState.user_features`
     inputs: Mapping[str, str] = field(default_factory=dict)  # name -> identity of an artifact
+    judged: str = ""  # identity of the policy that the verdict is about
 
 
 def export_policy(
@@ -192,7 +200,11 @@ def export_policy(
         expected = f"{network.trunk.num_user_features} names"
         raise SchemaError("one name a user feature", got=names, expected=expected)
     catalogue = storable(network.catalogue, max_catalogue_items)
-    verdict = {"released": bool(record.released), "reasons": list(record.reasons)}
+    verdict = {
+        "released": bool(record.released),
+        "reasons": list(record.reasons),
+        "judged": record.judged,
+    }
     manifest = Manifest(
         kind=KIND, seed=record.seed, config=dict(record.config), inputs=dict(record.inputs)
     )

@@ -1,4 +1,4 @@
-"""The Ray Serve application; `recomind.serving.app` and `.shards` need Ray, the rest does not."""
+"""The HTTP service; only `recomind.serving.shards` needs Ray."""
 
 from typing import TYPE_CHECKING
 

@@ -1,106 +1,116 @@
-"""The Ray Serve application: POST /rank and GET /healthz."""
+"""`serving` and `serve_forever`: a service that is up, and that ends in order."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
+import signal
 import socket
 import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-import ray
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+import uvicorn
 
-from recomind.candidates import CandidatesConfig, fresh_items
+from recomind.candidates import CandidatesConfig
 from recomind.errors import ConfigError
-from recomind.local_ray import start_ray
 from recomind.serving.config import ServingConfig
-from recomind.serving.engine import check_released, load_engine
-from recomind.serving.http import refuse, respond, too_large
+from recomind.serving.engine import check_released
+from recomind.serving.patience import PatientProtocol
+from recomind.serving.queue import RequestQueue
+from recomind.serving.replica import ProcessReplica, Replica, ReplicaSpec
+from recomind.serving.routes import Routes
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Serve's own deprecations, told on import
-    from ray import serve
-
-APP = "recomind"
-_OBJECT_STORE_BYTES = 128 * 1024**2
+_BACKLOG = 2048  # connections that the system holds until they are accepted
 
 
-class RankingService:
-    """One replica. It takes no request before its scorer has answered the golden ones."""
+class Service:
+    """One service: its replicas and its HTTP server.
 
-    def __init__(
-        self,
-        scorer_folder: str,
-        index_folder: str | None,
-        config: ServingConfig,
-        candidates: CandidatesConfig,
-    ) -> None:
-        self.config = config
-        self.engine = load_engine(
-            Path(scorer_folder),
-            config,
-            index_folder=None if index_folder is None else Path(index_folder),
-            candidates=candidates,
-            newest=fresh_items,  # the pool that the policy was trained with
+    Args:
+        replicas: what answers; not started yet.
+        config: deadlines, bounds and address.
+    """
+
+    def __init__(self, replicas: Sequence[Replica], config: ServingConfig) -> None:
+        self.replicas, self.config = list(replicas), config
+        self.address = f"http://{config.host}:{config.port}"
+        self._server: uvicorn.Server | None = None
+        self._routes: Routes | None = None
+        self._is_told_to_end = False
+
+    def end(self, *_: Any) -> None:
+        """Take no more requests, answer those in flight, and return from `run`."""
+        self._is_told_to_end = True
+        if self._routes is not None:
+            self._routes.is_ending = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    async def run(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+        """Serve on `listener` until `end` is called.
+
+        Raises:
+            RecomindError: a replica does not start.
+        """
+        config = self.config
+        queue = RequestQueue(self.replicas, config)
+        loaded = await queue.start()
+        self._routes = Routes(queue, loaded, config)
+        self._server = _Server(
+            uvicorn.Config(
+                self._routes.application(),
+                http=PatientProtocol.waiting(config.body_timeout_s),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=round(config.keep_alive_s),
+                timeout_graceful_shutdown=round(config.drain_timeout_s),
+                server_header=False,
+            ),
+            lambda: on_ready(self.address),
         )
-
-    async def __call__(self, request: Request) -> JSONResponse:
-        """Answer one HTTP request."""
-        path, method = request.url.path, request.method
-        body = b""
-        if refuse(method, path) is None:
-            read = await read_body(request, self.config.max_body_bytes)
-            if read is None:
-                status, answer = too_large(self.config.max_body_bytes)
-                return JSONResponse(answer, status_code=status)
-            body = read
-        # In a thread, so that a health check is answered while a batch is scored.
-        status, answer = await asyncio.to_thread(respond, self.engine, method, path, body)
-        return JSONResponse(answer, status_code=status)
+        self._server.should_exit = self._is_told_to_end
+        await self._server.serve(sockets=[listener])
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes | None:
-    """The whole body, or None as soon as it proves longer than `max_bytes`."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            return None
-    return bytes(body)
+class _Server(uvicorn.Server):
+    """Tells when it listens, and leaves signals to whoever started it."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
-def build_app(
+def make_service(
     scorer_folder: Path,
     config: ServingConfig,
     *,
     index_folder: Path | None = None,
     candidates: CandidatesConfig | None = None,
-) -> serve.Application:
-    """The application, to be run by `serving` or by any Ray Serve cluster.
-
-    Raises:
-        ArtifactError: there is no scorer, or it is damaged.
-        ConfigError: the scorer was not released and the config does not allow that.
-    """
-    check_released(scorer_folder, config)
-    deployment = serve.deployment(RankingService).options(
-        name="ranking",
-        num_replicas=config.num_replicas,
-        ray_actor_options={"num_cpus": config.num_cpus},
-        max_ongoing_requests=config.max_ongoing_requests,
-        max_queued_requests=config.max_queued_requests,
-        max_constructor_retry_count=1,
+) -> Service:
+    """A service whose replicas are processes; raises as `serving`."""
+    folder = Path(scorer_folder).resolve()
+    spec = ReplicaSpec(
+        scorer_folder=folder,
+        identity=check_released(folder, config).identity,
+        config=config,
+        index_folder=None if index_folder is None else Path(index_folder).resolve(),
+        candidates=candidates,
     )
-    index = None if index_folder is None else str(Path(index_folder).resolve())
-    return deployment.bind(
-        str(Path(scorer_folder).resolve()), index, config, candidates or CandidatesConfig()
-    )
+    return Service([ProcessReplica(spec) for _ in range(config.num_replicas)], config)
 
 
 @contextmanager
@@ -113,27 +123,44 @@ def serving(
 ) -> Iterator[str]:
     """Yield the address of a service that is ready; stop it afterwards.
 
-    A Ray that runs already is used and left running.
+    Raises:
+        ArtifactError: there is no scorer, it is damaged, or its verdict is about another policy.
+        ConfigError: an unreleased scorer, or a port that is taken.
+        ServiceError: a replica is not ready within `serving.start_timeout_s`.
+    """
+    service = make_service(scorer_folder, config, index_folder=index_folder, candidates=candidates)
+    with running(service) as address:
+        yield address
+
+
+@contextmanager
+def running(service: Service) -> Iterator[str]:
+    """Run `service` in a thread; yield its address once it is ready, and end it afterwards.
 
     Raises:
-        ArtifactError: there is no scorer, or it is damaged.
-        ConfigError: an unreleased scorer, a port that is taken, too few CPUs, or a Ray that
-            serves already: run `build_app` there.
+        ConfigError: its port is taken.
+        RecomindError: a replica does not start.
     """
-    app = build_app(scorer_folder, config, index_folder=index_folder, candidates=candidates)
-    _check_port(config)
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    with _running_ray(config):
-        _refuse_running_serve()
+    with _listening(service.config) as listener:
+        ready, failures = threading.Event(), []
+
+        def run() -> None:
+            try:
+                asyncio.run(service.run(listener, lambda _: ready.set()))
+            except BaseException as error:  # told to whoever waits
+                failures.append(error)
+                ready.set()
+
+        thread = threading.Thread(target=run, name="recomind-serving")
+        thread.start()
         try:
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options={"host": config.host, "port": config.port},
-            )
-            serve.run(app, name=APP, route_prefix="/")
-            yield f"http://{config.host}:{config.port}"
+            ready.wait()
+            if failures:
+                raise failures[0]
+            yield service.address
         finally:
-            serve.shutdown()
+            service.end()
+            thread.join()
 
 
 def serve_forever(
@@ -144,62 +171,51 @@ def serve_forever(
     candidates: CandidatesConfig | None = None,
     on_ready: Callable[[str], None] = print,
 ) -> None:
-    """Serve until interrupted; `on_ready` is told the address."""
-    with serving(
-        scorer_folder, config, index_folder=index_folder, candidates=candidates
-    ) as address:
-        on_ready(address)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return
+    """Serve until SIGTERM or SIGINT, then answer what is in flight; raises as `serving`.
 
-
-def _check_port(config: ServingConfig) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            raise ConfigError(
-                "cannot listen there",
-                got=f"{config.host}:{config.port}: {error.strerror}",
-                mend="choose another serving.port, or stop what listens on it",
-            ) from None
-
-
-def _refuse_running_serve() -> None:
-    # It would keep its own address, and stopping ours would stop whatever else it runs.
-    try:
-        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
-    except ValueError:
-        return
-    raise ConfigError(
-        "this Ray serves already", mend="run recomind.serving.app.build_app(...) there"
-    )
+    Args:
+        scorer_folder: artifact of kind "scorer".
+        config: where, and how much.
+        index_folder: artifact of kind "index" over the same catalogue.
+        candidates: shape of the pool.
+        on_ready: is told the address.
+    """
+    service = make_service(scorer_folder, config, index_folder=index_folder, candidates=candidates)
+    with _listening(config) as listener, _told_to_end(service.end):
+        asyncio.run(service.run(listener, on_ready))
 
 
 @contextmanager
-def _running_ray(config: ServingConfig) -> Iterator[None]:
-    needed = config.num_replicas * config.num_cpus
-    if ray.is_initialized():
-        _check_cpus(needed, ray.available_resources().get("CPU", 0.0))
-        yield
-        return
-    available = len(os.sched_getaffinity(0))
-    _check_cpus(needed, available)
-    start_ray(available, _OBJECT_STORE_BYTES)
+def _told_to_end(end: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        ray.shutdown()
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def _check_cpus(needed: float, available: float) -> None:
-    if needed > available:
-        raise ConfigError(
-            "serving.num_replicas * serving.num_cpus",
-            got=needed,
-            expected=f"<= {available:g}, the CPUs that are free",
-            mend="fewer replicas; Ray would wait for the CPUs without a word",
-        )
+def _listening(config: ServingConfig) -> socket.socket:
+    """A socket that is bound, so that a port that is taken is known before anything is loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _no_listener(config, error) from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _no_listener(config, error) from None
+    return listener
+
+
+def _no_listener(config: ServingConfig, error: OSError) -> ConfigError:
+    return ConfigError(
+        "cannot listen there",
+        got=f"{config.host}:{config.port}: {error.strerror}",
+        mend="choose another serving.port, or stop what listens on it",
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import math
+import secrets
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +14,21 @@ import torch
 from torch import Tensor
 
 from recomind.artifacts import Manifest, read_manifest, verify_signature
-from recomind.candidates import CandidatePool, CandidatesConfig, make_pool
-from recomind.errors import ConfigError, ParityError
+from recomind.candidates import CandidatePool, CandidatesConfig, make_exploration, make_pool
+from recomind.errors import ArtifactError, ConfigError, ParityError, ServiceError
 from recomind.export import Golden, PolicyScorer, compare, load_scorer
 from recomind.export.golden import GOLDEN, make_golden
-from recomind.export.scorer import KIND
+from recomind.export.scorer import KIND, order_slots
+from recomind.policy import RankerPolicy
 from recomind.retrieval import load_retrieval
 from recomind.serving.config import ServingConfig
+from recomind.serving.decisions import DecisionLog
 from recomind.serving.request import RankRequest, RequestSchema, states_of
-from recomind.streams import SessionStreams, hash_int64, make_generator
-from recomind.types import SessionState
+from recomind.serving.scored import POLICY, RANKER, Scored, decisions
+from recomind.streams import SessionStreams, draw_seeds, hash_int64, make_generator
+from recomind.types import Candidates, SessionState
+
+_log = logging.getLogger(__name__)
 
 
 class RankingEngine:
@@ -30,6 +39,7 @@ class RankingEngine:
         config: limits.
         pool: where candidates come from for a request that brings none.
         identity: of the scorer's artifact.
+        log: keeps what `recommend` decides, where it is wanted.
     """
 
     def __init__(
@@ -38,8 +48,12 @@ class RankingEngine:
         config: ServingConfig,
         pool: CandidatePool | None = None,
         identity: str = "",
+        log: DecisionLog | None = None,
     ) -> None:
         self.scorer, self.pool, self.identity = scorer, pool, identity
+        self.config, self.log = config, log
+        self._exploration = make_exploration(config.exploration)
+        self._generator = torch.Generator().manual_seed(secrets.randbits(63))
         self.schema = RequestSchema.of(scorer, config, has_pool=pool is not None)
 
     def status(self) -> dict[str, Any]:
@@ -51,34 +65,74 @@ class RankingEngine:
             "reasons": list(self.scorer.reasons),
         }
 
-    @torch.no_grad()
     def rank(self, requests: Sequence[RankRequest]) -> list[dict[str, Any]]:
         """Answers, one a request: item ids from best to worst, and their Q.
 
         The scores need not fall from place to place: items outside the policy's support
         constraint come after those inside, whatever their Q.
         """
-        state = states_of(requests, self.schema)
-        item_id_BK, mask_BK = self._candidates(requests, state)
-        order_BK, score_BK = self.scorer.rank(state, item_id_BK, mask_BK)
-        answers = []
-        for row, request in enumerate(requests):
-            num = int(mask_BK[row].sum())
-            slots = order_BK[row, : num if request.num is None else min(num, request.num)]
-            answers.append(
-                {
-                    "item_ids": item_id_BK[row, slots].tolist(),
-                    "scores": score_BK[row, slots].tolist(),
-                    "released": self.scorer.released,
+        return [
+            scored.answer(row, request, self.scorer.released, self.identity)
+            for part, scored in self._in_parts(requests)
+            for row, request in enumerate(part)
+        ]
+
+    def recommend(self, requests: Sequence[RankRequest]) -> list[dict[str, Any]]:
+        """Answers as `rank`, whose first item is chosen by exploration, and logged."""
+        answers, records = [], []
+        for part, scored in self._in_parts(requests):
+            made = decisions(part, scored, self._exploration, self._streams(len(part)))
+            for row, (request, (slot, log_propensity)) in enumerate(zip(part, made, strict=True)):
+                answer = scored.answer(row, request, self.scorer.released, self.identity, slot)
+                answer |= {
+                    "decision_id": uuid.uuid4().hex,
+                    "propensity": math.exp(log_propensity),
+                    "explored": slot != int(scored.order_BK[row, 0]),
                 }
-            )
+                answers.append(answer)
+                if self.log is not None:
+                    records.append(scored.record(row, request, answer, log_propensity))
+        if self.log is not None:
+            self.log.append(records)
         return answers
 
-    def _candidates(
-        self, requests: Sequence[RankRequest], state: SessionState
-    ) -> tuple[Tensor, Tensor]:
-        """Item ids [B, K] and mask [B, K], the requests' own or the pool's."""
+    def _streams(self, num: int) -> SessionStreams:
+        return SessionStreams(draw_seeds(num, self._generator))
+
+    def _in_parts(
+        self, requests: Sequence[RankRequest]
+    ) -> Iterator[tuple[Sequence[RankRequest], Scored]]:
+        size = self.schema.max_batch_size
+        for begin in range(0, len(requests), size):
+            part = requests[begin : begin + size]
+            yield part, self._scored(part)
+
+    @torch.no_grad()
+    def _scored(self, requests: Sequence[RankRequest]) -> Scored:
+        state = states_of(requests, self.schema)
+        pool = self._candidates(requests, state)
+        try:
+            order, score, supported = self.scorer.rank_supported(state, pool.item_id, pool.mask)
+            arm = POLICY
+        except Exception as failure:
+            if not self.config.fall_back:
+                raise
+            _log.error("the ranker answers in the policy's place", exc_info=failure)
+            order, score = self._by_ranker(state, pool)
+            supported, arm = pool.mask, RANKER
+        return Scored(pool=pool, order_BK=order, score_BK=score, supported_BK=supported, arm=arm)
+
+    def _by_ranker(self, state: SessionState, pool: Candidates) -> tuple[Tensor, Tensor]:
+        network = self.scorer.network
+        weights = dict(zip(network.tasks, network.weights_H.tolist(), strict=True))
+        utility, mask = RankerPolicy([network.frozen], weights).scored(state, pool)
+        order = order_slots(utility, mask, utility, pool.item_id, mask)
+        return order, utility.masked_fill(~mask, -torch.inf)
+
+    def _candidates(self, requests: Sequence[RankRequest], state: SessionState) -> Candidates:
+        """Pools [B, K]: the requests' own items, which are certain, or the pool's."""
         own = [request.item_ids for request in requests]
+        chances: list[list[float]] = [[0.0] * len(ids or ()) for ids in own]
         rows = torch.tensor([r for r, ids in enumerate(own) if ids is None], dtype=torch.int64)
         if len(rows) and self.pool is not None:
             # The same user at the same step gets the same pool again, from any replica.
@@ -86,25 +140,32 @@ class RankingEngine:
             drawn = self.pool.candidates(state[rows], streams)
             for place, row in enumerate(rows.tolist()):
                 own[row] = drawn.item_id[place][drawn.mask[place]].tolist()
+                chances[row] = drawn.log_propensity[place][drawn.mask[place]].tolist()
         width = max(len(ids or ()) for ids in own)
         item_id = torch.zeros(len(own), width, dtype=torch.int64)
         mask = torch.zeros(len(own), width, dtype=torch.bool)
+        log_propensity = torch.zeros(len(own), width)
         for row, ids in enumerate(own):
             item_id[row, : len(ids or ())] = torch.tensor(ids or [], dtype=torch.int64)
+            log_propensity[row, : len(ids or ())] = torch.tensor(chances[row])
             mask[row, : len(ids or ())] = True
-        return item_id, mask
+        return Candidates(
+            item_id=item_id, mask=mask, log_propensity=log_propensity, batch_size=[len(own)]
+        )
 
 
 def check_released(scorer_folder: Path, config: ServingConfig) -> Manifest:
     """The scorer's manifest, its files' hashes checked.
 
     Raises:
-        ArtifactError: there is no scorer, or it is damaged.
+        ArtifactError: there is no scorer, or it is damaged, or its verdict is about another policy.
         ConfigError: the release gate did not let it pass, and the config does not allow that.
     """
     manifest = read_manifest(Path(scorer_folder), KIND)
     if config.key_file:
         verify_signature(Path(scorer_folder), Path(config.key_file))
+    if not config.allow_unreleased:
+        _check_judged(manifest)
     if manifest.extra.get("released") is not True and not config.allow_unreleased:
         raise ConfigError(
             "the release gate did not let this scorer pass",
@@ -114,6 +175,23 @@ def check_released(scorer_folder: Path, config: ServingConfig) -> Manifest:
     return manifest
 
 
+def _check_judged(manifest: Manifest) -> None:
+    """Refuse a verdict of the gate that is about another policy than the scorer's own."""
+    own = {
+        identity
+        for name, identity in manifest.inputs.items()
+        if name == "policy" or name.endswith("/policy")
+    }
+    judged = manifest.extra.get("judged")
+    if manifest.extra.get("released") is True and judged not in own:
+        raise ArtifactError(
+            "the release gate's verdict is about another policy",
+            got=judged or "a verdict that does not say which",
+            expected=" or ".join(sorted(own)) or "the policy that the scorer was made from",
+            mend="run `recomind evaluate` and `recomind export` again",
+        )
+
+
 def load_engine(
     scorer_folder: Path,
     config: ServingConfig,
@@ -121,6 +199,7 @@ def load_engine(
     index_folder: Path | None = None,
     candidates: CandidatesConfig | None = None,
     newest: Callable[[Any], Tensor | None] | None = None,
+    identity: str | None = None,
 ) -> RankingEngine:
     """Load a scorer and check it by its golden requests.
 
@@ -131,13 +210,22 @@ def load_engine(
             catalogue that is no larger than the pool can be chosen from.
         candidates: shape of the pool; its defaults where None.
         newest: catalogue -> [F] int64, its newest items, or None where their age is unknown.
+        identity: the only scorer that may be loaded; any where None.
 
     Raises:
         ArtifactError: a folder is absent, damaged, or of another catalogue.
+        ServiceError: the folder holds another scorer than `identity`.
         ConfigError: the scorer was not released and the config does not allow that.
         ParityError: the golden requests are answered otherwise than when it was exported.
     """
     manifest = check_released(scorer_folder, config)
+    if identity not in (None, manifest.identity):
+        raise ServiceError(
+            "the folder holds another scorer than the service began with",
+            got=f"{manifest.identity} in {scorer_folder}",
+            expected=identity,
+            mend="restart the service to serve the new one, or put the old one back",
+        )
     scorer = load_scorer(scorer_folder)
     check_golden(scorer, Path(scorer_folder) / GOLDEN, config.num_golden_requests)
     shape = candidates or CandidatesConfig()
@@ -146,7 +234,12 @@ def load_engine(
     if retrieval is not None or scorer.catalogue.num_items <= shape.num_candidates:
         fresh_item_id = None if newest is None else newest(scorer.catalogue)
         pool = make_pool(shape, scorer.catalogue, retrieval, fresh_item_id)
-    return RankingEngine(scorer, config, pool, manifest.identity)
+    log = None
+    if config.decision_log:
+        log = DecisionLog(
+            Path(config.decision_log), config.decision_part_rows, config.decision_part_s
+        )
+    return RankingEngine(scorer, config, pool, manifest.identity, log)
 
 
 def check_golden(scorer: PolicyScorer, path: Path, num: int) -> None:

@@ -16,6 +16,7 @@ it wants; with both it gets the best `num` of its own. A body holds one request 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,8 +28,21 @@ from recomind.export import PolicyScorer
 from recomind.serving.config import ServingConfig
 from recomind.types import SessionState
 
-_MAX_INT = 2**63 - 1
-_MAX_FLOAT = 3e38  # of float32
+_FIELDS = (
+    "user_id",
+    "user_features",
+    "history",
+    "step",
+    "gap_s",
+    "item_ids",
+    "num",
+    "request_id",
+    "session_id",
+)
+MAX_INT = 2**63 - 1
+MAX_NAME = 200  # characters of a request's or session's id
+MAX_FLOAT = 3e38  # of float32
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -52,6 +66,8 @@ class RankRequest:
     gap_s: float = 0.0  # seconds since the start of the latest event; 0.0 where unknown
     item_ids: list[int] | None = None  # candidates; from the pool where None
     num: int | None = None  # items wanted; all candidates where None
+    request_id: str = ""  # the caller's, for the log
+    session_id: str = ""  # the caller's, for the log
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,10 +101,7 @@ class RequestSchema:
         Raises:
             SchemaError: it is not JSON, or a request of it is not one.
         """
-        try:
-            payload = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise SchemaError("the body is not JSON", got=str(error) or "nested too deep") from None
+        payload = decode_json(body)
         if not isinstance(payload, list):
             return [self.parse(payload)], False
         if not 1 <= len(payload) <= self.max_batch_size:
@@ -103,15 +116,16 @@ class RequestSchema:
         Raises:
             SchemaError: a field is absent, unknown, or not what it must be.
         """
-        known = ("user_id", "user_features", "history", "step", "gap_s", "item_ids", "num")
-        fields = _object(payload, "a request", known)
+        fields = _object(payload, "a request", _FIELDS)
         request = RankRequest(
-            user_id=_integer(fields.get("user_id"), "user_id", 0, _MAX_INT),
+            user_id=_integer(fields.get("user_id"), "user_id", 0, MAX_INT),
             user_features=self._features(fields.get("user_features", {})),
             history=self._history(fields.get("history", [])),
-            step=_integer(fields.get("step", 0), "step", 0, _MAX_INT),
+            step=_integer(fields.get("step", 0), "step", 0, MAX_INT),
             gap_s=_seconds(fields.get("gap_s", 0.0), "gap_s"),
             item_ids=self._item_ids(fields.get("item_ids")),
+            request_id=_name(fields.get("request_id", ""), "request_id"),
+            session_id=_name(fields.get("session_id", ""), "session_id"),
         )
         if fields.get("num") is not None:
             request.num = _integer(fields["num"], "num", 1, self.max_candidates)
@@ -194,6 +208,42 @@ def states_of(requests: Sequence[RankRequest], schema: RequestSchema) -> Session
     )
 
 
+def decode_json(body: bytes) -> Any:
+    """The value of UTF-8 JSON, read strictly.
+
+    Raises:
+        SchemaError: it is none, names a key twice, or holds text that is no Unicode.
+    """
+    try:
+        text = body.decode()
+        value = json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_object_of_pairs
+        )
+    except (ValueError, RecursionError) as error:
+        raise SchemaError("the body is not JSON", got=str(error) or "nested too deep") from None
+    # An escape may name half of a pair of UTF-16, which no answer and no log could repeat.
+    if _SURROGATE.search(text) and not _encodes(value):
+        raise SchemaError("the body is not JSON", got="a lone surrogate", expected="Unicode text")
+    return value
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
@@ -214,15 +264,22 @@ def _list(value: object, what: str) -> list[Any]:
 
 
 def _integer(value: Any, what: str, low: int, high: int) -> int:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON knows numbers only: 24.0 is the integer 24
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
+
+
+def _name(value: object, what: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME:
+        raise SchemaError(what, got=repr(value)[:50], expected=f"text of {MAX_NAME} characters")
     return value
 
 
 def _number(value: Any, what: str) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not abs(value) <= _MAX_FLOAT:  # a NaN is not
+    if not number or not abs(value) <= MAX_FLOAT:  # a NaN is not
         raise SchemaError(what, got=repr(value)[:50], expected="a finite number")
     return float(value)
 

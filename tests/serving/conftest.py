@@ -25,9 +25,9 @@ def write_scorer(folder: Path, *, q_offset: float = 0.0, **changes) -> Path:
         PolicyScorer(trained, NAMES), make_generator(0), num_states=30, num_candidates=9
     )
     golden.q = golden.q + q_offset
-    given = settings(**{"released": True, "reasons": []} | changes)
+    given = settings(**{"released": True, "reasons": [], "judged": "abc"} | changes)
     written = export_policy(folder.parent / "plain", trained, given)
-    manifest = Manifest(kind="scorer", extra=written.extra)
+    manifest = Manifest(kind="scorer", extra=written.extra, inputs=written.inputs)
     with write_artifact(folder, manifest) as staging:
         for name in written.files:
             (folder.parent / "plain" / name).rename(staging / name)

@@ -1,78 +1,88 @@
-"""The service as it runs: on loopback, over HTTP, and gone afterwards."""
+"""`serving` yields a service that is ready and leaves nothing; what cannot serve is refused."""
 
 from __future__ import annotations
 
-import json
+import os
 import socket
-import urllib.error
-import urllib.request
+import time
+from pathlib import Path
 
 import pytest
 
-pytest.importorskip("starlette", reason="Ray Serve needs starlette: pip install ray[serve]")
-
-import ray
-
-from recomind.errors import ConfigError
+from recomind.artifacts import read_manifest
+from recomind.errors import ArtifactError, ConfigError, ServiceError
 from recomind.serving import ServingConfig
-from recomind.serving.app import build_app, serving
-from recomind.serving.http import respond
+from recomind.serving.app import serving
+from recomind.serving.http import Asked
+from recomind.serving.replica import ProcessReplica, ReplicaSpec
 from tests.serving.conftest import write_scorer
-from tests.serving.test_request import GOOD
+from tests.serving.processes import BODY, ask, free_port
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def spec_of(folder: Path, **settings) -> ReplicaSpec:
+    identity = read_manifest(folder, "scorer").identity
+    return ReplicaSpec(scorer_folder=folder, identity=identity, config=ServingConfig(**settings))
 
 
-def call(address, path, body=None):
-    request = urllib.request.Request(address + path, data=body)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read())
-
-
-@pytest.mark.slow
-def test_the_service_answers_over_http_and_stops(scorer_folder, engine):
-    config = ServingConfig(port=free_port(), num_cpus=0.5, max_body_bytes=2000)
-    ours = ray.is_initialized()
-    with serving(scorer_folder, config) as address:
-        assert address == f"http://127.0.0.1:{config.port}"
-        assert call(address, "/healthz") == (200, engine.status())
-        body = json.dumps(GOOD).encode()
-        assert call(address, "/rank", body) == respond(engine, "POST", "/rank", body)
-        status, answer = call(address, "/rank", b'{"user_id": "x"}')
-        assert (status, "user_id; got: 'x'" in answer["error"]) == (400, True)
-        assert call(address, "/rank", b" " * 2001)[0] == 413
-        assert call(address, "/nothing")[0] == 404
+def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(scorer_folder):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = ServingConfig(port=taken.getsockname()[1])
         with (
             pytest.raises(ConfigError, match="cannot listen there"),
             serving(scorer_folder, config),
         ):
             pass
-        with (
-            pytest.raises(ConfigError, match="this Ray serves already"),
-            serving(scorer_folder, ServingConfig(port=free_port(), num_cpus=0.5)),
-        ):
-            pass
-        assert call(address, "/healthz")[0] == 200
-    assert ray.is_initialized() == ours
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"{address}/healthz", timeout=5)
 
 
-def test_what_cannot_be_served_is_refused_before_ray_starts(scorer_folder, tmp_path):
-    folder = write_scorer(tmp_path / "scorer", released=False)
-    with pytest.raises(ConfigError, match="did not let this scorer pass"):
-        build_app(folder, ServingConfig())
-    too_many = ServingConfig(port=free_port(), num_replicas=1000)
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"released": False}, ConfigError, "did not let this scorer pass"),
+        ({"judged": "def"}, ArtifactError, "verdict is about another policy; got: def"),
+        ({"judged": ""}, ArtifactError, "a verdict that does not say which; expected: abc"),
+    ],
+)
+def test_what_the_gate_did_not_release_is_refused(tmp_path, changes, error, message):
+    folder = write_scorer(tmp_path / "scorer", **changes)
+    with pytest.raises(error, match=message), serving(folder, ServingConfig(port=free_port())):
+        pass
+
+
+def test_patience_is_a_setting_and_its_end_one_typed_error(scorer_folder):
+    config = ServingConfig(port=free_port(), start_timeout_s=0.01)
+    begin = time.monotonic()
     with (
-        pytest.raises(ConfigError, match=r"got: 1000\.0.*the CPUs that are free"),
-        serving(scorer_folder, too_many),
+        pytest.raises(ServiceError, match=r"not ready within 0\.01 s.*start_timeout_s"),
+        serving(scorer_folder, config),
     ):
         pass
+    assert time.monotonic() - begin < 5.0
+
+
+@pytest.mark.slow
+def test_a_service_keeps_the_scorer_that_it_began_with(tmp_path):
+    folder = write_scorer(tmp_path / "scorer")
+    replica = ProcessReplica(spec_of(folder))
+    began_with = replica.start().status["scorer"]
+    answered = replica.answer([Asked("/rank", BODY)])
+    write_scorer(folder, reasons=["of another round"])
+    assert read_manifest(folder).identity != began_with
+    assert replica.answer([Asked("/rank", BODY)]) == answered
+    assert replica.pid is not None
+    os.kill(replica.pid, 9)
+    with pytest.raises(ServiceError, match="a replica ended while it answered; got: status -9"):
+        replica.answer([Asked("/rank", BODY)])
+    with pytest.raises(ServiceError, match="another scorer than the service began with"):
+        replica.start()
+
+
+@pytest.mark.slow
+def test_the_context_yields_an_address_and_leaves_nothing(scorer_folder):
+    config = ServingConfig(port=free_port())
+    with serving(scorer_folder, config) as address:
+        assert address == f"http://127.0.0.1:{config.port}"
+        assert ask(config.port, "/rank", BODY)[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        ask(config.port, "/healthz")

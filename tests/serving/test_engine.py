@@ -10,15 +10,15 @@ import torch
 
 from recomind.artifacts import Manifest
 from recomind.candidates import CandidatesConfig, fresh_items
-from recomind.errors import ArtifactError, ConfigError, ParityError
+from recomind.errors import ArtifactError, ConfigError, ParityError, SchemaError
 from recomind.export import export_policy, load_scorer
 from recomind.pipeline.factories import PoolFactory
 from recomind.plugins import VARIABLE
 from recomind.retrieval import RetrievalConfig, load_retrieval
 from recomind.retrieval.retrieval import index_items
 from recomind.retrieval.two_tower import TwoTower, tower_shape
-from recomind.serving import ServingConfig, load_engine
-from recomind.serving.http import respond
+from recomind.serving import RankingEngine, ServingConfig, load_engine
+from recomind.serving.http import Asked, respond_all
 from recomind.serving.request import states_of
 from recomind.streams import SessionStreams, make_generator
 from tests.export.tiny import NUM_ITEMS, network, settings
@@ -26,8 +26,8 @@ from tests.serving.conftest import write_scorer
 from tests.serving.test_request import GOOD, without
 
 
-def post(engine, payload, path="/rank", method="POST"):
-    return respond(engine, method, path, json.dumps(payload).encode())
+def post(engine, payload):
+    return respond_all(engine, [Asked("/rank", json.dumps(payload).encode())])[0]
 
 
 def test_the_answer_is_the_scorers_order(engine, scorer_folder):
@@ -52,6 +52,44 @@ def test_requests_of_one_body_do_not_touch_each_other(engine):
         alone = post(engine, body)[1]
         assert answer["item_ids"] == alone["item_ids"]
         assert answer["scores"] == pytest.approx(alone["scores"], abs=1e-5)
+
+
+def test_bodies_are_scored_together_and_none_touches_another(engine):
+    bodies = [json.dumps(each).encode() for each in (GOOD, [GOOD] * 3, GOOD | {"num": 1})]
+    bodies.insert(1, b"{")
+    answers = respond_all(engine, [Asked("/rank", body) for body in bodies])
+    assert [status for status, _ in answers] == [200, 400, 200, 200]
+    for body, (status, value) in zip(bodies, answers, strict=True):
+        alone = respond_all(engine, [Asked("/rank", body)])[0]
+        assert alone[0] == status
+        if status == 200:
+            several = value if isinstance(value, list) else [value]
+            for one, other in zip(
+                several, alone[1] if value is several else [alone[1]], strict=True
+            ):
+                assert one["item_ids"] == other["item_ids"]
+                assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
+
+
+class Fussy(RankingEngine):
+    """Cannot score users 3 and 4."""
+
+    def rank(self, requests):
+        users = {request.user_id for request in requests}
+        if 3 in users:
+            raise SchemaError("a candidate's score is not a finite number")
+        if 4 in users:
+            raise RuntimeError("the generator of the pool is at fault")
+        return super().rank(requests)
+
+
+def test_a_request_that_cannot_be_scored_fails_alone(engine, caplog):
+    fussy = Fussy(engine.scorer, ServingConfig(), engine.pool)
+    bodies = [Asked("/rank", json.dumps(GOOD | {"user_id": n}).encode()) for n in (1, 3, 4, 2)]
+    answers = respond_all(fussy, bodies)
+    assert [status for status, _ in answers] == [200, 400, 500, 200]
+    assert "not a finite number" in answers[1][1]["error"]
+    assert "the generator of the pool is at fault" in caplog.text
 
 
 def test_num_cuts_the_answer(engine):
@@ -140,20 +178,6 @@ def test_serving_draws_from_the_pool_of_the_training(scorer_folder, index_folder
         PoolFactory(config=only, catalogue_folder=scorer_folder, index_folder=index_folder / "no")()
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "text"),
-    [
-        ("GET", "/rank", 405, "/rank wants POST"),
-        ("POST", "/healthz", 405, "/healthz wants GET"),
-        ("POST", "/", 404, "known are /healthz, /rank"),
-    ],
-)
-def test_paths_and_methods(engine, method, path, status, text):
-    got, answer = post(engine, GOOD, path, method)
-    assert got == status
-    assert text in answer["error"]
-
-
 def test_a_bad_request_is_told_why(engine):
     status, answer = post(engine, GOOD | {"item_ids": [99]})
     assert status == 400
@@ -161,9 +185,7 @@ def test_a_bad_request_is_told_why(engine):
 
 
 def test_health_says_what_is_served(engine):
-    status, answer = respond(engine, "GET", "/healthz", b"")
-    assert status == 200
-    assert answer == {
+    assert engine.status() == {
         "status": "ready",
         "scorer": engine.identity,
         "released": True,
@@ -188,7 +210,7 @@ def test_a_scorer_that_answers_otherwise_than_when_exported_is_refused(tmp_path)
 
 
 def test_a_scorer_without_golden_requests_answers_random_ones(tmp_path):
-    export_policy(tmp_path / "scorer", network(), settings(released=True))
+    export_policy(tmp_path / "scorer", network(), settings(released=True, judged="abc"))
     assert post(load_engine(tmp_path / "scorer", ServingConfig()), GOOD)[0] == 200
 
 
@@ -207,7 +229,9 @@ def test_a_damaged_scorer_is_refused(scorer_folder, tmp_path):
         ({"port": 65_536}, r"serving\.port"),
         ({"max_candidates": 0}, r"serving\.max_candidates"),
         ({"num_replicas": 0}, r"serving\.num_replicas"),
-        ({"num_cpus": 0.0}, r"serving\.num_cpus"),
+        ({"num_threads": 0}, r"serving\.num_threads"),
+        ({"request_timeout_s": 0.0}, r"serving\.request_timeout_s; got: 0\.0"),
+        ({"body_timeout_s": float("nan")}, r"serving\.body_timeout_s; got: nan"),
     ],
 )
 def test_settings_out_of_range(change, message):

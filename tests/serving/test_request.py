@@ -53,6 +53,14 @@ def test_features_may_come_as_a_list_in_order(engine):
     assert listed.user_features == engine.schema.parse(GOOD).user_features
 
 
+def test_a_whole_number_may_have_a_point(engine):
+    assert engine.schema.parse(GOOD | {"user_id": 17.0, "item_ids": [8.0, 15, 16]}).item_ids == [
+        8,
+        15,
+        16,
+    ]
+
+
 def test_a_user_without_history(engine):
     state = states_of([engine.schema.parse(without("history", "step"))], engine.schema)
     assert state.gap_s.tolist() == [0]  # since no event
@@ -90,7 +98,8 @@ BAD = [
     (GOOD | {"item_ids": list(range(13))}, "item_ids; got: 13 ids; expected: 1 to 12"),
     (GOOD | {"item_ids": [1, 40]}, "item_ids; got: 40"),
     (GOOD | {"item_ids": [1, -1]}, "item_ids; got: -1"),
-    (GOOD | {"item_ids": [1, 2, 1]}, "names an item twice"),
+    (GOOD | {"item_ids": [1, 2, 1.0]}, "names an item twice"),
+    (GOOD | {"user_id": 1e300}, "user_id; got: 1000"),
     (GOOD | {"item_ids": "12"}, "item_ids; got: str"),
     (GOOD | {"num": 0}, "num; got: 0"),
     (without("item_ids") | {"num": 13}, r"num; got: 13; expected: an integer in \[1, 12\]"),
@@ -114,8 +123,30 @@ def test_num_needs_a_pool(engine, engine_without_pool):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"\xff", b'{"user_id": NaN}', b"[" * 100_000, b"1" * 5000],
-    ids=["empty", "cut", "not text", "NaN", "deep", "long number"],
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"user_id": NaN}',
+        b"[" * 100_000,
+        b"1" * 5000,
+        b'{"user_id": 1, "user_id": 2}',
+        rb'{"user_id": "\ud800"}',
+        rb'{"\uDFFF": 1}',
+        json.dumps(GOOD).encode("utf-16"),
+    ],
+    ids=[
+        "empty",
+        "cut",
+        "not text",
+        "NaN",
+        "deep",
+        "long number",
+        "a key twice",
+        "a surrogate",
+        "a surrogate as a key",
+        "UTF-16",
+    ],
 )
 def test_what_is_no_json_is_refused(engine, body):
     with pytest.raises(SchemaError, match="the body is not JSON"):

@@ -55,6 +55,7 @@ class Export(Stage):
             seed=manifest.seed,
             released=bool(gate["released"]),
             reasons=gate["reasons"],
+            judged=gate.get("policy_identity") or "",
             user_feature_names=dataset.user_feature_names,
             inputs=manifest.inputs,
         )

@@ -1,0 +1,220 @@
+"""The log of decisions: what was shown to whom, out of what, with which probability.
+
+A decision is written to a journal before it is answered, so that whatever was answered is in the
+log, also after a SIGKILL; once a second the journal is flushed to the disk. A journal that is full
+or old becomes a Parquet part in the background. Journals of a process that died become parts when
+the next one starts; a part has its journal's name, so that nothing is kept twice.
+
+    folder/0191e0.jsonl          being written, locked by its process
+    folder/0191e0.parquet        whole
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recomind.artifacts import sync_folder
+from recomind.errors import ArtifactError
+
+SCHEMA: dict[str, Any] = {
+    "decision_id": pl.String,
+    "request_id": pl.String,  # the caller's, or ""
+    "time_ms": pl.Int64,  # since 1970, UTC, by the service's clock
+    "session_id": pl.String,  # the caller's, or ""
+    "user_id": pl.Int64,
+    "step": pl.Int64,
+    "gap_s": pl.Float64,
+    "user_features": pl.List(pl.Float32),  # standardised
+    "pool_item_id": pl.List(pl.Int64),  # every candidate
+    "pool_log_propensity": pl.List(pl.Float32),  # of being in the pool; 0 for the caller's own
+    "pool_score": pl.List(pl.Float32),
+    "pool_supported": pl.List(pl.Boolean),
+    "item_id": pl.Int64,  # the choice, shown first
+    "shown_item_id": pl.List(pl.Int64),  # all that was answered, in order
+    "log_propensity": pl.Float64,  # of the choice, given the pool
+    "explored": pl.Boolean,  # the choice is not the best
+    "arm": pl.String,  # "policy", or "ranker" after a fall-back
+    "scorer": pl.String,  # identity of the scorer's artifact
+}
+_SYNC_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class DecisionRecord:
+    """One row of the log; see `SCHEMA`."""
+
+    decision_id: str
+    request_id: str
+    time_ms: int
+    session_id: str
+    user_id: int
+    step: int
+    gap_s: float
+    user_features: list[float]
+    pool_item_id: list[int]
+    pool_log_propensity: list[float]
+    pool_score: list[float]
+    pool_supported: list[bool]
+    item_id: int
+    shown_item_id: list[int]
+    log_propensity: float
+    explored: bool
+    arm: str
+    scorer: str
+
+
+class DecisionLog:
+    """Writes decisions of one process; several may write to one folder.
+
+    Args:
+        folder: where; it is made.
+        part_rows: decisions after which a journal becomes a part.
+        part_s: seconds after which it does.
+
+    Attributes:
+        num_lost: decisions that could not be written, as on a full disk; they were answered.
+
+    Raises:
+        ArtifactError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, part_rows: int = 100_000, part_s: float = 3600.0) -> None:
+        self.folder, self.part_rows, self.part_s = Path(folder), part_rows, part_s
+        self.num_lost = 0
+        self._lock, self._is_closing = threading.Lock(), threading.Event()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            recover(self.folder)
+            self._open()
+        except OSError as error:
+            raise ArtifactError(
+                "the log of decisions cannot be written", got=f"{self.folder}: {error.strerror}"
+            ) from error
+        self._thread = threading.Thread(target=self._keep, name="decision-log", daemon=True)
+        self._thread.start()
+
+    def append(self, records: Sequence[DecisionRecord]) -> None:
+        """Write decisions; what the disk does not take is counted, and answered all the same."""
+        lines = b"".join(
+            json.dumps(asdict(record), separators=(",", ":")).encode() + b"\n" for record in records
+        )
+        with self._lock:
+            try:
+                _write_whole(self._journal, lines)
+                self._num_rows += len(records)
+            except OSError as error:
+                self.num_lost += len(records)
+                _log.error("decisions are not logged: %s", error)
+
+    def close(self) -> None:
+        """Make a part of what is there."""
+        self._is_closing.set()
+        self._thread.join()
+        with self._lock:
+            journal, path = self._journal, self._path
+        _to_part(path)
+        journal.close()
+
+    def _open(self) -> None:
+        self._path = self.folder / f"{time.time_ns():019d}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._journal = FileIO(self._path, "a")
+        fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._num_rows, self._opened_s = 0, time.monotonic()
+
+    def _keep(self) -> None:
+        """Flush the journal once a second, and turn a full or old one into a part."""
+        while not self._is_closing.wait(_SYNC_S):
+            try:
+                os.fsync(self._journal.fileno())
+                is_old = time.monotonic() - self._opened_s > self.part_s
+                if self._num_rows >= self.part_rows or (self._num_rows and is_old):
+                    self._rotate()
+            except (OSError, pl.exceptions.PolarsError) as error:
+                _log.error("the log of decisions could not be kept: %s", error)
+
+    def _rotate(self) -> None:
+        with self._lock:
+            journal, path = self._journal, self._path
+            self._open()
+        _to_part(path)
+        journal.close()
+
+
+def recover(folder: Path) -> int:
+    """Turn journals that nobody writes any more into parts; returns how many there were."""
+    num = 0
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        with path.open("rb") as journal:
+            try:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # its process lives
+                continue
+            _to_part(path)
+            num += 1
+    return num
+
+
+def read_decisions(folder: Path) -> pl.DataFrame:
+    """All decisions of a folder, those still in journals included, in the order of time.
+
+    Raises:
+        ArtifactError: there is no such folder, or a part is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError("no log of decisions here", got=folder)
+    frames = [pl.DataFrame(schema=SCHEMA)]
+    for path in (*sorted(folder.glob("*.jsonl")), *sorted(folder.glob("*.parquet"))):
+        try:
+            frames.append(_read_journal(path) if path.suffix == ".jsonl" else pl.read_parquet(path))
+        except FileNotFoundError:  # it became a part between the two lists
+            continue
+        except pl.exceptions.PolarsError as error:
+            raise ArtifactError("a damaged part of the log", got=f"{path}: {error}") from error
+    everything = pl.concat(frames)
+    return everything.unique("decision_id", keep="first").sort("time_ms", "decision_id")
+
+
+def _read_journal(path: Path) -> pl.DataFrame:
+    """The whole lines of a journal; half a line at its end was never answered."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return pl.DataFrame([json.loads(line) for line in lines], schema=SCHEMA)
+
+
+def _to_part(path: Path) -> None:
+    frame = _read_journal(path)
+    if frame.height:
+        staging = path.with_suffix(".tmp")
+        frame.write_parquet(staging)
+        with staging.open("rb") as file:
+            os.fsync(file.fileno())
+        staging.replace(path.with_suffix(".parquet"))
+        sync_folder(path.parent)
+    path.unlink()
+
+
+def _write_whole(file: FileIO, data: bytes) -> None:
+    """All of `data` or, where the disk is full, nothing of it."""
+    begin = file.seek(0, os.SEEK_END)
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError:
+        file.truncate(begin)
+        raise

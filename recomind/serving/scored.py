@@ -1,0 +1,102 @@
+"""What a scorer said of a batch, as answers and as rows of the decision log."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recomind.candidates import Exploration, GreedyChoice
+from recomind.serving.decisions import DecisionRecord
+from recomind.serving.request import RankRequest
+from recomind.streams import SessionStreams
+from recomind.types import Candidates
+
+POLICY, RANKER = "policy", "ranker"  # who answered
+_LANE = 11  # of the streams: draws of an exploration in service
+
+
+@dataclass(kw_only=True, slots=True)
+class Scored:
+    """Candidates of `B` requests in their order."""
+
+    pool: Candidates  # [B, K]
+    order_BK: Tensor  # [B, K] int64, slots from best to worst, padding last
+    score_BK: Tensor  # [B, K] float32, by slot; -inf where the slot is padding
+    supported_BK: Tensor  # [B, K] bool, inside the support constraint
+    arm: str  # POLICY, or RANKER after a fall-back
+
+    def answer(
+        self,
+        row: int,
+        request: RankRequest,
+        released: bool,
+        scorer: str,
+        first: int | None = None,
+    ) -> dict[str, Any]:
+        """The JSON of one request; slot `first`, where given, is moved to the front."""
+        slots = self.order_BK[row, : int(self.pool.mask[row].sum())].tolist()
+        if first is not None:
+            slots = [first, *(slot for slot in slots if slot != first)]
+        if request.num is not None:
+            slots = slots[: request.num]
+        return {
+            "item_ids": self.pool.item_id[row, slots].tolist(),
+            "scores": self.score_BK[row, slots].tolist(),
+            "released": released,
+            "arm": self.arm,
+            "scorer": scorer,
+        }
+
+    def record(
+        self, row: int, request: RankRequest, answer: dict[str, Any], log_propensity: float
+    ) -> DecisionRecord:
+        """The row of the log for `answer`."""
+        inside = self.pool.mask[row]
+        return DecisionRecord(
+            decision_id=answer["decision_id"],
+            request_id=request.request_id,
+            time_ms=time.time_ns() // 1_000_000,
+            session_id=request.session_id,
+            user_id=request.user_id,
+            step=request.step,
+            gap_s=request.gap_s,
+            user_features=request.user_features,
+            pool_item_id=self.pool.item_id[row][inside].tolist(),
+            pool_log_propensity=self.pool.log_propensity[row][inside].tolist(),
+            pool_score=self.score_BK[row][inside].tolist(),
+            pool_supported=self.supported_BK[row][inside].tolist(),
+            item_id=answer["item_ids"][0],
+            shown_item_id=answer["item_ids"],
+            log_propensity=log_propensity,
+            explored=answer["explored"],
+            arm=answer["arm"],
+            scorer=answer["scorer"],
+        )
+
+
+def decisions(
+    requests: Sequence[RankRequest],
+    scored: Scored,
+    exploration: Exploration,
+    streams: SessionStreams,
+) -> list[tuple[int, float]]:
+    """Slot and exact log-propensity of each request's choice; a fall-back does not explore."""
+    if scored.arm == RANKER:
+        exploration = GreedyChoice()
+    step_B = torch.tensor([request.step for request in requests], dtype=torch.int64)
+    score_BK = scored.score_BK.masked_fill(~scored.pool.mask, 0.0)
+    slot_B, log_propensity_B = exploration.choose(
+        score_BK,
+        scored.supported_BK,
+        streams.uniform(step_B, 4, _LANE),
+        item_id_BK=scored.pool.item_id,
+    )
+    found = list(zip(slot_B.tolist(), log_propensity_B.tolist(), strict=True))
+    assert all(math.isfinite(chance) for _, chance in found)
+    return found
