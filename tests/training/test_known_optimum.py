@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from recomind.evaluation.rollout import rollout
 from recomind.policy import decide
@@ -14,6 +13,7 @@ from recomind.streams import draw_seeds, make_generator
 from recomind.training.actor_critic.config import ActorCriticConfig
 from recomind.training.config import TrainingConfig
 from recomind.training.trainer import train_policy
+from recomind.types import TrainableQFunction
 from tests.training.trap import (
     CLICK,
     HORIZON,
@@ -75,7 +75,7 @@ class Greedy:
         return decide(q, candidates.mask, candidates, uniforms, GREEDY)
 
 
-def true_value(network: nn.Module) -> float:
+def true_value(network: TrainableQFunction) -> float:
     """Exact expected sum of clicks of the network's greedy policy, by walking its moods."""
     world, total, mood = TrapWorld(), 0.0, MOODS - 1
     state = world.reset(1, make_generator(0))
@@ -90,7 +90,7 @@ def true_value(network: nn.Module) -> float:
     return total
 
 
-def train(folder: Path, changes: dict[str, Any], seed: int = 0) -> nn.Module:
+def train(folder: Path, changes: dict[str, Any], seed: int = 0) -> TrainableQFunction:
     return train_policy(
         TRAP,
         TrainingConfig(**changes),
