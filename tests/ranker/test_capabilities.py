@@ -22,7 +22,7 @@ from tests.adapters.test_external import make, own_ranker
 
 
 class Foreign:
-    tasks = ("like",)
+    tasks: tuple[str, ...] = ("like",)
 
     def encode_state(self, state, snapshot=None):
         return state
