@@ -17,12 +17,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="damage to every loader")
     parser.add_argument("--num", type=int, default=1000, help="inputs a kind and seed")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="where undamaged artifacts are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     given = parser.parse_args()
     total: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="recomind-fuzz-") as root:
+    with tempfile.TemporaryDirectory(prefix="recomind-fuzz-") as temporary:
+        root = given.folder or Path(temporary)
+        root.mkdir(parents=True, exist_ok=True)
         for seed in range(given.seeds):
-            found = campaign(Path(root), given.num, seed)
+            found = campaign(root, given.num, seed)
             total += Counter({name: found[name] for name in COUNTS})
             print(f"seed {seed}: {found}", flush=True)
     figures = {name: figure(total[name], unit="inputs") for name in COUNTS}

@@ -19,6 +19,8 @@ from recomind.errors import ArtifactError, SchemaError, did_you_mean
 if TYPE_CHECKING:
     import onnx
 
+_MAX_BYTES = 2**31 - 1
+
 
 def load_onnx(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndarray]:
     """A function from the inputs of R rows to [R, H].
@@ -29,7 +31,7 @@ def load_onnx(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndarray]
     """
     import onnxruntime
 
-    content = path.read_bytes()
+    content = _content(path)
     refuse_external_data(content, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -49,6 +51,17 @@ def load_onnx(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndarray]
         return np.stack([a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in arrays], -1)
 
     return run
+
+
+def _content(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise ArtifactError(
+            "ranker.external.path holds no ONNX model",
+            got=f"{path} of {size} bytes",
+            expected=f"at most {_MAX_BYTES}, which is protobuf's own limit",
+        )
+    return path.read_bytes()
 
 
 def refuse_external_data(content: bytes, path: Path) -> None:

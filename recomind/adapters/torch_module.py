@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from recomind.adapters.config import ExternalConfig
+from recomind.artifacts import brief
 from recomind.errors import ArtifactError, ConfigError
 from recomind.plugins import resolve
 
@@ -67,10 +68,10 @@ def load_torchscript(config: ExternalConfig, path: Path) -> nn.Module:
         )
         try:
             module = torch.jit.load(str(path), map_location="cpu")
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # a damaged archive raises whatever its part raises
             raise ArtifactError(
                 "ranker.external.path holds no TorchScript",
-                got=f"{path}: {str(error).splitlines()[0]}",
+                got=f"{path}: {brief(error)}",
                 expected="a file written by torch.jit.save",
             ) from error
     return module.eval()

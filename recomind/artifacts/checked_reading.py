@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from recomind.errors import ArtifactError, RecomindError
 
@@ -53,7 +53,9 @@ def reading(what: str, place: object, mend: str = "") -> Iterator[None]:
         ) from error
 
 
-def loads(what: str, mend: str = "") -> Callable[[Callable[Parameters, Loaded]], Any]:
+def loads(
+    what: str, mend: str = ""
+) -> Callable[[Callable[Parameters, Loaded]], Callable[Parameters, Loaded]]:
     """Decorate a loader with `reading`; its first path, or list of paths, is the place."""
 
     def decorate(loader: Callable[Parameters, Loaded]) -> Callable[Parameters, Loaded]:

@@ -46,8 +46,9 @@ class Manifest:
         """Sha256 over all but package versions; equal content, equal identity."""
         if self.format_version == 1:
             return _sha256([self.kind, self.format_version, self.extra, self.files])
-        obeyed = [self.seed, self.config, self.inputs, self.metrics, self.extra, self.files]
-        return _sha256([self.kind, self.format_version, *obeyed])
+        content = self.content()
+        del content["versions"]
+        return _sha256(content)
 
     def content(self) -> dict[str, Any]:
         """The manifest as JSON values, without its digest."""

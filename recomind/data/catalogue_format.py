@@ -113,7 +113,8 @@ def read_version(folder: Path, version: int | None) -> StoreVersion:
     current = _read_json(folder / CURRENT) if version is None else {"version": version}
     number, digest = current["version"], current.get("digest")
     found = _read_json(version_path(folder, number))
-    if digest is not None and digest != version_digest(folder, number):
+    named = version is None and "before" in found  # stores of earlier releases have no digests
+    if (named or digest is not None) and digest != version_digest(folder, number):
         raise ArtifactError(
             "damaged catalogue: a version or the format was changed",
             got=version_path(folder, number),
@@ -140,8 +141,8 @@ def read_chunks(folder: Path, version: int) -> list[dict[str, Any]]:
         ArtifactError: no such version, or one that does not follow on the version before it.
     """
     found = _read_json(version_path(folder, version))
-    before = found.get("before")  # which stores of earlier releases do not have
-    if before is not None and before != version_digest(folder, version - 1):
+    before = found.get("before")  # none in stores of earlier releases, and in the first version
+    if before and before != version_digest(folder, version - 1):
         raise ArtifactError(
             "damaged catalogue: a version was changed",
             got=version_path(folder, version - 1),

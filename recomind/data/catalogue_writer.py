@@ -166,8 +166,8 @@ class _Appender:
 
 
 def _publish(folder: Path, at: StoreVersion, chunks: list[dict[str, Any]]) -> None:
-    before = {"before": version_digest(folder, at.version - 1)} if at.version else {}
-    content = dataclasses.asdict(at) | before | {"chunks": chunks}
+    before = version_digest(folder, at.version - 1) if at.version else ""
+    content = dataclasses.asdict(at) | {"before": before, "chunks": chunks}
     write_json(version_path(folder, at.version), content)
     digest = version_digest(folder, at.version)
     write_json(folder / CURRENT, {"version": at.version, "digest": digest})

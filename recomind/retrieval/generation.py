@@ -154,14 +154,15 @@ def write_generation(folder: Path, generation: Generation) -> None:
 
 
 @loads("generation of an index")
-def read_generation(folder: Path, identity: str | None = None) -> Generation:
-    """Read what `write_generation` wrote, and where `identity` is given, no other.
+def read_generation(folder: Path, identity: str | None) -> Generation:
+    """Read what `write_generation` wrote, whose manifest has the `identity` that `CURRENT` names.
 
     Raises:
         ArtifactError: absent, removed meanwhile, damaged, or another than was named.
     """
     manifest = read_manifest(folder, KIND)
-    if identity is not None and manifest.identity != identity:
+    named = manifest.digest or identity is not None  # generations of format version 1 are not
+    if named and manifest.identity != identity:
         raise ArtifactError(
             f"another generation than {CURRENT} names", got=folder, mend="build the index again"
         )

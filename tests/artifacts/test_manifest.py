@@ -159,6 +159,14 @@ def test_whoever_refers_to_an_artifact_names_all_that_is_obeyed(tmp_path: Path) 
     assert len({identity(**change) for change in changes}) == len(changes)
 
 
+def test_the_identity_is_the_same_before_and_after_the_disk(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"t": (1, 2), "p": Path("a"), "n": {i: i for i in range(12)}}
+    manifest = Manifest(kind="thing", config=config)
+    with write_artifact(tmp_path / "thing", manifest):
+        pass
+    assert manifest.identity == read_manifest(tmp_path / "thing").identity
+
+
 def before(folder: Path) -> None:
     """Give a manifest the shape of the version before: no digest of its own."""
     edit(folder, lambda m: (m.pop("digest"), m.update(format_version=1)))

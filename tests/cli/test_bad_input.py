@@ -83,6 +83,18 @@ def test_good_files_are_read(command: Command, official: Callable[..., str]) -> 
     assert (OUT / "round_0" / "sessions" / "manifest.json").is_file()
 
 
+@pytest.mark.parametrize("how", ["sample", "full"])
+def test_changed_logs_under_the_same_path_are_read_again(
+    command: Command, official: Callable[..., str], how: str
+) -> None:
+    given = ["prepare-data", "experiment=kuairand", f"data.root={official()}", HERE]
+    given += ["data.full_hash=true"] if how == "full" else []
+    assert "prepare-data: done" in command(*given).err
+    assert "prepare-data: kept from before" in command(*given).err
+    official(log=small_log(seed=1))
+    assert "prepare-data: done" in command(*given).err
+
+
 @pytest.mark.parametrize("stage", ["train-ranker", "run"])
 @pytest.mark.parametrize(
     ("settings", "message"),

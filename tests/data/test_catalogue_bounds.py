@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recomind.data import CatalogueStore, StoreFormat, add_items, create_catalogue_store
-from recomind.errors import ConfigError, SchemaError
+from recomind.errors import ArtifactError, ConfigError, SchemaError
 
 
 def store(folder: Path, frame: pl.DataFrame, **form: object) -> CatalogueStore:
@@ -77,3 +77,35 @@ def test_a_dense_column_of_text_names_its_first_value(tmp_path: Path) -> None:
     frame = pl.DataFrame({"item_id": [0, 1], "x": ["a", "b"]})
     with pytest.raises(SchemaError, match=r"'x'.*'a' in row 0"):
         store(tmp_path, frame, dense_names=["x"])
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Path:
+    """A store of three versions."""
+    form = StoreFormat(dense_names=["x"], categorical_names=[], vocab_sizes=[])
+    create_catalogue_store(tmp_path / "store", form)
+    for ids in ([0, 1], [2, 3]):
+        pl.DataFrame({"item_id": ids, "x": [0.5, 1.5]}).write_parquet(tmp_path / "i.parquet")
+        add_items(tmp_path / "store", tmp_path / "i.parquet")
+    CatalogueStore(tmp_path / "store").verify()
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("versions/00000002.json", '"items": 4', '"items": 3'),
+        ("versions/00000001.json", '"items": 2', '"items": 1'),
+        ("versions/00000002.json", '"begin": 8', '"begin": 0'),
+        ("CURRENT.json", '"version": 2', '"version": 1'),
+        ("CURRENT.json", '"digest": "', '"digest": "0'),
+        ("CURRENT.json", '"digest"', '"gone"'),
+        ("format.json", '"x"', '"y"'),
+    ],
+)
+def test_versions_that_were_changed_are_found(grown: Path, file: str, old: str, new: str) -> None:
+    text = (grown / file).read_text()
+    assert old in text
+    (grown / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(ArtifactError, match=r"damaged|unreadable"):
+        CatalogueStore(grown).verify()

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.fuzz.campaign import campaign
 from tests.faults.fuzz.mutations import mutated, mutated_value
 
-NUM = int(os.environ.get("FUZZ_NUM", "150"))  # inputs of each of some twenty kinds
+NUM = int(os.environ.get("FUZZ_NUM", "100"))  # inputs of each of some twenty kinds
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 
 

@@ -63,7 +63,7 @@ class Kind:
     files: list[str] = field(default_factory=list)  # that are damaged; all where empty
 
     def __post_init__(self) -> None:
-        paths = (p for p in sorted(self.folder.rglob("*")) if p.is_file())
+        paths = (p for p in sorted(self.folder.rglob("*")) if p.is_file() and p.name[0] != ".")
         self.files = self.files or [p.relative_to(self.folder).as_posix() for p in paths]
 
 
