@@ -43,6 +43,7 @@ STAGES = (
     "serve",
     "check-ranker",
     "check-world",
+    "describe-data",
 )
 
 
