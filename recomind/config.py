@@ -47,6 +47,7 @@ STAGES = (
     "serve",
     "check-ranker",
     "check-world",
+    "describe-data",
 )
 
 

@@ -28,8 +28,10 @@ stages, in the order of the flow (each takes Hydra overrides; --help shows its s
   serve           scorer folder, index      -> HTTP service on loopback
   check-ranker    rankers, or one of yours  -> what is wrong with them
   check-world     a world, simulators       -> what is wrong with them
+  describe-data   raw logs                  -> what is in them, as tables and a page
 
 other commands
+  init NAME       raw files -> conf/experiment/NAME.yaml with guesses, a ranker's stub, a test
   results [dir]   one table over the reports below a folder (default: runs)
   doctor          look over the installation
 
@@ -83,11 +85,15 @@ def _dispatch(command: str, rest: list[str]) -> int:
         from recomind.cli import results
 
         return results.main(rest)
+    if command == "init":
+        from recomind.cli import init
+
+        return init.main(rest)
     from recomind.config import STAGES
     from recomind.errors import did_you_mean
 
     if command not in STAGES:
-        known = [*STAGES, "results", "doctor"]
+        known = [*STAGES, "init", "results", "doctor"]
         print(
             f"error: unknown command {command!r}: {did_you_mean(command, known)}", file=sys.stderr
         )

@@ -23,7 +23,12 @@ from recomind.errors import ConfigError, RecomindError, did_you_mean
 from recomind.plugins import allow
 
 BAD_INPUT, INTERNAL_ERROR = 2, 1
-_READ_ONLY = ("serve", "check-ranker", "check-world")  # others write into the run's folder
+_READ_ONLY = (
+    "serve",
+    "check-ranker",
+    "check-world",
+    "describe-data",
+)  # others write into the run's folder
 _FREE_NAMES = "world.env_arguments"  # goes to gymnasium.make, whatever it takes
 
 

@@ -15,6 +15,9 @@ WORLD = "world"
 SHIPPED = {  # short names; any other source is named by its dotted path
     "table": "recomind.data.sources.table.TableLogs",
     "kuairand": "recomind.data.sources.kuairand.KuaiRand",
+    "recbole": "recomind.data.sources.recbole.RecBole",
+    "movielens": "recomind.data.sources.public.MovieLens",
+    "mind": "recomind.data.sources.public.Mind",
 }
 
 

@@ -35,6 +35,7 @@ class Files:
     csv: dict[str, Any] = field(default_factory=dict)  # dialect: arguments of polars.scan_csv
     columns: dict[str, str] = field(default_factory=dict)  # further columns, by SQL expressions
     where: str = ""  # SQL condition: other rows are left out
+    explode: str = ""  # a column of lists, or text with blanks, that gives a row for each entry
 
 
 class Table:
@@ -57,6 +58,8 @@ class Table:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self.fault(error) from error
         self._refuse_twins()
+        if files.explode:
+            self._explode(files.explode)
         for name, text in files.columns.items():
             derived = expression(text, self.columns, f"{setting}.columns.{name}", setting)
             self.lazy = self.lazy.with_columns(derived.alias(name))
@@ -64,6 +67,12 @@ class Table:
         if files.where:
             condition = expression(files.where, self.columns, f"{setting}.where", setting)
             self.lazy = self.lazy.filter(condition)
+
+    def _explode(self, name: str) -> None:
+        expression(name, self.columns, f"{self.setting}.explode", self.setting)
+        if self.lazy.collect_schema()[name] == pl.String:
+            self.lazy = self.lazy.with_columns(pl.col(name).str.strip_chars().str.split(" "))
+        self.lazy = self.lazy.explode(name)
 
     def expression(self, text: object, column: str, setting: str = "") -> pl.Expr:
         """`text` as an expression over this table.
@@ -91,7 +100,7 @@ class Table:
         if not frame.height:
             raise SchemaError(f"{self.setting} is empty", got=f"0 rows in {self._said()}")
         self._check_lines()
-        return frame.sort(ROW)
+        return frame.sort(ROW, maintain_order=True)
 
     def require(self, frame: pl.DataFrame, column: str, holds: pl.Expr, expected: str) -> None:
         """Raise SchemaError at the first row of `frame` where `holds` is not True."""

@@ -1,0 +1,88 @@
+"""`recomind describe-data`: what is in raw logs, as tables on the terminal and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from recomind.cli.context import Run
+from recomind.data import make_source
+from recomind.data.describe import Description, describe
+from recomind.evaluation.markup import table as markup_table
+from recomind.evaluation.page_style import STYLE
+from recomind.evaluation.svg import Series, line_chart
+
+PAGE = "data.html"
+
+
+def run(run: Run, round_index: int) -> None:
+    """Read the logs, and say what is in them."""
+    report(run.config.data, run.config.allowed_targets, run.folder)
+
+
+def report(data: Mapping[str, Any], allowed: list[str], folder: Path) -> None:
+    """Describe the logs that `data` names; write the page into `folder`."""
+    found = describe(make_source(data, allowed).read())
+    console = Console(width=100, highlight=False)
+    console.print(_facts(found))
+    for title, rows in found.tables.items():
+        console.print(_table(title, rows))
+    for note in found.notes:
+        console.print(note, markup=False)
+    for suspicion in found.suspicions:
+        console.print(f"suspicious: {suspicion.what}; to mend: {suspicion.mend}", markup=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PAGE).write_text(page(found))
+    console.print(f"page: {folder / PAGE}", markup=False, soft_wrap=True)
+
+
+def _facts(found: Description) -> Table:
+    table = Table(show_header=False, title="the logs", title_justify="left")
+    for name, value in found.facts.items():
+        table.add_row(name, value)
+    return table
+
+
+def _table(title: str, rows: pl.DataFrame) -> Table:
+    table = Table(*rows.columns, title=title, title_justify="left")
+    for row in rows.iter_rows():
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def page(found: Description) -> str:
+    """One HTML page, without anything from elsewhere."""
+    suspicions = "".join(
+        f"<li>{escape(s.what)}<br><span class='note'>{escape(s.mend)}</span></li>"
+        for s in found.suspicions
+    )
+    facts = markup_table(
+        ("", ""), [(name, [escape(value)], "") for name, value in found.facts.items()]
+    )
+    survival = Series(name="sessions", points=found.survival, style="arm-0")
+    parts = [
+        f"<div class='card'>{facts}</div>",
+        *(f"<p>{escape(note)}</p>" for note in found.notes),
+        f"<h2>Suspicions</h2><div class='card'><ul>{suspicions or '<li>none</li>'}</ul></div>",
+        "<h2>Sessions that reach a position</h2><div class='card'>"
+        + line_chart([survival], title="survival", x_label="position", y_label="share")
+        + "</div>",
+    ]
+    for title, rows in found.tables.items():
+        cells = [(str(r[0]), [escape(_cell(v)) for v in r[1:]], "") for r in rows.iter_rows()]
+        parts.append(f"<h2>{escape(title)}</h2>{markup_table(rows.columns, cells)}")
+    return (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>data</title>"
+        f"<style>{STYLE}</style></head><body><main><h1>what is in the logs</h1>"
+        f"{''.join(parts)}</main></body></html>"
+    )
