@@ -13,9 +13,11 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from recomind.candidates import CandidatesConfig
 from recomind.errors import ConfigError
+from recomind.serving.admin import Admin, MakeReplicas, read_token
 from recomind.serving.config import ServingConfig
 from recomind.serving.engine import check_released
 from recomind.serving.patience import PatientProtocol
@@ -32,10 +34,20 @@ class Service:
     Args:
         replicas: what answers; not started yet.
         config: deadlines, bounds and address.
+        make_replicas: of the scorer in a folder, for a change while serving.
+
+    Raises:
+        ConfigError: the file of the administrator's token is absent, or open to others.
     """
 
-    def __init__(self, replicas: Sequence[Replica], config: ServingConfig) -> None:
-        self.replicas, self.config = list(replicas), config
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        config: ServingConfig,
+        make_replicas: MakeReplicas | None = None,
+    ) -> None:
+        self.replicas, self.config, self.make_replicas = list(replicas), config, make_replicas
+        self._token = read_token(Path(config.admin_token_file)) if config.admin_token_file else ""
         self.address = f"http://{config.host}:{config.port}"
         self._server: uvicorn.Server | None = None
         self._routes: Routes | None = None
@@ -58,24 +70,31 @@ class Service:
         config = self.config
         queue = RequestQueue(self.replicas, config)
         loaded = await queue.start()
-        self._routes = Routes(queue, loaded, config)
-        self._server = _Server(
-            uvicorn.Config(
-                self._routes.application(),
-                http=PatientProtocol.waiting(config.body_timeout_s),
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=round(config.keep_alive_s),
-                timeout_graceful_shutdown=round(config.drain_timeout_s),
-                server_header=False,
-            ),
-            lambda: on_ready(self.address),
-        )
-        self._server.should_exit = self._is_told_to_end
-        await self._server.serve(sockets=[listener])
+        try:
+            admin = Admin(queue, self._token, self.make_replicas)
+            self._routes = Routes(queue, loaded, config, admin)
+            self._server = _Server(
+                _uvicorn(self._routes.application(), config), lambda: on_ready(self.address)
+            )
+            self._server.should_exit = self._is_told_to_end
+            await self._server.serve(sockets=[listener])
+        finally:
+            await queue.close()
+
+
+def _uvicorn(application: Starlette, config: ServingConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=PatientProtocol.waiting(config.body_timeout_s),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=round(config.keep_alive_s),
+        timeout_graceful_shutdown=round(config.drain_timeout_s),
+        server_header=False,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -102,15 +121,19 @@ def make_service(
     candidates: CandidatesConfig | None = None,
 ) -> Service:
     """A service whose replicas are processes; raises as `serving`."""
-    folder = Path(scorer_folder).resolve()
-    spec = ReplicaSpec(
-        scorer_folder=folder,
-        identity=check_released(folder, config).identity,
-        config=config,
-        index_folder=None if index_folder is None else Path(index_folder).resolve(),
-        candidates=candidates,
-    )
-    return Service([ProcessReplica(spec) for _ in range(config.num_replicas)], config)
+    index = None if index_folder is None else Path(index_folder).resolve()
+
+    def make_replicas(folder: Path) -> list[Replica]:
+        spec = ReplicaSpec(
+            scorer_folder=folder.resolve(),
+            identity=check_released(folder, config).identity,
+            config=config,
+            index_folder=index,
+            candidates=candidates,
+        )
+        return [ProcessReplica(spec) for _ in range(config.num_replicas)]
+
+    return Service(make_replicas(Path(scorer_folder)), config, make_replicas)
 
 
 @contextmanager

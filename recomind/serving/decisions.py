@@ -86,16 +86,12 @@ class DecisionLog:
         part_rows: decisions after which a journal becomes a part.
         part_s: seconds after which it does.
 
-    Attributes:
-        num_lost: decisions that could not be written, as on a full disk; they were answered.
-
     Raises:
         ArtifactError: the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, part_rows: int = 100_000, part_s: float = 3600.0) -> None:
         self.folder, self.part_rows, self.part_s = Path(folder), part_rows, part_s
-        self.num_lost = 0
         self._lock, self._is_closing = threading.Lock(), threading.Event()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,18 +104,19 @@ class DecisionLog:
         self._thread = threading.Thread(target=self._keep, name="decision-log", daemon=True)
         self._thread.start()
 
-    def append(self, records: Sequence[DecisionRecord]) -> None:
-        """Write decisions; what the disk does not take is counted, and answered all the same."""
+    def append(self, records: Sequence[DecisionRecord]) -> bool:
+        """Write decisions; False where the disk does not take them, which holds no answer up."""
         lines = b"".join(
             json.dumps(asdict(record), separators=(",", ":")).encode() + b"\n" for record in records
         )
         with self._lock:
             try:
                 _write_whole(self._journal, lines)
-                self._num_rows += len(records)
             except OSError as error:
-                self.num_lost += len(records)
                 _log.error("decisions are not logged: %s", error)
+                return False
+            self._num_rows += len(records)
+            return True
 
     def close(self) -> None:
         """Make a part of what is there."""

@@ -24,7 +24,7 @@ from recomind.retrieval import load_retrieval
 from recomind.serving.config import ServingConfig
 from recomind.serving.decisions import DecisionLog
 from recomind.serving.request import RankRequest, RequestSchema, states_of
-from recomind.serving.scored import POLICY, RANKER, Scored, decisions
+from recomind.serving.scored import POLICY, RANKER, Counts, Scored, decisions
 from recomind.streams import SessionStreams, draw_seeds, hash_int64, make_generator
 from recomind.types import Candidates, SessionState
 
@@ -51,7 +51,7 @@ class RankingEngine:
         log: DecisionLog | None = None,
     ) -> None:
         self.scorer, self.pool, self.identity = scorer, pool, identity
-        self.config, self.log = config, log
+        self.config, self.log, self._counts = config, log, Counts()
         self._exploration = make_exploration(config.exploration)
         self._generator = torch.Generator().manual_seed(secrets.randbits(63))
         self.schema = RequestSchema.of(scorer, config, has_pool=pool is not None)
@@ -90,11 +90,17 @@ class RankingEngine:
                     "explored": slot != int(scored.order_BK[row, 0]),
                 }
                 answers.append(answer)
+                self._counts.explored += answer["explored"]
                 if self.log is not None:
                     records.append(scored.record(row, request, answer, log_propensity))
-        if self.log is not None:
-            self.log.append(records)
+        if self.log is not None and not self.log.append(records):
+            self._counts.unlogged += len(records)
         return answers
+
+    def take_counts(self) -> Counts:
+        """What was done since this was last asked."""
+        counts, self._counts = self._counts, Counts()
+        return counts
 
     def _streams(self, num: int) -> SessionStreams:
         return SessionStreams(draw_seeds(num, self._generator))
@@ -105,7 +111,13 @@ class RankingEngine:
         size = self.schema.max_batch_size
         for begin in range(0, len(requests), size):
             part = requests[begin : begin + size]
-            yield part, self._scored(part)
+            scored = self._scored(part)
+            self._counts.scored += len(part)
+            self._counts.fallen_back += len(part) * (scored.arm == RANKER)
+            self._counts.best_scores += scored.score_BK.gather(1, scored.order_BK[:, :1])[
+                :, 0
+            ].tolist()
+            yield part, scored
 
     @torch.no_grad()
     def _scored(self, requests: Sequence[RankRequest]) -> Scored:

@@ -11,7 +11,9 @@ from typing import Any
 from recomind.errors import SchemaError
 from recomind.serving.engine import RankingEngine
 from recomind.serving.request import RankRequest
+from recomind.serving.v2 import MODEL, infer
 
+RANK, RECOMMEND, INFER = "/rank", "/recommend", f"/v2/models/{MODEL}/infer"
 Answer = tuple[int, Any]  # HTTP status, JSON value
 MAX_ERROR_CHARS = 400
 
@@ -22,7 +24,7 @@ _log = logging.getLogger(__name__)
 class Asked:
     """One body, read whole."""
 
-    path: str  # "/rank" or "/recommend"
+    path: str  # RANK, RECOMMEND or INFER
     body: bytes
 
 
@@ -40,7 +42,9 @@ def respond_all(engine: RankingEngine, asked: Sequence[Asked]) -> list[Answer]:
 
 
 def _respond_alike(engine: RankingEngine, path: str, asked: Sequence[Asked]) -> list[Answer]:
-    answer = engine.recommend if path == "/recommend" else engine.rank
+    if path == INFER:
+        return [_infer(engine, each) for each in asked]
+    answer = engine.recommend if path == RECOMMEND else engine.rank
     parsed = [_parse(engine, each) for each in asked]
     good = [requests for requests, _, refusal in parsed if refusal is None]
     try:
@@ -54,6 +58,13 @@ def _respond_alike(engine: RankingEngine, path: str, asked: Sequence[Asked]) -> 
         values = [] if refusal else [next(rows) for _ in requests]
         answers.append(refusal or (200, values if is_list else values[0]))
     return answers
+
+
+def _infer(engine: RankingEngine, asked: Asked) -> Answer:
+    try:
+        return 200, infer(engine.scorer, engine.schema, engine.identity, asked.body)
+    except Exception as failure:
+        return _failed(failure)
 
 
 def _parse(engine: RankingEngine, asked: Asked) -> tuple[list[RankRequest], bool, Answer | None]:

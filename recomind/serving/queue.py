@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from recomind.errors import RecomindError, ServiceError
 from recomind.serving.config import ServingConfig
 from recomind.serving.http import Asked
+from recomind.serving.metrics import ServiceMetrics
 from recomind.serving.replica import Loaded, Replica, Reply
 
 _SMOOTHING = 0.2  # weight of the latest batch in the mean time of a request
@@ -55,12 +56,19 @@ class RequestQueue:
 
     def __init__(self, replicas: Sequence[Replica], config: ServingConfig) -> None:
         self.replicas, self.config = list(replicas), config
-        self.num_ready = 0
+        self.metrics = ServiceMetrics(lambda: len(self._places), lambda: self.num_ready)
         self._places: deque[_Place] = deque()
         self._waiting = asyncio.Event()
         self._num_in_flight = 0
         self._seconds_each = 0.0  # mean time of a request, of one replica
         self._tasks: list[asyncio.Task[None]] = []
+        self._retired: set[int] = set()  # ids of replicas that are being replaced
+        self._down: set[int] = set()  # ids of replicas that are being started again
+
+    @property
+    def num_ready(self) -> int:
+        """Replicas that answer."""
+        return sum(id(each) not in self._down for each in self.replicas) if self._tasks else 0
 
     async def start(self) -> Loaded:
         """Start every replica, all at once, and begin to answer.
@@ -68,17 +76,31 @@ class RequestQueue:
         Raises:
             RecomindError: one of them does not start; none is left running.
         """
-        starts = [asyncio.to_thread(replica.start) for replica in self.replicas]
-        results = await asyncio.gather(*starts, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                await self.close()
-                raise result
-        self.num_ready = len(self.replicas)
-        self._tasks = [asyncio.create_task(self._work(replica)) for replica in self.replicas]
-        loaded = results[0]
-        assert isinstance(loaded, Loaded)
+        loaded = await _start_all(self.replicas)
+        self._begin()
         return loaded
+
+    async def replace(self, replicas: Sequence[Replica]) -> Loaded:
+        """Let other replicas answer from now on; the old ones end once theirs is answered.
+
+        Raises:
+            RecomindError: one of them does not start; the old ones go on as if nothing had been.
+        """
+        loaded = await _start_all(replicas)
+        old, tasks = self.replicas, self._tasks
+        self._retired |= {id(replica) for replica in old}
+        self.replicas = list(replicas)
+        self._begin()
+        self._waiting.set()  # so that those who wait for requests see that they are retired
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for replica in old:
+            await asyncio.to_thread(replica.close)
+        gone = {id(replica) for replica in old}
+        self._retired, self._down = self._retired - gone, self._down - gone
+        return loaded
+
+    def _begin(self) -> None:
+        self._tasks = [asyncio.create_task(self._work(replica)) for replica in self.replicas]
 
     async def close(self) -> None:
         """Stop answering and end the replicas; what still waits is refused."""
@@ -90,7 +112,7 @@ class RequestQueue:
         for place in self._places:
             place.reply.cancel()
         self._places.clear()
-        self.num_ready = 0
+        self._tasks = []
 
     def check_room(self) -> None:
         """Raise `Refused` where one more request would not be answered in time."""
@@ -117,27 +139,33 @@ class RequestQueue:
             raise Refused("not answered within serving.request_timeout_s", 1) from None
 
     async def _work(self, replica: Replica) -> None:
-        while True:
-            batch = await self._next_batch()
+        while batch := await self._next_batch(replica):
             begin = time.monotonic()
             try:
                 async with self._in_flight(replica, len(batch)):
-                    replies = await asyncio.to_thread(replica.answer, [p.asked for p in batch])
+                    answered = await asyncio.to_thread(replica.answer, [p.asked for p in batch])
             except ServiceError as error:
                 _log.error("%s", error)
                 self._put_back(batch)
                 await self._restart(replica)
                 continue
             self._learn((time.monotonic() - begin) / len(batch))
-            for place, reply in zip(batch, replies, strict=True):
+            self.metrics.add(answered.counts)
+            for place, reply in zip(batch, answered.replies, strict=True):
                 if not place.reply.done():
                     place.reply.set_result(reply)
 
-    async def _next_batch(self) -> list[_Place]:
-        """All that waits, up to `max_batch_size` bodies and the bytes of one largest body."""
-        now, batch, num_bytes = asyncio.get_running_loop().time(), [], 0
+    async def _next_batch(self, replica: Replica) -> list[_Place]:
+        """All that waits, up to `max_batch_size` bodies and the bytes of one largest body.
+
+        Nothing for a replica that is being replaced.
+        """
+        batch, num_bytes = [], 0
         while not batch:
             await self._waiting.wait()
+            if id(replica) in self._retired:
+                return []
+            now = asyncio.get_running_loop().time()
             while self._places and len(batch) < self.config.max_batch_size:
                 size = len(self._places[0].asked.body)
                 if batch and num_bytes + size > self.config.max_body_bytes:
@@ -178,14 +206,28 @@ class RequestQueue:
 
     async def _restart(self, replica: Replica) -> None:
         """Start a replica anew, again and again, for as long as the service runs."""
-        self.num_ready -= 1
-        while True:
+        self._down.add(id(replica))
+        while id(replica) not in self._retired:
             with contextlib.suppress(ServiceError):
                 await asyncio.to_thread(replica.close)
             try:
                 await asyncio.to_thread(replica.start)
-                break
+                self._down.discard(id(replica))
+                return
             except RecomindError as error:
                 _log.error("a replica does not start again: %s", error)
             await asyncio.sleep(_RESTART_S)
-        self.num_ready += 1
+
+
+async def _start_all(replicas: Sequence[Replica]) -> Loaded:
+    """Start all at once; where one does not start, none is left running."""
+    starts = [asyncio.to_thread(replica.start) for replica in replicas]
+    results = await asyncio.gather(*starts, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            for replica in replicas:
+                await asyncio.to_thread(replica.close)
+            raise result
+    loaded = results[0]
+    assert isinstance(loaded, Loaded)
+    return loaded

@@ -7,6 +7,7 @@ finds another in the folder refuses to start.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -23,7 +24,11 @@ from recomind.errors import RecomindError, ServiceError
 from recomind.serving.config import ServingConfig
 from recomind.serving.engine import RankingEngine, load_engine
 from recomind.serving.http import Asked, encode, respond_all
+from recomind.serving.openapi import openapi
+from recomind.serving.scored import Counts
+from recomind.serving.v2 import model_metadata
 
+_LAST_WORDS_S = 3.0  # for a replica that is told to end, to close its log
 Reply = tuple[int, bytes]  # HTTP status, JSON
 
 
@@ -44,6 +49,15 @@ class Loaded:
 
     status: dict[str, Any]  # as `RankingEngine.status`
     openapi: dict[str, Any]
+    model: dict[str, Any]  # as `recomind.serving.v2.model_metadata`
+
+
+@dataclass(kw_only=True, slots=True)
+class Answered:
+    """What a replica gives for a batch."""
+
+    replies: list[Reply]  # one a body
+    counts: Counts
 
 
 class Replica(Protocol):
@@ -53,8 +67,8 @@ class Replica(Protocol):
         """Load the scorer and answer the golden requests."""
         ...
 
-    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
-        """One reply a body.
+    def answer(self, asked: Sequence[Asked]) -> Answered:
+        """Reply to every body.
 
         Raises:
             ServiceError: the replica has ended.
@@ -76,9 +90,10 @@ class LocalReplica:
         """See `Replica.start`."""
         return _loaded(self.engine)
 
-    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
+    def answer(self, asked: Sequence[Asked]) -> Answered:
         """See `Replica.answer`."""
-        return [encode(answer) for answer in respond_all(self.engine, asked)]
+        replies = [encode(answer) for answer in respond_all(self.engine, asked)]
+        return Answered(replies=replies, counts=self.engine.take_counts())
 
     def close(self) -> None:
         """See `Replica.close`."""
@@ -124,12 +139,13 @@ class ProcessReplica:
             raise ServiceError("a replica ended before it was ready", got=self._ended()) from error
         finally:
             if "loaded" not in locals() or isinstance(loaded, RecomindError):
+                self._process.kill()
                 self.close()
         if isinstance(loaded, RecomindError):
             raise loaded
         return loaded
 
-    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
+    def answer(self, asked: Sequence[Asked]) -> Answered:
         """See `Replica.answer`."""
         if self._connection is None:
             raise ServiceError("a replica that is closed was asked")
@@ -141,12 +157,22 @@ class ProcessReplica:
 
     def close(self) -> None:
         """See `Replica.close`."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        process, connection = self._process, self._connection
+        self._connection = None
+        if connection is not None:  # both ends see the end: the replica, and who waits for it
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(connection.fileno())) as end,
+            ):
+                end.shutdown(socket.SHUT_RDWR)
+        if process is not None:
+            try:
+                process.wait(_LAST_WORDS_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if connection is not None:
+            connection.close()
 
     @property
     def pid(self) -> int | None:
@@ -170,9 +196,11 @@ def _not_ready(patience_s: float) -> ServiceError:
 
 
 def _loaded(engine: RankingEngine) -> Loaded:
-    from recomind.serving.openapi import openapi
-
-    return Loaded(status=engine.status(), openapi=openapi(engine.schema))
+    return Loaded(
+        status=engine.status(),
+        openapi=openapi(engine.schema),
+        model=model_metadata(engine.schema, engine.identity),
+    )
 
 
 def _run(descriptor: int) -> None:
@@ -180,7 +208,7 @@ def _run(descriptor: int) -> None:
     # The service is told to end and drains; a terminal's Ctrl-C reaches its replicas as well.
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
-    connection = Connection(descriptor)
+    connection, replica = Connection(descriptor), None
     try:
         spec: ReplicaSpec = connection.recv()
         replica = LocalReplica(_load(spec))
@@ -189,8 +217,9 @@ def _run(descriptor: int) -> None:
             connection.send(replica.answer(connection.recv()))
     except RecomindError as error:
         connection.send(error)
-    except (EOFError, OSError):  # the service is gone
-        return
+    except (EOFError, OSError):  # the service is gone, or wants another
+        if replica is not None and replica.engine.log is not None:
+            replica.engine.log.close()
 
 
 def _load(spec: ReplicaSpec) -> RankingEngine:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,10 +12,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from recomind.serving.admin import Admin
 from recomind.serving.config import ServingConfig
-from recomind.serving.http import Answer, Asked, encode, error
+from recomind.serving.http import INFER, RANK, RECOMMEND, Answer, Asked, encode, error
 from recomind.serving.queue import Refused, RequestQueue
 from recomind.serving.replica import Loaded
+from recomind.serving.v2 import MODEL, server_metadata
 
 
 class Routes:
@@ -25,40 +27,82 @@ class Routes:
         queue: what answers; started already.
         loaded: what its replicas say of themselves.
         config: deadlines and bounds.
+        admin: answers POST /admin/load.
     """
 
-    def __init__(self, queue: RequestQueue, loaded: Loaded, config: ServingConfig) -> None:
-        self.queue, self.loaded, self.config = queue, loaded, config
+    def __init__(
+        self,
+        queue: RequestQueue,
+        loaded: Loaded,
+        config: ServingConfig,
+        admin: Admin,
+    ) -> None:
+        self.queue, self.loaded, self.config, self.admin = queue, loaded, config, admin
         self.is_ending = False
 
     def application(self) -> Starlette:
-        """The ASGI application; it closes the queue when it ends."""
-        paths = [
-            Route("/rank", self.answer, methods=["POST"]),
-            Route("/recommend", self.answer, methods=["POST"]),
-            Route("/healthz", self.healthz, methods=["GET"]),
-            Route("/openapi.json", self.openapi, methods=["GET"]),
-        ]
+        """The ASGI application."""
+        paths = [Route(path, self.answer, methods=["POST"]) for path in (RANK, RECOMMEND, INFER)]
+        gets = {
+            "/healthz": self.healthz,
+            "/metrics": self.metrics,
+            "/openapi.json": self.told(lambda: self.loaded.openapi),
+            "/v2": self.told(server_metadata),
+            "/v2/health/live": self.told(lambda: {"live": True}),
+            "/v2/health/ready": self.ready,
+            f"/v2/models/{MODEL}": self.told(lambda: self.loaded.model),
+            f"/v2/models/{MODEL}/ready": self.ready,
+        }
+        paths += [Route(path, answer, methods=["GET"]) for path, answer in gets.items()]
+        paths.append(Route("/admin/load", self.load, methods=["POST"]))
         handlers = {HTTPException: _refuse_path, Exception: _internal}
-        return Starlette(routes=paths, exception_handlers=handlers, lifespan=self._lifespan)
-
-    @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        yield
-        await self.queue.close()
+        return Starlette(routes=paths, exception_handlers=handlers)
 
     async def answer(self, request: Request) -> Response:
-        """POST /rank and /recommend: the body is read first, and takes a place only then."""
+        """POST of a body that a replica answers: it is read first, and takes a place only then."""
+        path, metrics = request.url.path, self.queue.metrics
+        with metrics.timed(path):
+            response = await self._answer(path, request)
+        metrics.requests.labels(path, response.status_code).inc()
+        return response
+
+    async def _answer(self, path: str, request: Request) -> Response:
         try:
             body = await self._read(request)
             if not isinstance(body, bytes):
                 return _respond(encode(body), close=True)
-            status, content = await self.queue.reply_to(Asked(request.url.path, body))
-            return _respond((status, content))
+            return _respond(await self.queue.reply_to(Asked(path, body)))
         except Refused as refused:
             return _respond(encode(error(503, refused.reason)), retry_s=refused.retry_after_s)
         except ClientDisconnect:
             return Response(status_code=400)  # to nobody
+
+    async def load(self, request: Request) -> Response:
+        """POST /admin/load: another scorer answers from the next batch on, or none does."""
+        body = await self._read(request)
+        if not isinstance(body, bytes):
+            return _respond(encode(body), close=True)
+        answer, loaded = await self.admin.load(request.headers.get("authorization", ""), body)
+        self.loaded = loaded or self.loaded
+        return _respond(encode(answer))
+
+    async def metrics(self, _: Request) -> Response:
+        """GET /metrics."""
+        metrics = self.queue.metrics
+        return Response(metrics.text(), headers={"content-type": metrics.content_type})
+
+    async def ready(self, _: Request) -> Response:
+        """GET of the protocol's readiness: 200 or 503."""
+        is_ready = bool(self.queue.num_ready) and not self.is_ending
+        return _respond(encode((200 if is_ready else 503, {"ready": is_ready})))
+
+    def told(self, value: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+        """A path whose answer is `value()`."""
+
+        async def tell(_: Request) -> Response:
+            return _respond(encode((200, value())))
+
+        return tell
 
     async def healthz(self, _: Request) -> Response:
         """GET /healthz: answered here, whatever the replicas are doing."""
@@ -66,10 +110,6 @@ class Routes:
             status = "ending" if self.is_ending else "no replica is ready"
             return _respond(encode((503, self.loaded.status | {"status": status})))
         return _respond(encode((200, self.loaded.status)))
-
-    async def openapi(self, _: Request) -> Response:
-        """GET /openapi.json."""
-        return _respond(encode((200, self.loaded.openapi)))
 
     async def _read(self, request: Request) -> bytes | Answer:
         """The whole body, or the answer to one that is too long or too slow."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,17 @@ from recomind.types import Candidates
 
 POLICY, RANKER = "policy", "ranker"  # who answered
 _LANE = 11  # of the streams: draws of an exploration in service
+
+
+@dataclass(kw_only=True, slots=True)
+class Counts:
+    """What a replica did over one batch, for the metrics."""
+
+    scored: int = 0  # requests
+    fallen_back: int = 0  # of them, answered by the ranker in the policy's place
+    explored: int = 0  # of them, shown something else than the best
+    unlogged: int = 0  # decisions that the log could not take
+    best_scores: list[float] = field(default_factory=list)  # one a request
 
 
 @dataclass(kw_only=True, slots=True)

@@ -60,10 +60,12 @@ def test_frequencies_are_the_logged_propensities(engine, settings):
             )
             assert sorted(answer["item_ids"]) == sorted(WIDE["item_ids"])
     assert len(num) >= 2
-    assert sum(logged.values()) == pytest.approx(1.0, abs=1e-4)
-    expected = [1600 * logged[item] for item in num]
-    scaled = [each * 1600 / sum(expected) for each in expected]
-    assert stats.chisquare(list(num.values()), scaled).pvalue > 1e-4
+    assert 0.99 < sum(logged.values()) < 1.0001  # the rest was never drawn
+    often = [item for item in num if 1600 * logged[item] >= 5]
+    found = [num[item] for item in often]
+    expected = [logged[item] for item in often]
+    scaled = [each * sum(found) / sum(expected) for each in expected]
+    assert stats.chisquare(found, scaled).pvalue > 1e-4
 
 
 def test_nothing_outside_the_support_is_explored(engine):
@@ -149,7 +151,8 @@ def test_a_disk_that_is_full_loses_the_log_and_not_the_answer(engine, tmp_path, 
     with monkeypatch.context() as patched:
         patched.setattr(decisions, "_write_whole", full)
         assert recommend(logged, WIDE)[0] == 200
-    assert log.num_lost == 1
+    assert logged.take_counts().unlogged == 1
+    assert logged.take_counts().unlogged == 0
     recommend(logged, WIDE)
     assert read_decisions(tmp_path).height == 2
     log.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -197,6 +198,44 @@ def test_what_is_in_flight_is_answered_at_the_end(engine):
         time.sleep(0.3)
     client.join()
     assert [status for status, *_ in found] == [200] * 6
+
+
+def get_text(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def test_metrics_count_what_was_asked(engine):
+    with local(LocalReplica(engine)) as port:
+        ask(port, "/rank", BODY)
+        ask(port, "/recommend", BODY)
+        ask(port, "/rank", b"{")
+        status, text = get_text(port, "/metrics")
+    assert status == 200
+    for line in (
+        'recomind_requests_total{path="/rank",status="200"} 1.0',
+        'recomind_requests_total{path="/rank",status="400"} 1.0',
+        'recomind_request_seconds_count{path="/recommend"} 1.0',
+        'recomind_rows_total{kind="scored"} 2.0',
+        'recomind_rows_total{kind="fallen_back"} 0.0',
+        "recomind_best_score_count 2.0",
+        "recomind_replicas_ready 1.0",
+        "recomind_waiting 0.0",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_protocols_health_and_metadata(port, engine):
+    assert ask(port, "/v2/health/live")[::2] == (200, {"live": True})
+    assert ask(port, "/v2/health/ready")[::2] == (200, {"ready": True})
+    assert ask(port, "/v2/models/recomind/ready")[0] == 200
+    assert ask(port, "/v2")[2]["name"] == "recomind"
+    assert ask(port, "/v2/models/recomind")[2]["versions"] == [engine.identity]
+    assert ask(port, "/v2/models/recomind/infer", b"{}")[0] == 400
 
 
 def test_the_interface_is_published(port, engine):
