@@ -78,7 +78,7 @@ class ExplorationKind(Enum):
 class ExplorationConfig:
     """How a decision explores: see `recomind.candidates.interface`."""
 
-    kind: ExplorationKind = ExplorationKind.subset
+    kind: ExplorationKind = ExplorationKind.subset  # what chance decides
     epsilon: float = 0.3  # probability of exploring, in [0, 1]; of a uniform draw in `ensemble`
     subset_size: int = 20  # m, candidates of a subset; 1 is uniform exploration
     temperature: float = 0.1  # of `softmax`, in units of the scores
