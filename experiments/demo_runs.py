@@ -61,7 +61,7 @@ def run_of(folder: Path, changes: Sequence[str]) -> Run:
     """What `recomind train-policy` sees in `folder` with the changes, in this process."""
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return Run(resolve(compose("train-policy", [*changes, f"output={folder}"])))
+        return Run(resolve(compose("base", [*changes, f"output={folder}"])))
 
 
 def options_of(description: str | None, seeds: Sequence[int]) -> ArgumentParser:

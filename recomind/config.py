@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from recomind.candidates import CandidatesConfig
 from recomind.data import LogSource, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
+from recomind.folders import register_folders
 from recomind.policy import PolicyConfig
 from recomind.ranker import RankerConfig
 from recomind.retrieval import DistilConfig, RetrievalConfig
@@ -55,12 +58,12 @@ STAGES = (
 class CollectConfig:
     """What is logged in a world before, and between, trainings."""
 
-    num_sessions: int = 8000  # of the first round, by the world's logging policy
-    fresh_sessions: int = 8000  # of every later round, by the policy of the round before
-    explore_more: float = 0.3  # exploration rate of half of the sessions of a later round
-    explore_less: float = 0.1  # and of the other half
-    subset_size: int = 2  # candidates of an exploring decision: of many, logs hold the best alone
-    max_catalogue_items: int = 5_000_000  # a larger one is not copied into the artifact
+    num_sessions: int = 8000  # logged in the first round, by the world's logging policy
+    fresh_sessions: int = 8000  # logged in a later round, by the policy before
+    explore_more: float = 0.3  # exploration rate in half of a later round's sessions
+    explore_less: float = 0.1  # exploration rate in the other half
+    subset_size: int = 2  # candidates of an exploring decision; many would log only the best
+    max_catalogue_items: int = 5_000_000  # a larger catalogue is not copied into the artifact
 
     def __post_init__(self) -> None:
         for name in ("num_sessions", "fresh_sessions", "subset_size", "max_catalogue_items"):
@@ -82,10 +85,10 @@ class KeepRound(enum.Enum):
 class RecomindConfig:
     """Everything a stage may ask for; a run is this, its seed and its inputs."""
 
-    name: str = "run"  # of the run; also of its folder below `runs/`
+    name: str = "run"  # what the run and its folder below `runs/` are called
     output: str = "runs/${name}"  # folder of the run
     seed: int = 0  # all randomness follows from it
-    rounds: int = 1  # of collect -> refit -> retrain; more than one needs a world
+    rounds: int = 1  # times collect -> refit -> retrain; above 1 needs a world
     keep: KeepRound = KeepRound.best  # which round's policy is evaluated and exported
     round: int = 0  # the round that a stage run alone works on
     world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none
@@ -108,6 +111,9 @@ class RecomindConfig:
     serving: ServingConfig = field(default_factory=ServingConfig)
 
     def __post_init__(self) -> None:
+        for name in ("name", "output"):
+            if not getattr(self, name).strip():
+                raise ConfigError(f"{name} is empty", mend=f"give {name}=..., or leave it out")
         if self.rounds < 1 or self.round < 0:
             raise ConfigError(
                 "rounds", got=f"rounds={self.rounds}, round={self.round}", expected=">= 1, >= 0"
@@ -140,6 +146,8 @@ class RecomindConfig:
                 )
 
 
+_LARGEST_COUNT, _LARGEST_SEED = 2**31 - 1, 2**63 - 1
+
 _GROUPS: dict[str, type] = {
     "collect": CollectConfig,
     "ranker": RankerConfig,
@@ -165,11 +173,12 @@ def conf_dir() -> Path:
 
 
 def register() -> None:
-    """Register the schema with Hydra's ConfigStore; may be called again."""
-    store = ConfigStore.instance()
-    store.store(name="recomind_schema", node=with_old_names(RecomindConfig))
-    for group, schema in _GROUPS.items():
-        store.store(group=group, name="schema", node=with_old_names(schema, group))
+    """Register the schema and the resolvers of `conf/base.yaml` with Hydra; may be called again."""
+    ConfigStore.instance().store(name="recomind_schema", node=with_old_names(RecomindConfig))
+    register_folders()
+
+
+register_folders()  # a launcher's worker imports this module, and calls nothing in it
 
 
 def resolve(config: DictConfig) -> RecomindConfig:
@@ -181,6 +190,8 @@ def resolve(config: DictConfig) -> RecomindConfig:
     take_old_names(config)
     _refuse_unknown(config, RecomindConfig)
     for group, schema in _GROUPS.items():
+        if config[group] is None:
+            raise ConfigError(f"{group} is null", mend=f"leave {group}=... out for its defaults")
         _refuse_unknown(config[group], schema, f"{group}.")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -191,7 +202,56 @@ def resolve(config: DictConfig) -> RecomindConfig:
     if not isinstance(resolved, RecomindConfig):
         raise ConfigError("not a recomind config", got=type(resolved).__name__)
     _check_data(resolved)
-    return resolved
+    _require_sizes(resolved)
+    variables = _variables(config)
+    return _marked(resolved, variables) if variables else resolved
+
+
+def _require_sizes(config: Any, prefix: str = "") -> None:
+    """Numbers that no array can be made of, and no generator seeded with, are refused by name."""
+    for name in (f.name for f in dataclasses.fields(config)):
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            _require_sizes(value, f"{prefix}{name}.")
+        bound = _LARGEST_SEED if name.endswith("seed") else _LARGEST_COUNT
+        if isinstance(value, int) and not -bound <= value <= bound:
+            raise ConfigError(f"{prefix}{name}", got=value, expected=f"at most {bound:,}")
+
+
+class FromEnvironment(str):
+    """A text that holds what `${oc.env:...}` stood for; `plain` writes the reference down."""
+
+    reference: str
+
+    def __new__(cls, text: str, reference: str = "") -> FromEnvironment:
+        """The text itself, which remembers what it was read from."""
+        made = super().__new__(cls, text)
+        made.reference = reference
+        return made
+
+
+def _variables(config: DictConfig) -> dict[str, str]:
+    """What the config takes from the environment, and how it refers to it; no secret is short."""
+    names = re.findall(r"\boc\.env:\s*(\w+)", OmegaConf.to_yaml(config, resolve=False))
+    values = {os.environ.get(name, ""): f"${{oc.env:{name}}}" for name in names}
+    return {value: reference for value, reference in values.items() if len(value) >= 4}
+
+
+def _marked(value: Any, variables: dict[str, str]) -> Any:
+    """`value`, with every text that holds a variable's made `FromEnvironment`."""
+    if dataclasses.is_dataclass(value):
+        for f in dataclasses.fields(value):
+            setattr(value, f.name, _marked(getattr(value, f.name), variables))
+    elif isinstance(value, dict):
+        return {key: _marked(v, variables) for key, v in value.items()}
+    elif isinstance(value, list):
+        return [_marked(v, variables) for v in value]
+    elif isinstance(value, str):
+        reference = value
+        for text, name in variables.items():
+            reference = reference.replace(text, name)
+        return value if reference == value else FromEnvironment(value, reference)
+    return value
 
 
 def _check_data(config: RecomindConfig) -> None:
@@ -281,6 +341,8 @@ def plain(value: Any) -> Any:
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, FromEnvironment):
+        return value.reference
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

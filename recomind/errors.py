@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+ECHOED = 200  # characters of an input that an error repeats
+
 
 class RecomindError(Exception):
     """Root of every error that bad input can cause; the command line exits with status 2."""
@@ -13,14 +15,20 @@ class RecomindError(Exception):
         self, what: str, *, got: object = None, expected: object = None, mend: str = ""
     ) -> None:
         self.what, self.got, self.expected, self.mend = what, got, expected, mend
-        parts = [what]
+        parts = [what if len(what) <= 5 * ECHOED else f"{what[: 5 * ECHOED]}..."]
         if got is not None:
-            parts.append(f"got: {got}")
+            parts.append(f"got: {_short(got)}")
         if expected is not None:
             parts.append(f"expected: {expected}")
         if mend:
             parts.append(f"to mend: {mend}")
         super().__init__("; ".join(parts))
+
+
+def _short(got: object) -> str:
+    """The input as an error repeats it: a body or a row may have megabytes."""
+    text = str(got)
+    return text if len(text) <= ECHOED else f"{text[:ECHOED]}... ({len(text):,} characters)"
 
 
 class ConfigError(RecomindError):

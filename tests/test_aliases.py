@@ -26,7 +26,7 @@ OLD = {"simulation": {"gate": False}, "training": {"actor_critic": {"leash_weigh
 def composed(*overrides: str) -> RecomindConfig:
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return resolve(compose("run", ["experiment=tiny", "output=out", *overrides]))
+        return resolve(compose("base", ["experiment=tiny", "output=out", *overrides]))
 
 
 def test_an_old_name_on_the_command_line_works_with_a_warning(

@@ -29,12 +29,12 @@ class OutputKind(Enum):
 class ExternalConfig:
     """A ranker that exists already, in place of ours; see docs/bring-your-own-ranker.md."""
 
-    kind: ExternalKind = ExternalKind.none
+    kind: ExternalKind = ExternalKind.none  # what the model is stored as; none: no such ranker
     path: str = ""  # the model's file; for lightgbm also a folder with a <task>.txt each
     factory: str = ""  # kind torch: dotted name of a function () -> nn.Module the weights fit
     inputs: str = ""  # dotted name of the function RowBatch -> what the model takes
     tasks: list[str] = field(default_factory=list)  # what the outputs are, in order
-    output: OutputKind = OutputKind.probabilities
+    output: OutputKind = OutputKind.probabilities  # what the model returns
     chunk_rows: int = 65_536  # flat rows scored at once
 
     def __post_init__(self) -> None:

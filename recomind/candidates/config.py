@@ -79,7 +79,7 @@ class ExplorationKind(Enum):
 class ExplorationConfig:
     """How a decision explores: see `recomind.candidates.interface`."""
 
-    kind: ExplorationKind = ExplorationKind.subset
+    kind: ExplorationKind = ExplorationKind.subset  # how a decision explores
     epsilon: float = 0.3  # probability of exploring, in [0, 1]; in `ensemble` of a uniform draw
     subset_size: int = 20  # m, candidates of a subset; 1 is uniform exploration
     temperature: float = 0.1  # for `softmax`, in units of the scores

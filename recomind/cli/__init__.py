@@ -10,37 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from recomind import __version__
-
-USAGE = """usage: recomind <command> [key=value ...]
-
-stages, in the order of the flow (each takes Hydra overrides; --help shows its settings)
-  collect-logs    a world, a logging policy -> sessions with propensities
-  prepare-data    raw logs                  -> sessions, catalogue
-  train-ranker    sessions                  -> ranker ensemble, calibrated
-  build-index     sessions, catalogue       -> item vectors, nearest-neighbour index
-  fit-simulator   rankers, sessions         -> training and hold-out simulator
-  train-policy    ranker, simulator         -> policy, checkpoints
-  distil-queries  policy, index, sessions   -> index that fetches what the policy values (optional)
-  evaluate        policy, ranker, simulators, world -> report.json, report.html
-  export          policy                    -> scorer folder, parity report
-  run             all of it, in rounds; the same command goes on after a stop
-
-  serve           scorer folder, index      -> HTTP service on loopback
-  check-ranker    rankers, or one of yours  -> what is wrong with them
-  check-world     a world, simulators       -> what is wrong with them
-  describe-data   raw logs                  -> what is in them, as tables and a page
-
-other commands
-  init NAME       raw files -> conf/experiment/NAME.yaml with guesses, a ranker's stub, a test
-  results [dir]   one table over the reports below a folder (default: runs)
-  doctor          look over the installation
-
-examples
-  recomind run experiment=demo
-  recomind run experiment=kuairand data.root=/path/to/KuaiRand-Pure/data
-  recomind run -m hydra/launcher=ray experiment=tiny seed=0,1
-
-exit status: 0 done; 1 internal error; 2 bad input; 3 done, the gate did not release"""
+from recomind.cli.usage import FLOW, usage
 
 
 def command() -> NoReturn:
@@ -68,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE)
+        print(usage())
         return 0
     if arguments[0] in ("-V", "--version"):
         print(f"recomind {__version__}")
@@ -89,11 +59,14 @@ def _dispatch(command: str, rest: list[str]) -> int:
         from recomind.cli import init
 
         return init.main(rest)
-    from recomind.config import STAGES
+    if command == "completion":
+        from recomind.cli import completion
+
+        return completion.main(rest)
     from recomind.errors import did_you_mean
 
-    if command not in STAGES:
-        known = [*STAGES, "init", "results", "doctor"]
+    if command not in FLOW:
+        known = [*FLOW, "init", "results", "doctor", "completion"]
         print(
             f"error: unknown command {command!r}: {did_you_mean(command, known)}", file=sys.stderr
         )

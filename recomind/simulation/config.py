@@ -36,8 +36,8 @@ class SimulatorConfig:
     horizon: int = 40  # steps after which a session is truncated
     hidden: int = 32  # width of the fatigue and leave networks
     num_epochs: int = 6  # of each model; the best epoch on the calibration split is kept
-    batch_size: int = 1024
-    learning_rate: float = 5e-3
+    batch_size: int = 1024  # rows of a batch
+    learning_rate: float = 5e-3  # learning rate of AdamW
     dwell_quantiles: int = 64  # resolution of the dwell-time distribution
     max_start_states: int = 50_000  # states that sessions may begin from
 

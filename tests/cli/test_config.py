@@ -10,21 +10,21 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from recomind.aliases import with_old_names
-from recomind.config import STAGES, RecomindConfig, conf_dir, make_world, plain, register, resolve
+from recomind.config import RecomindConfig, conf_dir, make_world, plain, register, resolve
 
 EXPERIMENTS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))
 
 
-def composed(stage: str, *overrides: str) -> DictConfig:
+def composed(*overrides: str) -> DictConfig:
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose(stage, ["output=out", *overrides])
+        return compose("base", ["output=out", *overrides])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_survives_being_written_down(experiment: str, tmp_path: Path) -> None:
     root = ["data.root=raw"] if experiment == "kuairand" else []
-    config = composed("run", f"experiment={experiment}", *root)
+    config = composed(f"experiment={experiment}", *root)
     OmegaConf.save(config, tmp_path / "config.yaml", resolve=True)
     written = OmegaConf.load(tmp_path / "config.yaml")
     again = OmegaConf.merge(with_old_names(RecomindConfig), written)
@@ -40,15 +40,9 @@ def test_an_experiment_opens_with_its_command(experiment: str) -> None:
     assert lines[1].startswith(f"# recomind run experiment={experiment}")
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_resolves_to_the_same(stage: str) -> None:
-    ours, theirs = (resolve(composed(s, "experiment=tiny")) for s in (stage, "run"))
-    assert plain(ours) == plain(theirs)
-
-
 @pytest.mark.parametrize("world", ["fatigue", "steady", "confounded"])
 def test_every_world_can_be_built(world: str) -> None:
-    config = resolve(composed("run", f"world={world}", "world.num_items=50"))
+    config = resolve(composed(f"world={world}", "world.num_items=50"))
     found = make_world(config)
     assert found is not None
     assert found.catalogue.num_items == 50
@@ -65,11 +59,11 @@ def test_every_world_can_be_built(world: str) -> None:
 def test_the_density_of_the_logs_is_asked_for_where_propensities_are_known(
     overrides: list[str], tau: float
 ) -> None:
-    assert resolve(composed("run", *overrides)).policy.support_density == tau
+    assert resolve(composed(*overrides)).policy.support_density == tau
 
 
 def test_training_follows_the_policys_support_constraint() -> None:
-    config = resolve(composed("run", "world=steady", "policy.support_ratio=0.3"))
+    config = resolve(composed("world=steady", "policy.support_ratio=0.3"))
     assert config.training.support_ratio == 0.3
 
 
@@ -97,7 +91,7 @@ def test_a_generator_and_blocked_items_can_be_named(by_file: bool, tmp_path: Pat
             "+candidates.generator={_target_: shop.Popular, top: 100}",
         ]
     )
-    config = resolve(composed("run", "world=steady", *overrides)).candidates
+    config = resolve(composed("world=steady", *overrides)).candidates
     assert (config.num_generated, config.blocked) == (4, [3, 7])
     assert type(config.blocked) is list
     assert config.generator == {"_target_": "shop.Popular", "top": 100}
