@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 ECHOED = 200  # characters of an input that an error repeats
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from recomind.errors import ArtifactError, ConfigError
-from recomind.plugins import resolve
+from recomind.plugins import resolve, users_error
 from recomind.ranker.config import ExternalConfig
 
 
@@ -31,7 +31,10 @@ def load_torch(config: ExternalConfig, path: Path) -> nn.Module:
     factory = resolve(config.factory, setting="ranker.external.factory")
     # Fresh weights are drawn and then overwritten: nobody else's luck may depend on that.
     with torch.random.fork_rng(devices=[]):
-        module = factory() if callable(factory) else None
+        try:
+            module = factory() if callable(factory) else None
+        except Exception as error:
+            raise users_error("ranker.external.factory fails", error) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(
             "ranker.external.factory builds no module",
