@@ -23,7 +23,7 @@ from recomind import plugins
 from recomind.aliases import take_old_names, with_old_names
 from recomind.candidates import CandidatesConfig
 from recomind.data import LogSource, collected_logs, make_source, reads_logs
-from recomind.errors import ConfigError, did_you_mean
+from recomind.errors import ConfigError, RecomindError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.folders import register_folders
 from recomind.policy import PolicyConfig
@@ -318,7 +318,12 @@ def make_world(config: RecomindConfig) -> World | None:
                 got=name,
                 mend=did_you_mean(name, [k for k in known if k != "self"]),
             )
-    return cls(**arguments, reward_weights=dict(config.ranker.utility_weights))
+    try:
+        return cls(**arguments, reward_weights=dict(config.ranker.utility_weights))
+    except (RecomindError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise plugins.users_error(f"{target} cannot be made", error) from error
 
 
 def _world_class(target: str, allowed: list[str]) -> type[World]:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
 from recomind.errors import ConfigError
 
 VARIABLE = "RECOMIND_ALLOWED_TARGETS"
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 _SHIPPED = ("recomind.", "simulators.")
 
 
@@ -68,6 +71,15 @@ def resolve(name: str, *, setting: str, also: Iterable[str] = ()) -> Any:
     if not f"{home}.".startswith(prefixes):
         raise _outside(f"{name}, defined in {home}", setting, prefixes)
     return found
+
+
+def users_error(what: str, error: Exception) -> ConfigError:
+    """What to raise where code that a config names has failed: the error, with file and line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if not f.filename.startswith(_LIBRARIES)] or list(frames)
+    place = f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else ""
+    said = " ".join(str(error).split())[:120]
+    return ConfigError(f"{what}: {type(error).__name__}: {said}{place}", mend="mend it there")
 
 
 def _home(found: object) -> str:

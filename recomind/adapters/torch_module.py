@@ -19,7 +19,7 @@ from torch import nn
 from recomind.adapters.config import ExternalConfig
 from recomind.artifacts import brief
 from recomind.errors import ArtifactError, ConfigError
-from recomind.plugins import resolve
+from recomind.plugins import resolve, users_error
 
 
 def load_torch(config: ExternalConfig, path: Path) -> nn.Module:
@@ -32,7 +32,10 @@ def load_torch(config: ExternalConfig, path: Path) -> nn.Module:
     factory = resolve(config.factory, setting="ranker.external.factory")
     # Fresh weights are drawn and then overwritten: nobody else's luck may depend on that.
     with torch.random.fork_rng(devices=[]):
-        module = factory() if callable(factory) else None
+        try:
+            module = factory() if callable(factory) else None
+        except Exception as error:
+            raise users_error("ranker.external.factory fails", error) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(
             "ranker.external.factory builds no module",

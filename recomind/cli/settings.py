@@ -64,6 +64,7 @@ def _flags() -> Iterator[str]:
 
 def _settings(schema: type, config: DictConfig) -> Iterator[str]:
     group = ""
+    values = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     for name, comment, choices in _walk(schema):
         here = name.rpartition(".")[0]
         if here != group:
@@ -71,21 +72,24 @@ def _settings(schema: type, config: DictConfig) -> Iterator[str]:
             yield ""
             yield from textwrap.wrap(f"{group}: {_summary(schema, group)}", WIDTH)
         of = f" [{', '.join(choices)}]" if choices else ""
-        yield from _row(f"{name}={_value(config, name)}", f"{comment}{of}")
+        yield from _row(f"{name}={_value(values, name)}", f"{comment}{of}")
 
 
 def _walk(schema: type, prefix: str = "") -> Iterator[tuple[str, str, list[str]]]:
     """Name, comment and choices of every setting: those of a group first, then its groups."""
     comments, hints = field_comments(schema), typing.get_type_hints(schema)
-    inner = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    inner = {n: h for n, h in hints.items() if isinstance(h, type) and dataclasses.is_dataclass(h)}
     for field in dataclasses.fields(schema):
         if field.name not in inner:
             hint = hints[field.name]
-            is_enum = isinstance(hint, type) and issubclass(hint, enum.Enum)
-            choices = [member.name for member in hint] if is_enum else []
-            yield f"{prefix}{field.name}", comments[field.name], choices
+            yield f"{prefix}{field.name}", comments[field.name], _choices(hint)
     for name, hint in inner.items():
         yield from _walk(hint, f"{prefix}{name}.")
+
+
+def _choices(hint: Any) -> list[str]:
+    is_enum = isinstance(hint, type) and issubclass(hint, enum.Enum)
+    return [str(name) for name in hint.__members__] if is_enum else []
 
 
 def _summary(schema: type, group: str) -> str:
@@ -94,12 +98,10 @@ def _summary(schema: type, group: str) -> str:
     return (schema.__doc__ or "").split("\n")[0].rstrip(".")
 
 
-def _value(config: DictConfig, name: str) -> str:
-    value = OmegaConf.select(config, name)
-    if isinstance(value, enum.Enum):
-        return value.name
-    plain: Any = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    text = str(plain).lower() if isinstance(plain, bool) else str(plain)
+def _value(values: Any, name: str) -> str:
+    for key in name.split("."):
+        values = values[key]
+    text = str(values).lower() if isinstance(values, bool) else str(values)
     return textwrap.shorten(text, 60, placeholder=" ...")
 
 

@@ -234,7 +234,8 @@ def _check_same(run: list[Event], other: Iterator[Event], part: slice, what: str
                     f"{what}: {name} differs at step {index}",
                     got=b.tolist(),
                     expected=a.tolist(),
-                    mend="draw all randomness from `streams` at `state.step`",
+                    mend="draw all randomness from `streams` at `state.step`; in a Gymnasium "
+                    "environment from `self.np_random`, which `reset(seed=...)` seeds",
                 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from recomind.errors import ConfigError, RecomindError, did_you_mean
-from recomind.plugins import VARIABLE, allowed_prefixes
+from recomind.plugins import VARIABLE, allowed_prefixes, users_error
 
 Env = gym.Env[Any, Any]
 
@@ -47,6 +47,10 @@ class EnvMaker:
                 "the environment does not take world.env_arguments",
                 got=f"{self.arguments}: {error}",
             ) from error
+        except RecomindError:
+            raise
+        except Exception as error:
+            raise users_error(f"{self.env_id} cannot be made", error) from error
 
 
 def _mend(env_id: str, error: Exception) -> str:
@@ -119,9 +123,10 @@ class ItemActions:
             counts, starts = set(space.nvec.tolist()), set(space.start.tolist())
             if len(counts) == 1 and starts == {0}:
                 return cls(num_items=counts.pop(), slate_size=len(space.nvec))
+        old = type(space).__module__.partition(".")[0] == "gym"
         raise ConfigError(
             f"an action of {env_id} is not an item",
-            got=space,
+            got=f"{space}, from the old `gym` package" if old else space,
             expected="Discrete(N), or MultiDiscrete([N, N, ...]) for a slate of the same N items",
             mend="wrap the environment (gymnasium.ActionWrapper) so that an action is an item",
         )
