@@ -67,7 +67,7 @@ def configurations(folder: Path) -> set[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the source distribution as an index would."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in (".gitignore", "pyproject.toml", "README.md", "requirements.lock"):
+    for name in (".gitignore", "pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
         shutil.copy(ROOT / name, source)
     for name in ("recomind", "simulators", "conf"):
         ignore = shutil.ignore_patterns("__pycache__")

@@ -111,6 +111,8 @@ def read_version(folder: Path, version: int | None) -> StoreVersion:
         ArtifactError: no such version, or another than `CURRENT.json` names by its digest.
     """
     current = _read_json(folder / CURRENT) if version is None else {"version": version}
+    if unknown := set(current) - {"version", "digest"}:
+        raise _unreadable(folder / CURRENT, ValueError(f"unknown keys {sorted(unknown)}"))
     number, digest = current["version"], current.get("digest")
     found = _read_json(version_path(folder, number))
     named = version is None and "before" in found  # stores of earlier releases have no digests

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torchrec.distributed import DistributedModelParallel
 
-from recomind.artifacts import load_tensors, save_tensors
+from recomind.artifacts import load_tensors, reading, save_tensors
 from recomind.data import SessionDataset, SessionSource
 from recomind.errors import ArtifactError, ConfigError
 from recomind.ranker.averaging import WeightAverage
@@ -221,6 +221,10 @@ class _ShardedCheckpoint(Checkpoint):
         if self.path is None or not self._all_see():
             return
         tensors = load_tensors(self.path, finite=False)
+        with reading("checkpoint", self.path, "delete it, and training starts anew"):
+            self._take(tensors)
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
         self.epoch, self.block, self.average.num_updates = tensors["place"].tolist()
         self.share = float(tensors["share"])
         for index, kept in enumerate(self.average.average):

@@ -220,6 +220,8 @@ def _identity(folder: Path) -> str | None:
 def _named(folder: Path) -> tuple[str, str | None]:
     try:
         current = read_json(folder / CURRENT, "live index")
+        if unknown := set(current) - {"generation", "identity"}:
+            raise KeyError(*sorted(unknown))
         return str(current["generation"]), current.get("identity")
     except (ArtifactError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(

@@ -100,6 +100,7 @@ def grown(tmp_path: Path) -> Path:
         ("CURRENT.json", '"version": 2', '"version": 1'),
         ("CURRENT.json", '"digest": "', '"digest": "0'),
         ("CURRENT.json", '"digest"', '"gone"'),
+        ("CURRENT.json", '"version"', '"more": 1, "version"'),
         ("format.json", '"x"', '"y"'),
     ],
 )

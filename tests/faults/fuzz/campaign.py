@@ -24,8 +24,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults.fuzz.kinds import kinds, make
-
 HANG_S = 10.0
 _START_S = 240.0  # to import everything on a busy machine
 _SHOWN = 5  # faults of a kind that are told in words
@@ -33,10 +31,12 @@ _SHOWN = 5  # faults of a kind that are told in words
 
 def campaign(root: Path, num: int, seed: int, names: Sequence[str] = ()) -> dict[str, Any]:
     """Damage `num` inputs of every kind, or of those named."""
-    if not (root / "made").exists():
+    if not (root / "kinds.json").exists():
+        from tests.faults.fuzz.kinds import kinds, make  # everything that is loaded: half a minute
+
         make(root)
-        (root / "made").touch()
-    names = list(names or [kind.name for kind in kinds(root)])
+        (root / "kinds.json").write_text(json.dumps([kind.name for kind in kinds(root)]))
+    names = list(names or json.loads((root / "kinds.json").read_text()))
     for left in ("faults", "memory"):
         (root / left).unlink(missing_ok=True)
     faults = [*_Campaign(root, names, num, seed).ends(), *_faults(root)]
