@@ -13,6 +13,7 @@ from recomind.data.catalogue_writer import (
 from recomind.data.config import WorldLogs
 from recomind.data.dataset import SessionDataset
 from recomind.data.ids import IdMap
+from recomind.data.scaling import FeatureScaling
 from recomind.data.sessions import write_sessions
 from recomind.data.sources import (
     Logs,
@@ -27,6 +28,7 @@ from recomind.data.stream import SessionSource, SessionStream
 __all__ = [
     "CatalogueStore",
     "EmbeddingKind",
+    "FeatureScaling",
     "IdMap",
     "LogSource",
     "Logs",
