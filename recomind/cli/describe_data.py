@@ -18,8 +18,6 @@ from recomind.evaluation.markup import table as markup_table
 from recomind.evaluation.page_style import STYLE
 from recomind.evaluation.svg import Series, line_chart
 
-PAGE = "data.html"
-
 
 def run(run: Run, round_index: int) -> None:
     """Read the logs, and say what is in them."""
@@ -27,7 +25,10 @@ def run(run: Run, round_index: int) -> None:
 
 
 def report(data: Mapping[str, Any], allowed: list[str], folder: Path) -> None:
-    """Describe the logs that `data` names; write the page into `folder`."""
+    """Describe the logs that `data` names; write the page beside the run's `folder`.
+
+    It tells of logs, and not of the run, which may begin anew or never.
+    """
     found = describe(make_source(data, allowed).read())
     console = Console(width=100, highlight=False)
     console.print(_facts(found))
@@ -37,9 +38,10 @@ def report(data: Mapping[str, Any], allowed: list[str], folder: Path) -> None:
         console.print(note, markup=False)
     for suspicion in found.suspicions:
         console.print(f"suspicious: {suspicion.what}; to mend: {suspicion.mend}", markup=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / PAGE).write_text(page(found))
-    console.print(f"page: {folder / PAGE}", markup=False, soft_wrap=True)
+    path = folder.with_name(f"{folder.name}-data.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(found))
+    console.print(f"page: {path}", markup=False, soft_wrap=True)
 
 
 def _facts(found: Description) -> Table:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recomind.data.config import WorldLogs
     from recomind.data.dataset import SessionDataset
     from recomind.data.ids import IdMap
+    from recomind.data.scaling import FeatureScaling
     from recomind.data.sessions import write_sessions
     from recomind.data.sources import (
         Logs,
@@ -33,6 +34,7 @@ else:
 __all__ = [
     "CatalogueStore",
     "EmbeddingKind",
+    "FeatureScaling",
     "IdMap",
     "LogSource",
     "Logs",

@@ -69,7 +69,7 @@ def test_the_page_and_the_terminal_tell_the_same(tmp_path, capsys) -> None:
     settings = feed_settings(write_feed(tmp_path), log={"propensity": "p_logged"})
     describe_data.report(settings, [], tmp_path / "out")
     said = " ".join(capsys.readouterr().out.split())
-    page = (tmp_path / "out" / "data.html").read_text()
+    page = (tmp_path / "out-data.html").read_text()
     for text in ("by position", "surface_home", "known for 100.0% of the events", "hold-out users"):
         assert text in said
         assert text in page

@@ -162,7 +162,11 @@ class Table:
     def _scan(self, paths: list[str]) -> pl.LazyFrame:
         if self.kind == "parquet":
             return pl.scan_parquet(
-                paths, include_file_paths=FILE, hive_partitioning=True, extra_columns="ignore"
+                paths,
+                include_file_paths=FILE,
+                hive_partitioning=True,
+                try_parse_hive_dates=False,
+                extra_columns="ignore",
             )
         if self.kind == "ndjson":
             return pl.scan_ndjson(paths, include_file_paths=FILE, infer_schema_length=_SAMPLE)

@@ -35,8 +35,9 @@ def read_users(files: UserTable) -> pl.DataFrame | None:
         lost = frame.filter(values.is_null() & frame[name].is_not_null())
         if lost.height:
             raise table.refused(lost, name, "numbers", mend="name it in data.users.categories")
-        table.require(frame, name, values.is_null() | ~values.is_infinite(), "finite numbers")
         frame = frame.with_columns(values.fill_nan(None).alias(name))
+        finite = pl.col(name).is_null() | pl.col(name).is_finite()
+        table.require(frame, name, finite, "finite numbers")
     return frame.drop("_file", "_row")
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from recomind.errors import ConfigError
 
-if TYPE_CHECKING:
-    from recomind.data.sources.table.source import TableLogs
-
 ENOUGH = 0.95  # share of events that must have one for a density of the logs
 
 
-def note_on_propensities(events: pl.DataFrame, source: TableLogs) -> str:
+def note_on_propensities(events: pl.DataFrame, support_density: float) -> str:
     """Which share of the events has one, and what follows from it.
+
+    Args:
+        events: of the log; those before it have a negative position.
+        support_density: tau of the density of the logs; 0 for none.
 
     Raises:
         ConfigError: too few for the density of the logs that the config asks for.
@@ -30,7 +29,7 @@ def note_on_propensities(events: pl.DataFrame, source: TableLogs) -> str:
         )
     low, high = shown["propensity"].min(), shown["propensity"].max()
     said = f"propensities: known for {known:.1%} of the events, {low:.3g} to {high:.3g}"
-    if known < ENOUGH and source.support_density > 0:
+    if known < ENOUGH and support_density > 0:
         raise ConfigError(
             "too few propensities for a density of the logs",
             got=said,

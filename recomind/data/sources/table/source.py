@@ -16,6 +16,7 @@ from recomind.data.sessions import SCHEMA
 from recomind.data.sources.interface import Logs
 from recomind.data.sources.scanning import find_paths
 from recomind.data.sources.settings import named
+from recomind.data.sources.table.amounts import amounts_of, expanded
 from recomind.data.sources.table.config import (
     RELATIVE,
     HistoryTable,
@@ -60,6 +61,7 @@ class TableLogs:
 
     log: LogTable = field(default_factory=LogTable)
     tasks: Any = None  # 0/1 responses: names, or name: SQL expression
+    amounts: Any = None  # name: {value, steps}; seconds or money, to be weighed in the reward
     unwanted: list[str] = field(default_factory=list)  # tasks that a release may not raise
     context: Any = None  # known when the item is chosen: names, or name: SQL expression
     items: ItemTable = field(default_factory=ItemTable)
@@ -75,6 +77,8 @@ class TableLogs:
 
     def __post_init__(self) -> None:
         self.tasks = {k: str(v) for k, v in named(self.tasks, "data.tasks").items()}
+        for name, amount in amounts_of(self.amounts).items():
+            self.tasks |= amount.tasks(name)
         _check_tasks(list(self.tasks), self.rates.of, self.unwanted)
         check_zone(self.log.time_zone, "data.log.time_zone")
         plan_of(self.rates, list(self.contexts), list(categories_of(self.items)))
@@ -101,8 +105,8 @@ class TableLogs:
         return self.density if self.log.propensity else 0.0
 
     def utility(self, reward: Mapping[str, float]) -> dict[str, float]:
-        """`reward`, or the first task where it is empty."""
-        return dict(reward) or {next(iter(self.tasks)): 1.0}
+        """`reward`, or the first task where it is empty; amounts are sums of their steps' tasks."""
+        return expanded(reward or {next(iter(self.tasks)): 1.0}, amounts_of(self.amounts))
 
     def files(self) -> list[Path]:
         """The files of all tables, those on this machine."""
@@ -140,7 +144,10 @@ class TableLogs:
             catalogue=catalogue,
             tasks=tuple(self.tasks),
             facts=facts | _facts(events) | of_items | more,
-            notes=[f"times: {facts['time_unit']}", note_on_propensities(events, self)],
+            notes=[
+                f"times: {facts['time_unit']}",
+                note_on_propensities(events, self.support_density),
+            ],
             tables={ITEM_IDS: item_ids.table, USER_IDS: user_ids.table},
         )
 
