@@ -161,6 +161,27 @@ def test_a_full_queue_turns_away_at_once_and_answers_whom_it_let_in(engine):
         assert ask(port, "/healthz")[0] == 200
 
 
+def test_who_asks_again_at_once_is_read_a_moment_later(engine):
+    with local(Slow(engine, 1.0), max_queued_requests=1, max_batch_size=1) as port:
+        others = [threading.Thread(target=lambda: ask(port, "/rank", BODY)) for _ in range(6)]
+        for each in others:
+            each.start()
+        time.sleep(0.2)
+        rude = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        begin, seconds = time.monotonic(), []
+        for _ in range(4):
+            rude.request("POST", "/rank", BODY)
+            answer = rude.getresponse()
+            assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+            assert b"too many requests" in answer.read()
+            seconds.append(time.monotonic() - begin)
+        rude.close()
+        for each in others:
+            each.join()
+    assert seconds[0] < 0.3
+    assert seconds[3] > 0.25
+
+
 def test_who_would_wait_too_long_is_turned_away_before(engine):
     slow = Slow(engine, 0.4)
     with local(slow, max_batch_size=1, request_timeout_s=1.6) as port:
