@@ -20,7 +20,7 @@ from recomind.serving.queue import Refused, RequestQueue
 from recomind.serving.replica import Loaded
 from recomind.serving.v2 import MODEL, server_metadata
 
-_COOL_S = 0.1  # between a refusal and the next request of its connection
+_COOL_S = 1.0  # between a refusal and the next request of its connection, as it was told
 
 
 class Routes:

@@ -162,34 +162,40 @@ def test_a_full_queue_turns_away_at_once_and_answers_whom_it_let_in(engine):
 
 
 def test_who_asks_again_at_once_is_read_a_moment_later(engine):
-    with local(Slow(engine, 1.0), max_queued_requests=1, max_batch_size=1) as port:
-        others = [threading.Thread(target=lambda: ask(port, "/rank", BODY)) for _ in range(6)]
+    with local(Slow(engine, 2.5), max_queued_requests=1, max_batch_size=1) as port:
+        found: list[int] = []
+        others = [
+            threading.Thread(target=lambda: found.append(ask(port, "/rank", BODY)[0]))
+            for _ in range(6)
+        ]
         for each in others:
             each.start()
-        time.sleep(0.2)
+        while 503 not in found:  # from now on there is no room
+            time.sleep(0.02)
         rude = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         begin, seconds = time.monotonic(), []
-        for _ in range(4):
-            rude.request("POST", "/rank", BODY)
-            answer = rude.getresponse()
-            assert (answer.status, answer.getheader("retry-after")) == (503, "1")
-            assert b"too many requests" in answer.read()
-            seconds.append(time.monotonic() - begin)
-        rude.close()
+        try:
+            for _ in range(2):
+                rude.request("POST", "/rank", BODY)
+                answer = rude.getresponse()
+                assert b"too many requests" in answer.read()
+                assert int(answer.getheader("retry-after") or 0) >= 1
+                seconds.append(time.monotonic() - begin)
+        finally:
+            rude.close()
         for each in others:
             each.join()
-    assert seconds[0] < 0.3
-    assert seconds[3] > 0.25
+    assert seconds[0] < 0.9
+    assert seconds[1] > 1.0
 
 
 def test_who_would_wait_too_long_is_turned_away_before(engine):
     slow = Slow(engine, 0.4)
-    with local(slow, max_batch_size=1, request_timeout_s=1.6) as port:
-        ask(port, "/rank", BODY)
-        for _ in range(8):  # the service learns how long one takes
+    with local(slow, max_batch_size=1, request_timeout_s=2.4) as port:
+        for _ in range(9):  # the service learns how long one takes
             ask(port, "/rank", BODY)
         found = [status for status, *_ in together(port, 12)]
-    assert 1 <= found.count(200) <= 5
+    assert 1 <= found.count(200) <= 7
     assert found.count(503) == 12 - found.count(200)
     assert sum(slow.batches) == 9 + found.count(200)  # nobody was let in and then left waiting
 
