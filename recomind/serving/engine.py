@@ -21,6 +21,7 @@ from recomind.export.golden import GOLDEN, make_golden
 from recomind.export.scorer import KIND, order_slots
 from recomind.policy import RankerPolicy
 from recomind.retrieval import load_retrieval
+from recomind.serving.company import CompanyNames
 from recomind.serving.config import ServingConfig
 from recomind.serving.decisions import DecisionLog
 from recomind.serving.request import RankRequest, RequestSchema, states_of
@@ -40,6 +41,7 @@ class RankingEngine:
         pool: where candidates come from for a request that brings none.
         identity: of the scorer's artifact.
         log: keeps what `recommend` decides, where it is wanted.
+        names: translates a company's ids and features.
     """
 
     def __init__(
@@ -49,12 +51,13 @@ class RankingEngine:
         pool: CandidatePool | None = None,
         identity: str = "",
         log: DecisionLog | None = None,
+        names: CompanyNames | None = None,
     ) -> None:
         self.scorer, self.pool, self.identity = scorer, pool, identity
         self.config, self.log, self._counts = config, log, Counts()
         self._exploration = make_exploration(config.exploration)
         self._generator = torch.Generator().manual_seed(secrets.randbits(63))
-        self.schema = RequestSchema.of(scorer, config, has_pool=pool is not None)
+        self.schema = RequestSchema.of(scorer, config, has_pool=pool is not None, names=names)
 
     def status(self) -> dict[str, Any]:
         """What the service says of itself once it is ready."""
@@ -251,7 +254,8 @@ def load_engine(
         log = DecisionLog(
             Path(config.decision_log), config.decision_part_rows, config.decision_part_s
         )
-    return RankingEngine(scorer, config, pool, manifest.identity, log)
+    names = CompanyNames.load(Path(scorer_folder), manifest.extra)
+    return RankingEngine(scorer, config, pool, manifest.identity, log, names)
 
 
 def check_golden(scorer: PolicyScorer, path: Path, num: int) -> None:

@@ -53,9 +53,11 @@ def _respond_alike(engine: RankingEngine, path: str, asked: Sequence[Asked]) -> 
         if len(asked) > 1:  # one of them may be at fault: each alone
             return [respond_all(engine, [each])[0] for each in asked]
         return [_failed(failure)]
-    answers = []
+    answers, names = [], engine.schema.names
     for requests, is_list, refusal in parsed:
         values = [] if refusal else [next(rows) for _ in requests]
+        for value in values:
+            value["item_ids"] = names.item_names(value["item_ids"])
         answers.append(refusal or (200, values if is_list else values[0]))
     return answers
 

@@ -45,7 +45,9 @@ def _asking(schema: RequestSchema, name: str, summary: str, answer: str) -> Json
 
 
 def _schemas(schema: RequestSchema) -> Json:
-    item_id = _integer(0, schema.num_items - 1)
+    item_id, user_id = _integer(0, schema.num_items - 1), _integer(0, MAX_INT)
+    if schema.names.row_of_item is not None:
+        item_id = {"type": ["string", "integer"]}
     seconds = {"type": "number", "minimum": 0, "maximum": MAX_FLOAT}
     number = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
     names = list(schema.feature_names)
@@ -59,7 +61,7 @@ def _schemas(schema: RequestSchema) -> Json:
     by_name = _object(dict.fromkeys(names, number), names)
     in_order = {"type": "array", "items": number, "minItems": len(names), "maxItems": len(names)}
     request = {
-        "user_id": _integer(0, MAX_INT),
+        "user_id": {"anyOf": [user_id, {"type": "string", "maxLength": MAX_NAME}]},
         "user_features": {"anyOf": [by_name, in_order]},
         "history": {"type": "array", "items": _object(event, ["item_id"])},
         "step": _integer(0, MAX_INT),

@@ -11,6 +11,10 @@ out is 0, which for a gap means unknown; without a history there is no gap.
 
 A request gives its candidates in `item_ids`, or leaves them to the pool and says in `num` how many
 it wants; with both it gets the best `num` of its own. A body holds one request or a list of them.
+
+Where the scorer's artifact holds a map of ids, items go by the company's own ids, text or integers;
+where it holds a scaling, features are raw (`recomind.serving.company`). A user's id may always be
+text.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import torch
 
 from recomind.errors import SchemaError, did_you_mean
 from recomind.export import PolicyScorer
+from recomind.serving.company import CompanyNames
 from recomind.serving.config import ServingConfig
 from recomind.types import SessionState
 
@@ -81,11 +86,20 @@ class RequestSchema:
     has_pool: bool  # False: every request must bring its candidates
     max_candidates: int
     max_batch_size: int
+    names: CompanyNames = field(default_factory=CompanyNames)
 
     @classmethod
-    def of(cls, scorer: PolicyScorer, config: ServingConfig, *, has_pool: bool) -> RequestSchema:
+    def of(
+        cls,
+        scorer: PolicyScorer,
+        config: ServingConfig,
+        *,
+        has_pool: bool,
+        names: CompanyNames | None = None,
+    ) -> RequestSchema:
         """The schema of requests to `scorer`."""
         return cls(
+            names=names or CompanyNames(),
             feature_names=scorer.user_feature_names,
             tasks=scorer.feedback_tasks,
             history_length=scorer.history_length,
@@ -118,7 +132,7 @@ class RequestSchema:
         """
         fields = _object(payload, "a request", _FIELDS)
         request = RankRequest(
-            user_id=_integer(fields.get("user_id"), "user_id", 0, MAX_INT),
+            user_id=self._user(fields.get("user_id")),
             user_features=self._features(fields.get("user_features", {})),
             history=self._history(fields.get("history", [])),
             step=_integer(fields.get("step", 0), "step", 0, MAX_INT),
@@ -148,7 +162,25 @@ class RequestSchema:
         absent = [name for name in self.feature_names if name not in given]
         if absent:
             raise SchemaError("user_features without a value", got=absent)
-        return [_number(given[n], f"user_features.{n}") for n in self.feature_names]
+        return [
+            self.names.standardised(name, _number(given[name], f"user_features.{name}"))
+            for name in self.feature_names
+        ]
+
+    def _user(self, value: object) -> int:
+        known = self.names.row_of_user
+        if isinstance(value, str) or (known and type(value) is int):
+            return self.names.user_row(_name(str(value), "user_id"))
+        return _integer(value, "user_id", 0, MAX_INT)
+
+    def _item(self, value: object) -> int:
+        """The row of an item, which is named by row or, where there is a map, by its own id."""
+        if self.names.row_of_item is None:
+            return _integer(value, "item_id", 0, self.num_items - 1)
+        row = self.names.row_of_item.get(str(value)) if type(value) in (str, int) else None
+        if row is None:
+            raise SchemaError("item_id", got=repr(value)[:50], expected="an id of the catalogue")
+        return row
 
     def _history(self, value: object) -> list[Event]:
         events = _list(value, "history")[-self.history_length :]
@@ -161,7 +193,7 @@ class RequestSchema:
             if not isinstance(answer, bool):
                 raise SchemaError(f"feedback.{task}", got=answer, expected="true or false")
         return Event(
-            item_id=_integer(event.get("item_id"), "item_id", 0, self.num_items - 1),
+            item_id=self._item(event.get("item_id")),
             feedback=[feedback.get(task, False) for task in self.tasks],
             dwell_s=_seconds(event.get("dwell_s", 0.0), "dwell_s"),
             gap_s=_seconds(event.get("gap_s", 0.0), "an event's gap_s"),
@@ -175,7 +207,7 @@ class RequestSchema:
             raise SchemaError(
                 "item_ids", got=f"{len(items)} ids", expected=f"1 to {self.max_candidates}"
             )
-        ids = [_integer(item, "item_ids", 0, self.num_items - 1) for item in items]
+        ids = [self._item(item) for item in items]
         if len(set(ids)) < len(ids):
             raise SchemaError("item_ids names an item twice", got=f"{len(ids)} ids")
         return ids
@@ -184,23 +216,22 @@ class RequestSchema:
 def states_of(requests: Sequence[RankRequest], schema: RequestSchema) -> SessionState:
     """The states [B] that the requests describe; histories are padded on the left."""
     batch, length = len(requests), schema.history_length
-    item_id = torch.zeros(batch, length, dtype=torch.int64)
-    feedback = torch.zeros(batch, length, len(schema.tasks), dtype=torch.bool)
-    dwell_s, history_gap_s = torch.zeros(batch, length), torch.zeros(batch, length)
-    for row, request in enumerate(requests):
-        for column, event in enumerate(request.history, start=length - len(request.history)):
-            item_id[row, column], dwell_s[row, column] = event.item_id, event.dwell_s
-            history_gap_s[row, column] = event.gap_s
-            feedback[row, column] = torch.tensor(event.feedback, dtype=torch.bool)
+    padding = Event(item_id=0, feedback=[False] * len(schema.tasks), dwell_s=0.0)
+    events = [
+        event
+        for request in requests
+        for event in (*[padding] * (length - len(request.history)), *request.history)
+    ]  # one tensor of a list is many times faster than a tensor an event
+    feedback = torch.tensor([event.feedback for event in events], dtype=torch.bool)
     count = torch.tensor([len(r.history) for r in requests])
     features = torch.tensor([r.user_features for r in requests], dtype=torch.float32)
     return SessionState(
         user_id=torch.tensor([r.user_id for r in requests], dtype=torch.int64),
         user_features=features.reshape(batch, len(schema.feature_names)),
-        history_item_id=item_id,
-        history_feedback=feedback,
-        history_dwell_s=dwell_s,
-        history_gap_s=history_gap_s,
+        history_item_id=torch.tensor([event.item_id for event in events]).reshape(batch, length),
+        history_feedback=feedback.reshape(batch, length, len(schema.tasks)),
+        history_dwell_s=torch.tensor([event.dwell_s for event in events]).reshape(batch, length),
+        history_gap_s=torch.tensor([event.gap_s for event in events]).reshape(batch, length),
         history_mask=torch.arange(length, 0, -1) <= count[:, None],
         gap_s=torch.tensor([r.gap_s for r in requests], dtype=torch.float32) * (count > 0),
         step=torch.tensor([r.step for r in requests], dtype=torch.int64),

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from recomind.serving.admin import Admin
 from recomind.serving.config import ServingConfig
@@ -18,6 +19,8 @@ from recomind.serving.http import INFER, RANK, RECOMMEND, Answer, Asked, encode,
 from recomind.serving.queue import Refused, RequestQueue
 from recomind.serving.replica import Loaded
 from recomind.serving.v2 import MODEL, server_metadata
+
+_COOL_S = 1.0  # between a refusal and the next request of its connection, as it was told
 
 
 class Routes:
@@ -73,7 +76,7 @@ class Routes:
                 return _respond(encode(body), close=True)
             return _respond(await self.queue.reply_to(Asked(path, body)))
         except Refused as refused:
-            return _respond(encode(error(503, refused.reason)), retry_s=refused.retry_after_s)
+            return _Refusal(refused)
         except ClientDisconnect:
             return Response(status_code=400)  # to nobody
 
@@ -127,12 +130,33 @@ class Routes:
         return bytes(body)
 
 
-def _respond(
-    reply: tuple[int, bytes], *, retry_s: int | None = None, close: bool = False
-) -> Response:
-    headers = {} if retry_s is None else {"retry-after": str(retry_s)}
-    if close:  # what is left of the body would be read as the next request
-        headers["connection"] = "close"
+class _Refusal(Response):
+    """503 at once; the connection's next request is read a moment later.
+
+    Who asks again without a pause would otherwise take the processor from those who are answered.
+    """
+
+    def __init__(self, refused: Refused) -> None:
+        status, content = encode(error(503, refused.reason))
+        headers = {"retry-after": str(refused.retry_after_s)}
+        super().__init__(content, status, headers, media_type="application/json")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it whole, and only then end it."""
+
+        async def send_open(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "more_body": True}
+            await send(message)
+
+        await super().__call__(scope, receive, send_open)
+        await asyncio.sleep(_COOL_S)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _respond(reply: tuple[int, bytes], *, close: bool = False) -> Response:
+    # What is left of the body would be read as the next request.
+    headers = {"connection": "close"} if close else {}
     return Response(reply[1], reply[0], headers, media_type="application/json")
 
 

@@ -29,18 +29,18 @@ from recomind.types import SessionState
 MODEL = "recomind"
 _DTYPES = {"FP32": torch.float32, "INT64": torch.int64, "BOOL": torch.bool}
 _INPUTS: dict[str, tuple[str, str]] = {  # name -> type, symbols of its shape
-    "user_features": ("FP32", "BU"),
-    "history_item_id": ("INT64", "BL"),
-    "history_feedback": ("BOOL", "BLH"),
-    "history_dwell_s": ("FP32", "BL"),
-    "history_gap_s": ("FP32", "BL"),
-    "history_mask": ("BOOL", "BL"),
+    "user_features": ("FP32", "B U"),
+    "history_item_id": ("INT64", "B L"),
+    "history_feedback": ("BOOL", "B L H"),
+    "history_dwell_s": ("FP32", "B L"),
+    "history_gap_s": ("FP32", "B L"),
+    "history_mask": ("BOOL", "B L"),
     "gap_s": ("FP32", "B"),
     "step": ("INT64", "B"),
-    "item_id": ("INT64", "BK"),
+    "item_id": ("INT64", "B K"),
 }
-_OPTIONAL = {"mask": ("BOOL", "BK")}
-_OUTPUTS = {"score": ("FP32", "BK"), "order": ("INT64", "BK"), "supported": ("BOOL", "BK")}
+_OPTIONAL = {"mask": ("BOOL", "B K")}
+_OUTPUTS = {"score": ("FP32", "B K"), "order": ("INT64", "B K"), "supported": ("BOOL", "B K")}
 
 
 def server_metadata() -> dict[str, Any]:
@@ -54,7 +54,11 @@ def model_metadata(schema: RequestSchema, identity: str) -> dict[str, Any]:
 
     def described(tensors: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
         return [
-            {"name": name, "datatype": dtype, "shape": [sizes.get(symbol, -1) for symbol in shape]}
+            {
+                "name": name,
+                "datatype": dtype,
+                "shape": [sizes.get(symbol, -1) for symbol in shape.split()],
+            }
             for name, (dtype, shape) in tensors.items()
         ]
 
@@ -140,6 +144,7 @@ def _tensors(inputs: list[Any], schema: RequestSchema) -> dict[str, Tensor]:
 def _tensor(name: str, entry: Mapping[str, Any], sizes: dict[str, int]) -> Tensor:
     """The input `entry`; sizes that are met for the first time are noted in `sizes`."""
     dtype, symbols = (_INPUTS | _OPTIONAL)[name]
+    symbols = symbols.split()
     shape, data = entry.get("shape"), entry.get("data")
     is_typed = entry.get("datatype") == dtype and isinstance(data, list)
     if not isinstance(shape, list) or not is_typed or not all(map(_is_size, shape)):

@@ -181,7 +181,7 @@ def test_serving_draws_from_the_pool_of_the_training(scorer_folder, index_folder
 def test_a_bad_request_is_told_why(engine):
     status, answer = post(engine, GOOD | {"item_ids": [99]})
     assert status == 400
-    assert "item_ids; got: 99; expected: an integer in [0, 39]" in answer["error"]
+    assert "item_id; got: 99; expected: an integer in [0, 39]" in answer["error"]
 
 
 def test_health_says_what_is_served(engine):

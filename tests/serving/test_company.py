@@ -1,0 +1,100 @@
+"""Requests in a company's ids and raw features are those in rows and standardised ones."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+from recomind.artifacts import read_manifest, write_artifact
+from recomind.errors import ArtifactError
+from recomind.export import load_scorer
+from recomind.serving import ServingConfig, load_engine
+from recomind.serving.company import ITEM_IDS, SCALING, CompanyNames
+from recomind.serving.http import Asked, respond_all
+from tests.export.tiny import NUM_ITEMS
+from tests.serving.test_request import GOOD
+
+SCALINGS = {"age": {"mean": 40.0, "std": 10.0}, "tenure": {"mean": 1.0, "std": 2.0}}
+
+
+def named(row: int) -> str:
+    return f"sku-{row * 7}"
+
+
+@pytest.fixture(scope="module")
+def company(scorer_folder, tmp_path_factory):
+    """The scorer with a map of ids and a scaling, as an export of a company's logs has them."""
+    folder = tmp_path_factory.mktemp("company") / "scorer"
+    manifest = read_manifest(scorer_folder)
+    manifest.extra[SCALING] = SCALINGS
+    names = list(manifest.files)
+    with write_artifact(folder, manifest) as staging:
+        for name in names:
+            (staging / name).write_bytes((scorer_folder / name).read_bytes())
+        rows = list(range(NUM_ITEMS))
+        pl.DataFrame({"id": [named(row) for row in rows], "row": rows}).write_parquet(
+            staging / ITEM_IDS
+        )
+    return load_engine(folder, ServingConfig(max_candidates=12))
+
+
+def ask(engine, payload, path="/rank"):
+    return respond_all(engine, [Asked(path, json.dumps(payload).encode())])[0]
+
+
+RAW = GOOD | {
+    "user_id": "customer 17",
+    "user_features": {"age": 30.0, "hour": 0.5, "tenure": 5.0},  # -1, 0.5, 2 standardised
+    "history": [entry | {"item_id": named(int(entry["item_id"]))} for entry in GOOD["history"]],  # type: ignore
+    "item_ids": [named(row) for row in (8, 15, 16)],
+}
+
+
+@pytest.mark.parametrize("path", ["/rank", "/recommend"])
+def test_the_answer_is_the_same_in_the_companys_words(company, engine, path):
+    status, answer = ask(company, RAW, path)
+    assert status == 200, answer
+    ours = ask(engine, GOOD, path)[1]
+    assert answer["item_ids"] == [named(row) for row in ours["item_ids"]]
+    assert answer["scores"] == pytest.approx(ours["scores"], abs=1e-6)
+
+
+def test_an_unknown_item_is_named(company):
+    status, answer = ask(company, RAW | {"item_ids": ["sku-1"]})
+    assert (status, answer["error"]) == (
+        400,
+        "item_id; got: 'sku-1'; expected: an id of the catalogue",
+    )
+    assert ask(company, RAW | {"item_ids": [True]})[0] == 400
+
+
+def test_users_are_known_by_any_text(company, engine):
+    rows = {engine.schema.parse(GOOD | {"user_id": user}).user_id for user in ("a", "b", "17", 17)}
+    assert len(rows) == 4
+    assert min(rows) >= 0
+    known = CompanyNames(row_of_user={"a": 5, "9": 6})
+    assert (known.user_row("a"), known.user_row("9")) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"id": ["a", "a"], "row": [0, 1]}, "an id or a row twice"),
+        ({"id": ["a", "b"], "row": [1, 1]}, "an id or a row twice"),
+        ({"id": ["a", None], "row": [0, 1]}, "an id or a row twice"),
+        ({"id": ["a"]}, "unreadable map of ids"),
+        ({"id": ["a"], "row": ["x"]}, "unreadable map of ids"),
+    ],
+)
+def test_a_map_that_is_none_is_refused(tmp_path, table, message):
+    pl.DataFrame(table).write_parquet(tmp_path / ITEM_IDS)
+    with pytest.raises(ArtifactError, match=message):
+        CompanyNames.load(tmp_path, {})
+
+
+def test_a_scaling_that_is_none_is_refused(tmp_path, scorer_folder):
+    with pytest.raises(ArtifactError, match=SCALING):
+        CompanyNames.load(tmp_path, {SCALING: {"age": {"mean": 3}}})
+    assert load_scorer(scorer_folder).user_feature_names == ("age", "hour", "tenure")
