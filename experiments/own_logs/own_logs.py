@@ -1,4 +1,4 @@
-"""docs/bring-your-own-logs.md, carried out in an empty folder: what it asks and how long it takes."""
+"""docs/bring-your-own-logs.md, carried out: what it asks of a reader, and how long it takes."""
 
 from __future__ import annotations
 
