@@ -11,17 +11,17 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from recomind.cli.context import Run
 from recomind.data import make_source
 from recomind.data.describe import Description, describe
 from recomind.evaluation.markup import table as markup_table
 from recomind.evaluation.page_style import STYLE
 from recomind.evaluation.svg import Series, line_chart
+from recomind.pipeline.run import Round
 
 
-def run(run: Run, round_index: int) -> None:
+def run(round: Round) -> None:
     """Read the logs, and say what is in them."""
-    report(run.config.data, run.config.allowed_targets, run.folder)
+    report(round.config.data, round.config.allowed_targets, round.run.folder)
 
 
 def report(data: Mapping[str, Any], allowed: list[str], folder: Path) -> None:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from recomind.cli.context import is_current
 
 from recomind.artifacts import MANIFEST, Manifest, write_artifact
+from recomind.pipeline.stage import is_current
 
 
 def described() -> Manifest:
@@ -49,12 +49,12 @@ def test_files_as_a_list_are_written_anew(folder: Path) -> None:
 
 def test_settings_that_came_later_do_not_matter_at_their_defaults(tmp_path: Path) -> None:
     """A version with more settings goes on with the folders of the one before."""
-    before = Manifest(kind="thing", config={"data": {"root": "a"}})
+    before = Manifest(kind="thing", config={"collect": {"num_sessions": 5}})
     with write_artifact(tmp_path / "thing", before):
         pass
-    for root, more, kept in [("a", 24.0, True), ("a", 25.0, False), ("b", 24.0, False)]:
-        settings = {"root": root, "session_gap_hours": more}
-        wanted = Manifest(kind="thing", config={"data": settings})
+    for num, fresh, kept in [(5, 8000, True), (5, 9000, False), (6, 8000, False)]:
+        settings = {"num_sessions": num, "fresh_sessions": fresh}
+        wanted = Manifest(kind="thing", config={"collect": settings})
         assert is_current(tmp_path / "thing", wanted) is kept
-    unknown = Manifest(kind="thing", config={"data": {"root": "a", "new": 1}})
+    unknown = Manifest(kind="thing", config={"collect": {"num_sessions": 5, "new": 1}})
     assert not is_current(tmp_path / "thing", unknown)

@@ -8,13 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from recomind.cli.context import RUN_FILE, Run
 
 from recomind.artifacts import Manifest, loads, reading, write_artifact, write_json
 from recomind.config import RecomindConfig
 from recomind.data import (
-    DataConfig,
-    DataSource,
     SessionDataset,
     TableCatalogue,
     load_catalogue,
@@ -23,10 +20,12 @@ from recomind.data import (
 from recomind.data.sessions import EVENTS
 from recomind.errors import ArtifactError, RecomindError, SchemaError
 from recomind.evaluation.fidelity.store import FILE, read_fidelity
+from recomind.pipeline.run import Run
+from recomind.pipeline.run_file import RUN_FILE
 from tests.retrieval.conftest import tag_catalogue, tag_events
 from tests.sealing import reseal
 
-KUAIRAND = DataConfig(source=DataSource.kuairand, root="raw")
+KUAIRAND = {"source": "kuairand", "root": "raw"}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from recomind.artifacts import Manifest
 from recomind.data import (
     Logs,
     SessionDataset,
-    files_identity,
     make_source,
     write_sessions,
 )
@@ -63,16 +62,6 @@ def test_a_source_of_ones_own_is_named_by_its_path() -> None:
 def test_a_class_that_lacks_members_is_no_source() -> None:
     with pytest.raises(ConfigError, match=r"no source of logs.*recomind\.data\.LogSource"):
         make_source({"source": f"{__name__}.Halfway"}, allowed=["tests"])
-
-
-def test_changed_files_have_another_identity(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("a.csv", "b.csv")]
-    for path in paths:
-        path.write_text("1")
-    before = files_identity(paths)
-    assert files_identity(paths[::-1]) == before
-    paths[0].write_text("2, and more")
-    assert files_identity(paths) != before
 
 
 TIME = pl.col("time_ms")

@@ -8,7 +8,6 @@ import pytest
 
 from recomind.artifacts import Manifest, read_manifest, write_artifact
 from recomind.config import STAGES, RecomindConfig
-from recomind.data import DataConfig, DataSource
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.registry import _STAGES, stages
 from recomind.pipeline.run import Round, Run
@@ -54,9 +53,7 @@ class Unwanted(Count):
 
 
 def run_in(folder: Path, seed: int = 0, rounds: int = 1) -> Run:
-    config = RecomindConfig(
-        output=str(folder), seed=seed, data=DataConfig(source=DataSource.kuairand)
-    )
+    config = RecomindConfig(output=str(folder), seed=seed, data={"source": "kuairand"})
     config.rounds = rounds
     return Run(config)
 

@@ -15,15 +15,12 @@ import onnx
 import polars as pl
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from recomind.cli.context import RUN_FILE, Run
 
 from recomind.artifacts import Manifest, read_manifest, write_artifact, write_json
 from recomind.artifacts.boosters import read_booster
 from recomind.config import RecomindConfig, plain
 from recomind.data import (
     CatalogueStore,
-    DataConfig,
-    DataSource,
     SessionDataset,
     SessionStream,
     StoreFormat,
@@ -34,6 +31,8 @@ from recomind.data import (
 from recomind.evaluation.fidelity.store import FILE, read_fidelity
 from recomind.export import PolicyScorer, export_policy, load_scorer
 from recomind.export.golden import Golden, make_golden
+from recomind.pipeline.run import Run
+from recomind.pipeline.run_file import RUN_FILE
 from recomind.policy import LoggedDensity, load_density
 from recomind.ranker import load_rankers, new_ranker, save_rankers
 from recomind.ranker.adapters import load_onnx, load_torchscript
@@ -160,8 +159,7 @@ def _write_onnx(path: Path) -> None:
 
 
 def _config(folder: Path) -> RecomindConfig:
-    data = DataConfig(source=DataSource.kuairand, root="raw")
-    return RecomindConfig(output=str(folder), data=data)
+    return RecomindConfig(output=str(folder), data={"source": "kuairand", "root": "raw"})
 
 
 def _external(kind: ExternalKind, path: Path) -> ExternalConfig:

@@ -126,7 +126,9 @@ class TableLogs:
         raw = read_log(self, listed[0].height if listed else 0)
         item_ids = IdMap.of(_all_ids(listed[0] if listed else None, raw.events["item"]))
         user_ids = IdMap.of(_all_ids(users, raw.events["user"]), keep_integers=True)
-        facts = raw.facts | check_unknown(raw, listed[0] if listed else None, users, self)
+        facts = raw.facts | check_unknown(
+            raw, (listed[0] if listed else None, self.items), (users, self.users)
+        )
         events = raw.events.with_columns(
             pl.Series("item_id", item_ids.rows(raw.events["item"])),
             pl.Series("user_id", user_ids.rows(raw.events["user"])),

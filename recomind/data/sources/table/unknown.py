@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
+from recomind.data.sources.table.config import ItemTable, UserTable
 from recomind.data.sources.table.log import RawLog
-
-if TYPE_CHECKING:
-    from recomind.data.sources.table.source import TableLogs
 
 
 def check_unknown(
-    raw: RawLog, items: pl.DataFrame | None, users: pl.DataFrame | None, source: TableLogs
+    raw: RawLog,
+    items: tuple[pl.DataFrame | None, ItemTable],
+    users: tuple[pl.DataFrame | None, UserTable],
 ) -> dict[str, Any]:
     """Counts of what the tables lack.
 
@@ -23,7 +23,7 @@ def check_unknown(
         SchemaError: more than `max_unknown` of the events have one.
     """
     facts: dict[str, Any] = {}
-    for name, table, files in (("item", items, source.items), ("user", users, source.users)):
+    for name, (table, files) in (("item", items), ("user", users)):
         if table is None:
             continue
         unknown = raw.events.filter(~pl.col(name).is_in(table["id"].implode()))
