@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from recomind.artifacts import read_manifest, write_artifact
 from recomind.candidates import make_pool
@@ -28,11 +29,13 @@ from recomind.evaluation.config import (
     RANKER_ENSEMBLE,
     RANKER_IN_SUPPORT,
 )
+from recomind.evaluation.gate import deciding_environments
+from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.html import write_html
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.preflight import check_request, require_target
 from recomind.evaluation.report import build_report, environment_entry, read_report, write_report
-from recomind.evaluation.rollout import rollout
+from recomind.evaluation.rollout import SessionOutcomes, rollout
 from recomind.evaluation.table import print_report
 from recomind.policy import QNetwork, QPolicy, RandomPolicy, RankerPolicy
 from recomind.ranker import calibration_curve, load_rankers, predict
@@ -116,7 +119,8 @@ def _report(
     seeds = draw_seeds(
         config.evaluation.num_sessions, run.generator(f"evaluate-{config.evaluation.seed}")
     )
-    entries = []
+    entries, kept_outcomes = [], {}
+    by_name = {name: environment for name, _, environment in environments}
     for name, kind, environment in environments:
         outcomes, here = {}, {n: arm for n, arm in arms.items() if arm.only_in in (None, kind)}
         for arm, acting in here.items():
@@ -125,6 +129,10 @@ def _report(
             done = len(entries) + len(outcomes) / len(here)
             line(done, len(environments), f"({name}, {arm})")
         entries.append(environment_entry(name, kind, outcomes, config.evaluation, further))
+        kept_outcomes[name] = outcomes
+    decide_it = {entry["name"] for entry in deciding_environments(entries)}
+    for entry in (entry for entry in entries if entry["name"] in decide_it):
+        _grow(run, entry, kept_outcomes[entry["name"]], by_name[entry["name"]], arms, line)
     require_target(entries, config.gate)
     dataset = run.dataset(round_index)
     curves = [
@@ -146,6 +154,29 @@ def _report(
         rounds={"keep": config.keep.value, "kept": kept, "judged": judged},
         policy_identity=_identity(run, kept),
     )
+
+
+def _grow(
+    run: Run,
+    entry: dict[str, Any],
+    outcomes: Mapping[str, SessionOutcomes],
+    environment: BatchedSessions,
+    arms: Mapping[str, Arm],
+    line: StageLine,
+) -> None:
+    """Further sessions of policy and baseline, where a guardrail asks for them."""
+    settings = run.config.evaluation
+    generator = run.generator(f"evaluate-{settings.seed}-more-{entry['name']}")
+
+    def play(arm: str, seeds: Tensor) -> SessionOutcomes:
+        line(0, 1, f"({entry['name']}, {arm}: {len(seeds):,} further sessions for a guardrail)")
+        acting = arms[arm]
+        return rollout(environment, acting.policy, acting.candidates, seeds, settings.batch_size)
+
+    def draw(num: int) -> Tensor:
+        return draw_seeds(num, generator)
+
+    grow_for_guardrails(entry, outcomes, play, draw, settings, run.config.gate)
 
 
 def _supported_arms(network: QNetwork, pool: CandidateSource) -> dict[str, Arm]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from recomind.artifacts import write_json
 from recomind.errors import ArtifactError, SchemaError
-from recomind.evaluation.config import RANKER_IN_SUPPORT, EvaluationConfig, GateConfig
+from recomind.evaluation.config import RANDOM, RANKER_IN_SUPPORT, EvaluationConfig, GateConfig
 from recomind.evaluation.gate import decide
 from recomind.evaluation.metrics import summarise
 from recomind.evaluation.rollout import SessionOutcomes
@@ -55,6 +55,7 @@ def environment_entry(
         "lift": table,
         "lift_over": found,
         "rl_lift": _lifts(outcomes, policy, RANKER_IN_SUPPORT, confidence),
+        "chance_lift": _lifts(outcomes, policy, RANDOM, confidence),
         "support_lift": _lifts(outcomes, RANKER_IN_SUPPORT, baseline, confidence),
         "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
     }

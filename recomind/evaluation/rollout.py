@@ -9,6 +9,7 @@ the other (common random numbers).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +76,7 @@ def rollout(
     """
     _check_request(seeds, batch_size)
     chunks = [_run(environment, policy, candidates, chunk) for chunk in seeds.split(batch_size)]
-    return _merge(chunks)
+    return joined(chunks)
 
 
 def _run(
@@ -172,7 +173,8 @@ def _distinct_per_row(item_BT: Tensor) -> Tensor:
     return torch.cat([first, changed], dim=1).sum(1)
 
 
-def _merge(chunks: list[SessionOutcomes]) -> SessionOutcomes:
+def joined(chunks: Sequence[SessionOutcomes]) -> SessionOutcomes:
+    """The sessions of several rollouts of one arm in one environment, in order."""
     first = chunks[0]
     own = [chunk.env_reward for chunk in chunks if chunk.env_reward is not None]
     rows = ("reward", "task_counts", "num_long_watches", "depth", "num_distinct", "left")

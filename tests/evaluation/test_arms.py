@@ -129,7 +129,7 @@ def test_a_target_without_any_lift_is_no_verdict():
     gate = GateConfig()
     lift = {"value": None, "low": None, "high": None, "reason": "the baseline's mean is 0"}
     without = {"name": "w", "kind": "world", "lift": {gate.target_metric: lift}}
-    with pytest.raises(SchemaError, match="has no lift in any.*the baseline's mean is 0"):
+    with pytest.raises(SchemaError, match=r"has no lift in any.*the baseline's mean is 0"):
         require_target([without], gate)
     with pytest.raises(SchemaError, match="it was not measured"):
         require_target([without | {"lift": {}}], gate)
