@@ -82,7 +82,7 @@ def _boxes(guardrails: list[Mapping[str, Any]]) -> Iterator[str]:
     for each in guardrails:
         needed = each.get("sessions_needed")
         more = f", would take {needed:,}" if needed else ""
-        status = {"absent": "not measured here"}.get(each["status"], each["status"])
+        status = "not measured here" if each["status"] == "absent" else str(each["status"])
         yield (
             f'<div class="box {_STYLES.get(each["status"], "untested")}">'
             f"<b>{escape(str(each['metric']))}</b> {escape(status)}"
