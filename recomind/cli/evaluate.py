@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,13 @@ from recomind.evaluation.config import (
 from recomind.evaluation.gate import deciding_environments
 from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.html import write_html
+from recomind.evaluation.metrics import session_ratios
 from recomind.evaluation.parity import step0_parity
-from recomind.evaluation.preflight import check_request, require_target
+from recomind.evaluation.power import power_note
+from recomind.evaluation.preflight import Named, check_request, require_target
 from recomind.evaluation.report import build_report, environment_entry, read_report, write_report
 from recomind.evaluation.rollout import SessionOutcomes, rollout
+from recomind.evaluation.statistics import paired_lift
 from recomind.evaluation.table import print_report
 from recomind.policy import QNetwork, QPolicy, RandomPolicy, RankerPolicy
 from recomind.ranker import calibration_curve, load_rankers, predict
@@ -44,6 +48,7 @@ from recomind.streams import SessionStreams, draw_seeds
 from recomind.training.factories import fresh_items
 from recomind.types import CandidateSource, Ranker
 
+_PILOT = 100  # sessions that tell how much a lift varies
 Judged = Sequence[Mapping[str, Any]]  # `selection.json` of each round
 
 
@@ -97,7 +102,7 @@ def _report(
     After the first round the ranker that was there before the run is a baseline too: a refit that
     spoils the ranker would make a lift of it.
     """
-    config = run.config
+    config, dataset = run.config, run.dataset(round_index)
     rankers = load_rankers(run.path("ranker", round_index))
     pool = run.pool_factory(round_index)()
     rankers_kept, pool_kept = rankers, pool
@@ -119,6 +124,7 @@ def _report(
     seeds = draw_seeds(
         config.evaluation.num_sessions, run.generator(f"evaluate-{config.evaluation.seed}")
     )
+    power = _power(run, environments, arms)
     entries, kept_outcomes = [], {}
     by_name = {name: environment for name, _, environment in environments}
     for name, kind, environment in environments:
@@ -128,13 +134,21 @@ def _report(
             outcomes[arm] = rollout(environment, acting.policy, acting.candidates, seeds, batch)
             done = len(entries) + len(outcomes) / len(here)
             line(done, len(environments), f"({name}, {arm})")
-        entries.append(environment_entry(name, kind, outcomes, config.evaluation, further))
+        entry = environment_entry(
+            name,
+            kind,
+            outcomes,
+            config.evaluation,
+            further,
+            target_metric=config.gate.target_metric,
+            feature_names=dataset.user_feature_names,
+        )
+        entries.append(entry)
         kept_outcomes[name] = outcomes
     decide_it = {entry["name"] for entry in deciding_environments(entries)}
     for entry in (entry for entry in entries if entry["name"] in decide_it):
         _grow(run, entry, kept_outcomes[entry["name"]], by_name[entry["name"]], arms, line)
     require_target(entries, config.gate)
-    dataset = run.dataset(round_index)
     curves = [
         json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)
     ]
@@ -153,7 +167,34 @@ def _report(
         },
         rounds={"keep": config.keep.value, "kept": kept, "judged": judged},
         policy_identity=_identity(run, kept),
+        power=power,
     )
+
+
+def _power(run: Run, environments: Sequence[Named], arms: Mapping[str, Arm]) -> dict[str, str]:
+    """What the run can find, by a pilot on sessions of its own; said before the run.
+
+    Environment that decides -> sentence.
+    """
+    settings, gate, found = run.config.evaluation, run.config.gate, {}
+    named = {name: environment for name, _, environment in environments}
+    seeds = draw_seeds(min(_PILOT, settings.num_sessions), run.generator("evaluate-pilot"))
+    for entry in deciding_environments([{"name": n, "kind": k} for n, k, _ in environments]):
+        environment = named[entry["name"]]
+        ratios = [
+            session_ratios(
+                rollout(environment, acting.policy, acting.candidates, seeds, settings.batch_size)
+            )
+            for acting in (arms[settings.policy_arm], arms[settings.baseline_arm])
+            if acting.only_in in (None, entry["kind"])
+        ]
+        pair = [each[gate.target_metric] for each in ratios if gate.target_metric in each]
+        if len(pair) == 2:
+            lift = paired_lift(pair[0], pair[1], settings.confidence)
+            note = power_note(lift, settings.num_sessions, settings.confidence, gate.min_lift)
+            found[entry["name"]] = note
+            print(f"{entry['name']}: {note}", file=sys.stderr)
+    return found
 
 
 def _grow(

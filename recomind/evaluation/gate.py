@@ -14,6 +14,7 @@ from recomind.evaluation.config import RANDOM, GateConfig
 from recomind.evaluation.gate_warnings import warnings_of
 from recomind.evaluation.guardrails import Guardrail, judge_guardrails, mean_of
 from recomind.evaluation.presentation import figure, interval, percent
+from recomind.evaluation.segments import losers
 
 Verdict = tuple[bool, str]  # whether one condition holds, and the sentence that says why
 
@@ -24,6 +25,7 @@ def decide(
     *,
     policy_arm: str = "policy",
     baseline_arm: str = "ranker",
+    confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Release the policy, or not.
 
@@ -32,6 +34,7 @@ def decide(
         config: the target, its least lift, and the guardrails.
         policy_arm: the arm on trial.
         baseline_arm: what it must beat.
+        confidence: with which a loss in a segment must be shown to block.
 
     Returns:
         `{released, reasons, target_metric, min_lift, decided_by, policy_arm, baseline_arm,
@@ -45,6 +48,8 @@ def decide(
         verdicts += _judge(environment, config, policy_arm, baseline_arm)
         found = judge_guardrails(environment, config, policy_arm, baseline_arm)
         verdicts += [(not each.blocks(config), each.sentence) for each in found]
+        tolerance = config.tolerance_of(config.target_metric)
+        verdicts += [(False, sentence) for sentence in losers(environment, tolerance, confidence)]
         guardrails += found
     released = bool(deciding) and all(holds for holds, _ in verdicts)
     reasons = [sentence for holds, sentence in verdicts if released or not holds]

@@ -85,7 +85,7 @@ def _wanted(table: Mapping[str, Lift], gate: GateConfig) -> int:
 def _lifts(pair: list[SessionOutcomes], gate: GateConfig, confidence: float) -> dict[str, Lift]:
     ours, theirs = (session_ratios(outcome) for outcome in pair)
     return {
-        metric: paired_lift(ours[metric], theirs[metric], confidence)
+        metric: paired_lift(ours[metric], theirs[metric], confidence, pair[0].user_id)
         for metric, _ in guarded(gate)
         if metric in ours and metric in theirs
     }

@@ -61,6 +61,9 @@ _ENVIRONMENT = {
     "chance_lift": NotRequired(MapOf(_LIFT)),  # of the policy over `random`
     "guardrail_lift": NotRequired(MapOf(_LIFT)),  # over the sessions that were added for them
     "support_lift": NotRequired(MapOf(_LIFT)),  # of that ranker over the baseline
+    "segments": NotRequired(
+        [{"name": str, "num_sessions": int, "lift": _LIFT, "p_fall": NotRequired(_NUMBER)}]
+    ),
     "survival": MapOf([float]),
 }
 _GATE = {
