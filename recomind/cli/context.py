@@ -49,11 +49,10 @@ class Run:
         Raises:
             ConfigError: the folder belongs to a run of another config, or is not a run's at all.
         """
-        ours = {k: v for k, v in plain(self.config).items() if k not in _NOT_IDENTITY}
+        ours = _identity(plain(self.config))
         path = self.folder / RUN_FILE
         if path.is_file():
-            theirs = json.loads(path.read_text())
-            theirs = {k: v for k, v in theirs.items() if k not in _NOT_IDENTITY}
+            theirs = _identity(json.loads(path.read_text()))
             if theirs != json.loads(json.dumps(ours)) and self._has_results():
                 raise ConfigError(
                     "the output folder holds another run",
@@ -154,6 +153,15 @@ class Run:
     def _name(self, path: Path) -> str:
         inside = path.is_relative_to(self.folder)
         return path.relative_to(self.folder).as_posix() if inside else path.name
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a run's config that may not differ between calls on one folder."""
+    kept = {name: value for name, value in config.items() if name not in _NOT_IDENTITY}
+    if isinstance(kept.get("evaluation"), dict):
+        free = ("fidelity_sessions", "fidelity_steps")  # no other artifact depends on these
+        kept["evaluation"] = {k: v for k, v in kept["evaluation"].items() if k not in free}
+    return kept
 
 
 def is_current(folder: Path, manifest: Manifest) -> bool:

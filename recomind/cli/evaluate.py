@@ -59,6 +59,8 @@ def run(run: Run, round_index: int) -> bool:
     inputs = _inputs(run, round_index, kept, judged)
     groups = ["evaluation", "gate", "world", "candidates"]
     manifest = run.manifest("report", "evaluate", round_index, groups, inputs)
+    for unused in ("fidelity_sessions", "fidelity_steps"):  # of another report
+        del manifest.config["evaluation"][unused]
     line, folder = run.line("evaluate", round_index), run.folder / "report"
     if is_current(folder, manifest):
         line.skipped()

@@ -25,7 +25,10 @@ _POOL = 32  # candidates of a reference policy
 
 
 def run_fidelity(run: Run, round_index: int) -> None:
-    """Write `fidelity/` unless it is current."""
+    """Write `fidelity/` unless it is current, or none is asked for."""
+    settings = run.config.evaluation
+    if settings.fidelity_sessions == 0:
+        return
     simulator, holdout, ranker = (
         run.path(n, round_index) for n in ("simulator", "holdout_simulator", "ranker")
     )
@@ -33,7 +36,10 @@ def run_fidelity(run: Run, round_index: int) -> None:
     index = run.path("index", round_index)
     inputs += [index] if is_complete(index) else []
     manifest = run.manifest(KIND, KIND, round_index, ["world", "candidates"], inputs)
-    manifest.config["fidelity_sessions"] = run.config.evaluation.fidelity_sessions
+    manifest.config |= {
+        "fidelity_sessions": settings.fidelity_sessions,
+        "fidelity_steps": settings.fidelity_steps,
+    }
     folder, line = run.path(KIND, round_index), run.line(KIND, round_index)
     if is_current(folder, manifest):
         return
@@ -44,9 +50,11 @@ def run_fidelity(run: Run, round_index: int) -> None:
             "holdout_simulator": load_holdout(holdout, run.weights),
         },
         dataset,
-        num_sessions=run.config.evaluation.fidelity_sessions,
+        num_sessions=settings.fidelity_sessions,
+        num_steps=settings.fidelity_steps,
         seed=manifest.seed,
         truth=_truth(run, round_index, dataset),
+        progress=line,
     )
     write_fidelity(folder, fidelity, manifest)
     alarm = fidelity["simulators"]["simulator"]["confounding"]

@@ -85,7 +85,8 @@ class EvaluationConfig:
     # `num_sessions`, and `num_sessions` itself switches growing off
     max_sessions: int = 0
     rounds_sessions: int = 1000  # sessions that choose the round to keep; the report has others
-    fidelity_sessions: int = 2000  # logged sessions that the fidelity report replays
+    fidelity_sessions: int = 2000  # logged sessions that the fidelity report replays; 0: no report
+    fidelity_steps: int = 250_000  # steps of its replay, and of its policies in one environment
     batch_size: int = 512  # sessions that run in lock-step; changes memory, not what is measured
     seed: int = 20_000  # draws the sessions; keep it apart from the seed of training
     policy_arm: str = "policy"  # the arm on trial
@@ -98,13 +99,19 @@ class EvaluationConfig:
         for name in (
             "num_sessions",
             "rounds_sessions",
-            "fidelity_sessions",
+            "fidelity_steps",
             "batch_size",
             "num_parity_states",
             "calibration_bins",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation.{name}", got=getattr(self, name), expected=">= 1")
+        if self.fidelity_sessions < 0:
+            raise ConfigError(
+                "evaluation.fidelity_sessions",
+                got=self.fidelity_sessions,
+                expected=">= 0; 0 leaves the fidelity report out",
+            )
         if self.max_sessions and self.max_sessions < self.num_sessions:
             raise ConfigError(
                 "evaluation.max_sessions",
