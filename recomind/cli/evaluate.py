@@ -34,6 +34,8 @@ from recomind.evaluation.gate import deciding_environments
 from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.html import write_html
 from recomind.evaluation.metrics import session_ratios
+from recomind.evaluation.ope.held_out import held_out_sessions, logs_entry
+from recomind.evaluation.ope.logs import Settings
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.power import power_note
 from recomind.evaluation.preflight import Named, check_request, require_target
@@ -151,6 +153,7 @@ def _report(
     for entry in (entry for entry in entries if entry["name"] in decide_it):
         _grow(run, entry, kept_outcomes[entry["name"]], by_name[entry["name"]], arms, line)
     require_target(entries, config.gate)
+    entries += _logged(run, arms)
     curves = [
         json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)
     ]
@@ -171,6 +174,31 @@ def _report(
         policy_identity=_identity(run, kept),
         power=power,
     )
+
+
+def _logged(run: Run, arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
+    """The first round's held-out sessions, where the pools of its logging policy are known."""
+    settings, greedy = run.config.evaluation, {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, POLICY}
+    pair = (settings.policy_arm, settings.baseline_arm)
+    if LOGGING not in arms or not greedy.issuperset(pair):
+        return []
+    dataset, generator = run.dataset(0), run.generator("evaluate-logs")
+    held_out = held_out_sessions(
+        dataset, settings.num_sessions, run.config.simulation.horizon, generator
+    )
+    if held_out is None:
+        return []
+    entry = logs_entry(
+        dataset,
+        held_out,
+        {arm: arms[arm].policy for arm in pair},
+        arms[LOGGING].candidates,
+        run.weights,
+        pair=pair,
+        settings=Settings(confidence=settings.confidence),
+        generator=generator,
+    )
+    return [entry]
 
 
 def _power(run: Run, environments: Sequence[Named], arms: Mapping[str, Arm]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The release gate: may this policy serve?
 
 Only an environment that the policy never trained in can say so. Where there are worlds, they
-decide, all of them; without one, all hold-out simulators do. The simulator of the training and the
-logs are shown in the report and decide nothing.
+decide, all of them; without one, all hold-out simulators do. The simulator of the training is
+shown in the report and decides nothing; logs may veto.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from recomind.evaluation.guardrails import Guardrail, judge_guardrails, mean_of
 from recomind.evaluation.presentation import figure, interval, percent
 from recomind.evaluation.segments import losers
 
+_LOGGED_METRIC = "reward_per_session"
 Verdict = tuple[bool, str]  # whether one condition holds, and the sentence that says why
 
 
@@ -51,6 +52,7 @@ def decide(
         tolerance = config.tolerance_of(config.target_metric)
         verdicts += [(False, sentence) for sentence in losers(environment, tolerance, confidence)]
         guardrails += found
+    verdicts += vetoes(environments, config)
     released = bool(deciding) and all(holds for holds, _ in verdicts)
     reasons = [sentence for holds, sentence in verdicts if released or not holds]
     if not deciding:
@@ -82,6 +84,20 @@ def deciding_environments(environments: Sequence[Mapping[str, Any]]) -> list[Map
         if of_kind:
             return of_kind
     return []
+
+
+def vetoes(environments: Sequence[Mapping[str, Any]], config: GateConfig) -> list[Verdict]:
+    """What logs object to: an estimate releases no policy, but may stop one.
+
+    Only whole sessions count: a policy may give up reward now for a longer session.
+    """
+    found = []
+    for environment in environments:
+        lift = environment["lift"].get(_LOGGED_METRIC) if environment["kind"] == "logs" else None
+        if lift and lift["high"] is not None and lift["high"] < -config.tolerance:
+            sentence = f"{environment['name']} veto: {_LOGGED_METRIC} is {interval(lift)}."
+            found.append((False, sentence[:1].upper() + sentence[1:]))
+    return found
 
 
 def target_holds(environment: Mapping[str, Any], config: GateConfig) -> bool:

@@ -185,6 +185,22 @@ def test_a_mean_over_fewer_sessions_is_not_won():
     assert decide([world], GateConfig())["released"]
 
 
+def test_logs_may_veto_and_never_decide():
+    logs = {"name": "held-out logs", "kind": "logs", "arms": {}}
+    worse, better, unsure = (
+        logs | {"lift": {"reward_per_session": lift(*values)}}
+        for values in ((-0.3, -0.4, -0.2), (0.3, 0.2, 0.4), (-0.3, -0.6, 0.1))
+    )
+    verdict = decide([environment("world"), worse], GateConfig())
+    assert not verdict["released"]
+    assert verdict["reasons"] == [
+        "Held-out logs veto: reward_per_session is -30.0 % [-40.0, -20.0]."
+    ]
+    assert decide([environment("world"), unsure], GateConfig())["released"]
+    assert not decide([better], GateConfig())["released"]
+    assert not decide([environment("world", DOWN), better], GateConfig())["released"]
+
+
 def test_too_few_sessions_decide_nothing():
     world = environment("world") | {"num_sessions": 29}
     assert "has 29 sessions, too few" in decide([world], GateConfig())["reasons"][0]
