@@ -33,8 +33,13 @@ def warnings_of(
     lift, learned = environment["lift"].get(metric), environment.get("rl_lift", {}).get(metric)
     won = lift is not None and (lift["low"] or 0.0) > 0.0
     if won and learned is not None and (learned["low"] or 0.0) <= 0.0:
+        lost = learned["high"] is not None and learned["high"] < 0.0
         found.append(
-            f"In {name} the lift over {RANKER_IN_SUPPORT} is {interval(learned)}: what is gained "
-            "may be the support's, not what was learned."
+            f"In {name} the lift over {RANKER_IN_SUPPORT} is {interval(learned)}: "
+            + (
+                "the ranker is better than the policy once it keeps to the same support."
+                if lost
+                else "what is gained may be the support's, not what was learned."
+            )
         )
     return found
