@@ -29,6 +29,7 @@ stages, in the order of the flow (each takes Hydra overrides; --help shows its s
 
 other commands
   results [dir]   one table over the reports below a folder (default: runs)
+  compare a b ... what each run was judged by, side by side
   doctor          look over the installation
 
 examples
@@ -78,11 +79,15 @@ def _dispatch(command: str, rest: list[str]) -> int:
         from recomind.cli import results
 
         return results.main(rest)
+    if command == "compare":
+        from recomind.cli import compare
+
+        return compare.main(rest)
     from recomind.config import STAGES
     from recomind.errors import did_you_mean
 
     if command not in STAGES:
-        known = [*STAGES, "results", "doctor"]
+        known = [*STAGES, "results", "compare", "doctor"]
         print(
             f"error: unknown command {command!r}: {did_you_mean(command, known)}", file=sys.stderr
         )

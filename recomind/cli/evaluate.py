@@ -153,7 +153,7 @@ def _report(
     for entry in (entry for entry in entries if entry["name"] in decide_it):
         _grow(run, entry, kept_outcomes[entry["name"]], by_name[entry["name"]], arms, line)
     require_target(entries, config.gate)
-    entries += _logged(run, arms)
+    entries[-1:-1] = _logged(run, arms)  # what decides stays last
     curves = [
         json.loads((run.path("policy", r) / CURVE).read_text()) for r in range(round_index + 1)
     ]

@@ -50,7 +50,11 @@ def test_a_stage_runs_again_with_other_settings(command: Command, folder: Path) 
     outcome = command("evaluate", *MICRO, at(folder), "evaluation.num_sessions=24")
     assert "evaluate: done" in outcome.err
     entries = read_report(folder)["environments"]
-    assert {arm["session_depth"]["n"] for e in entries for arm in e["arms"].values()} == {24}
+    rolled_out = [entry for entry in entries if entry["kind"] != "logs"]
+    assert {arm["session_depth"]["n"] for e in rolled_out for arm in e["arms"].values()} == {24}
+    (logs,) = [entry for entry in entries if entry["kind"] == "logs"]
+    assert set(logs["ope"]) == {"policy", "ranker"}
+    assert entries[-1]["kind"] == "world"
 
 
 @pytest.mark.parametrize(
