@@ -55,6 +55,10 @@ def _dispatch(command: str, rest: list[str]) -> int:
         from recomind.cli import results
 
         return results.main(rest)
+    if command == "compare":
+        from recomind.cli import compare
+
+        return compare.main(rest)
     if command == "init":
         from recomind.cli import init
 
@@ -66,7 +70,7 @@ def _dispatch(command: str, rest: list[str]) -> int:
     from recomind.errors import did_you_mean
 
     if command not in FLOW:
-        known = [*FLOW, "init", "results", "doctor", "completion"]
+        known = [*FLOW, "init", "results", "compare", "doctor", "completion"]
         print(
             f"error: unknown command {command!r}: {did_you_mean(command, known)}", file=sys.stderr
         )

@@ -21,6 +21,7 @@ FLOW = {
 OTHERS = {
     "init NAME": "raw files -> conf/experiment/NAME.yaml with guesses, a ranker's stub, a test",
     "results [dir]": "one table over the reports below a folder (default: runs)",
+    "compare a b ...": "what each run was judged by, side by side",
     "doctor": "look over the installation",
     "completion": "a script that completes commands and settings: bash, zsh or fish",
 }

@@ -33,17 +33,25 @@ class GateConfig:
 
     target_metric: str = "watch_10s_per_session"  # its lift must be shown to be above min_lift
     min_lift: float = 0.0  # ratio: 0.02 asks for more than 2 %
-    # metrics that may not fall significantly
+    # metrics that must be shown not to fall by more than their tolerance
     must_not_fall: list[str] = field(default_factory=lambda: ["session_depth"])
-    # metrics that may not rise significantly; one that an environment lacks is named as unmeasured
+    # and not to rise; one that an environment lacks is named as unmeasured
     must_not_rise: list[str] = field(default_factory=lambda: ["hide_per_session"])
-    tolerance: float = 0.0  # ratio by which a guardrail may move the wrong way
+    tolerance: float = 0.02  # ratio by which a guardrail may move the wrong way
+    # the same of single metrics: a rare event, such as hiding, needs a wider one
+    tolerances: dict[str, float] = field(default_factory=lambda: {"hide_per_session": 0.15})
+    block_unshown: bool = True  # a guardrail whose interval leaves its tolerance blocks a release
+    min_sessions: int = 30  # of a deciding environment: below it an interval means nothing
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.min_lift) or self.min_lift <= -1.0:
             raise ConfigError("gate.min_lift is a ratio", got=self.min_lift, expected="> -1")
-        if not 0.0 <= self.tolerance < 1.0:
-            raise ConfigError("gate.tolerance is a ratio", got=self.tolerance, expected="[0, 1)")
+        for name, value in {"tolerance": self.tolerance, **self.tolerances}.items():
+            if not 0.0 <= value < 1.0:
+                setting = name if name == "tolerance" else f"tolerances.{name}"
+                raise ConfigError(f"gate.{setting} is a ratio", got=value, expected="[0, 1)")
+        if self.min_sessions < 2:
+            raise ConfigError("gate.min_sessions", got=self.min_sessions, expected=">= 2")
         if self.target_metric == "coverage":
             raise ConfigError(
                 "coverage cannot be the target of the gate",
@@ -53,7 +61,8 @@ class GateConfig:
         both = sorted(set(self.must_not_fall) & set(self.must_not_rise))
         if both:
             raise ConfigError("a guardrail that may neither fall nor rise", got=both)
-        for metric in (self.target_metric, *self.must_not_fall, *self.must_not_rise):
+        guarded = (*self.must_not_fall, *self.must_not_rise, *self.tolerances)
+        for metric in (self.target_metric, *guarded):
             if metric not in ALWAYS_MEASURED and not metric.endswith("_per_session"):
                 raise ConfigError(
                     "unknown metric in the gate",
@@ -62,14 +71,22 @@ class GateConfig:
                     mend=did_you_mean(metric, ALWAYS_MEASURED),
                 )
 
+    def tolerance_of(self, metric: str) -> float:
+        """By how much a guardrail may move the wrong way, as a ratio."""
+        return self.tolerances.get(metric, self.tolerance)
+
 
 @dataclass(kw_only=True, slots=True)
 class EvaluationConfig:
     """How the arms are compared."""
 
     num_sessions: int = 2000  # sessions per arm and environment, the same ones for every arm
+    # sessions that policy and baseline may grow to where a guardrail is not shown; 0 is ten times
+    # `num_sessions`, and `num_sessions` itself switches growing off
+    max_sessions: int = 0
     rounds_sessions: int = 1000  # sessions that choose the round to keep; the report has others
-    fidelity_sessions: int = 2000  # logged sessions that the fidelity report replays
+    fidelity_sessions: int = 2000  # logged sessions that the fidelity report replays; 0: no report
+    fidelity_steps: int = 250_000  # steps of its replay, and of its policies in one environment
     batch_size: int = 512  # sessions that run in lock-step; changes memory, not what is measured
     seed: int = 20_000  # draws the sessions; keep it apart from the seed of training
     policy_arm: str = "policy"  # the arm on trial
@@ -82,13 +99,25 @@ class EvaluationConfig:
         for name in (
             "num_sessions",
             "rounds_sessions",
-            "fidelity_sessions",
+            "fidelity_steps",
             "batch_size",
             "num_parity_states",
             "calibration_bins",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation.{name}", got=getattr(self, name), expected=">= 1")
+        if self.fidelity_sessions < 0:
+            raise ConfigError(
+                "evaluation.fidelity_sessions",
+                got=self.fidelity_sessions,
+                expected=">= 0; 0 leaves the fidelity report out",
+            )
+        if self.max_sessions and self.max_sessions < self.num_sessions:
+            raise ConfigError(
+                "evaluation.max_sessions",
+                got=self.max_sessions,
+                expected=f"0, or >= evaluation.num_sessions, {self.num_sessions}",
+            )
         if self.num_sessions < 2:
             raise ConfigError("an interval needs at least two sessions", got=self.num_sessions)
         if not 0.0 < self.confidence < 1.0:
@@ -98,6 +127,11 @@ class EvaluationConfig:
             raise ConfigError(
                 "the policy arm and the baseline arm are the same", got=self.policy_arm
             )
+
+    @property
+    def sessions_limit(self) -> int:
+        """Sessions that an arm may grow to."""
+        return self.max_sessions or 10 * self.num_sessions
 
 
 def check_arms(config: EvaluationConfig, known: Iterable[str]) -> None:

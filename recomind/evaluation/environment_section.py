@@ -10,6 +10,7 @@ from recomind.evaluation.markup import legend, table
 from recomind.evaluation.presentation import (
     KIND_NOTES,
     KIND_TITLES,
+    figure,
     interval,
     measure,
     ordered_metrics,
@@ -30,7 +31,7 @@ def environment_section(entry: Mapping[str, Any], report: Mapping[str, Any]) -> 
         f'<p class="note">{KIND_NOTES[entry["kind"]]} '
         f"{entry['num_sessions']:,} sessions for each arm.</p>"
         f'<div class="card">{_measures(entry, report)}{_lifts(entry, report)}'
-        f"{_survival(entry, report)}</div>\n"
+        f"{_segments(entry)}{_survival(entry, report)}</div>\n"
     )
 
 
@@ -76,6 +77,26 @@ def _lifts(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         if row.lift.get("reason")
     )
     return f'<h3>{escape(title)}</h3><div class="scroll">{plot}</div>{reasons}'
+
+
+def _segments(entry: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            row["name"],
+            [
+                f"{row['num_sessions']:,}",
+                figure(row.get("policy")),
+                figure(row.get("baseline")),
+                escape(interval(row["lift"])),
+            ],
+            "",
+        )
+        for row in entry.get("segments", [])
+    ]
+    if not rows:
+        return ""
+    head = ["target by segment", "sessions", "policy", "baseline", "lift"]
+    return f"<h3>Segments</h3>{table(head, rows)}"
 
 
 def _survival(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """The release gate: may this policy serve?
 
 Only an environment that the policy never trained in can say so. Where there are worlds, they
-decide, all of them; without one, all hold-out simulators do. The simulator of the training and the
-logs are shown in the report and decide nothing.
+decide, all of them; without one, all hold-out simulators do. The simulator of the training is
+shown in the report and decides nothing; logs may veto.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recomind.evaluation.config import GateConfig
-from recomind.evaluation.presentation import interval, percent
+from recomind.evaluation.config import RANDOM, GateConfig
+from recomind.evaluation.gate_warnings import warnings_of
+from recomind.evaluation.guardrails import Guardrail, judge_guardrails, mean_of
+from recomind.evaluation.presentation import figure, interval, percent
+from recomind.evaluation.segments import losers
 
+_LOGGED_METRIC = "reward_per_session"
 Verdict = tuple[bool, str]  # whether one condition holds, and the sentence that says why
 
 
@@ -22,6 +26,7 @@ def decide(
     *,
     policy_arm: str = "policy",
     baseline_arm: str = "ranker",
+    confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Release the policy, or not.
 
@@ -30,18 +35,24 @@ def decide(
         config: the target, its least lift, and the guardrails.
         policy_arm: the arm on trial.
         baseline_arm: what it must beat.
+        confidence: with which a loss in a segment must be shown to block.
 
     Returns:
-        `{released, reasons, target_metric, min_lift, decided_by, policy_arm, baseline_arm}`; the
-        reasons are sentences, for either outcome: what failed where something failed, else what
-        was shown.
+        `{released, reasons, target_metric, min_lift, decided_by, policy_arm, baseline_arm,
+        guardrails, warnings}`; the reasons are sentences, for either outcome: what failed where
+        something failed, else what was shown. Warnings block nothing.
     """
     deciding = deciding_environments(environments)
-    verdicts = [
-        verdict
-        for environment in deciding
-        for verdict in _judge(environment, config, policy_arm, baseline_arm)
-    ]
+    verdicts: list[Verdict] = []
+    guardrails: list[Guardrail] = []
+    for environment in deciding:
+        verdicts += _judge(environment, config, policy_arm, baseline_arm)
+        found = judge_guardrails(environment, config, policy_arm, baseline_arm)
+        verdicts += [(not each.blocks(config), each.sentence) for each in found]
+        tolerance = config.tolerance_of(config.target_metric)
+        verdicts += [(False, sentence) for sentence in losers(environment, tolerance, confidence)]
+        guardrails += found
+    verdicts += vetoes(environments, config)
     released = bool(deciding) and all(holds for holds, _ in verdicts)
     reasons = [sentence for holds, sentence in verdicts if released or not holds]
     if not deciding:
@@ -57,6 +68,12 @@ def decide(
         "decided_by": [environment["name"] for environment in deciding],
         "policy_arm": policy_arm,
         "baseline_arm": baseline_arm,
+        "guardrails": [guardrail.to_dict() for guardrail in guardrails],
+        "warnings": [
+            warning
+            for environment in deciding
+            for warning in warnings_of(environment, config, policy_arm, baseline_arm)
+        ],
     }
 
 
@@ -69,20 +86,39 @@ def deciding_environments(environments: Sequence[Mapping[str, Any]]) -> list[Map
     return []
 
 
+def vetoes(environments: Sequence[Mapping[str, Any]], config: GateConfig) -> list[Verdict]:
+    """What logs object to: an estimate releases no policy, but may stop one.
+
+    Only whole sessions count: a policy may give up reward now for a longer session.
+    """
+    found = []
+    for environment in environments:
+        lift = environment["lift"].get(_LOGGED_METRIC) if environment["kind"] == "logs" else None
+        if lift and lift["high"] is not None and lift["high"] < -config.tolerance:
+            sentence = f"{environment['name']} veto: {_LOGGED_METRIC} is {interval(lift)}."
+            found.append((False, sentence[:1].upper() + sentence[1:]))
+    return found
+
+
+def target_holds(environment: Mapping[str, Any], config: GateConfig) -> bool:
+    """Whether the target's lift is shown over the baseline and over each further one."""
+    tables = [environment["lift"], *environment.get("lift_over", {}).values()]
+    return all(_judge_target(lifts, environment["name"], config)[0] for lifts in tables)
+
+
 def _judge(
     environment: Mapping[str, Any], config: GateConfig, policy_arm: str, baseline_arm: str
 ) -> list[Verdict]:
+    """The target over every baseline, and what would make its lift worthless."""
     verdicts = [_judge_target(environment["lift"], environment["name"], config)]
     for arm, lifts in environment.get("lift_over", {}).items():
         verdicts.append(_judge_target(lifts, environment["name"], config, over=arm))
-    for direction, metrics in ((-1, config.must_not_fall), (1, config.must_not_rise)):
-        for metric in metrics:
-            means = (
-                _mean(environment, policy_arm, metric),
-                _mean(environment, baseline_arm, metric),
-            )
-            verdicts.append(_judge_guardrail(environment, metric, direction, config, means))
-    return verdicts
+    found = (
+        _few_sessions(environment, config),
+        _fewer_that_count(environment, config, policy_arm, baseline_arm),
+        _below_chance(environment, config, policy_arm, baseline_arm),
+    )
+    return verdicts + [verdict for verdict in found if verdict is not None]
 
 
 def _judge_target(
@@ -103,40 +139,50 @@ def _judge_target(
     return False, f"{shown}, which does not lie above {percent(config.min_lift)}."
 
 
-def _judge_guardrail(
-    environment: Mapping[str, Any],
-    metric: str,
-    wrong_way: int,
-    config: GateConfig,
-    means: tuple[float | None, float | None],
-) -> Verdict:
-    """`wrong_way` is -1 for a metric that may not fall and +1 for one that may not rise."""
-    name, verb = environment["name"], "fell" if wrong_way < 0 else "rose"
-    lift = environment["lift"].get(metric)
-    if lift is None:
-        return True, f"The guardrail {metric} does not exist in {name}."
-    if lift["low"] is None:
-        return _judge_by_means(metric, name, wrong_way, means)
-    nearest = lift["high"] if wrong_way < 0 else lift["low"]
-    if wrong_way * nearest > config.tolerance:
-        allowed = f"more than {config.tolerance:.1%} is not allowed".replace("%", " %")
-        return False, f"The guardrail {metric} {verb} in {name}: {interval(lift)}; {allowed}."
-    return True, f"The guardrail {metric} holds in {name}: {interval(lift)}."
+def _few_sessions(environment: Mapping[str, Any], config: GateConfig) -> Verdict | None:
+    """A handful of sessions that happen to agree have an interval of no width."""
+    num = environment.get("num_sessions")
+    if num is None or num >= config.min_sessions:
+        return None
+    return False, f"{environment['name']} has {num} sessions, too few for an interval to mean much."
 
 
-def _judge_by_means(
-    metric: str, name: str, wrong_way: int, means: tuple[float | None, float | None]
-) -> Verdict:
-    """Without an interval (say, the baseline never did it) any move the wrong way blocks."""
-    ours, theirs = means
-    if ours is None or theirs is None:
-        return False, f"The guardrail {metric} could not be judged in {name}: no session counts."
-    moved = f"from {theirs:.4g} to {ours:.4g}, without an interval"
-    if wrong_way * (ours - theirs) > 0:
-        verb = "fell" if wrong_way < 0 else "rose"
-        return False, f"The guardrail {metric} {verb} in {name} {moved}."
-    return True, f"The guardrail {metric} holds in {name}: {moved}."
+def _fewer_that_count(
+    environment: Mapping[str, Any], config: GateConfig, policy_arm: str, baseline_arm: str
+) -> Verdict | None:
+    """A mean over some sessions can be won by losing the others, such as the shorter ones."""
+    metric, name = config.target_metric, environment["name"]
+    counts = [
+        environment["arms"].get(arm, {}).get(metric, {}).get("n")
+        for arm in (policy_arm, baseline_arm)
+    ]
+    num = environment.get("num_sessions")
+    if num is None or None in counts or counts[1] == num:
+        return None
+    ours, theirs = counts
+    if ours >= theirs * (1.0 - config.tolerance_of(metric)):
+        return None
+    return False, (
+        f"The target {metric} in {name} is a mean over fewer sessions than the baseline's "
+        f"({ours:,} and {theirs:,} of {num:,}): what is gained may be the choice of sessions."
+    )
 
 
-def _mean(environment: Mapping[str, Any], arm: str, metric: str) -> float | None:
-    return environment["arms"].get(arm, {}).get(metric, {}).get("mean")
+def _below_chance(
+    environment: Mapping[str, Any], config: GateConfig, policy_arm: str, baseline_arm: str
+) -> Verdict | None:
+    """A baseline below chance is easily beaten: then the policy must beat chance as well."""
+    metric, name = config.target_metric, environment["name"]
+    chance, baseline, policy = (
+        mean_of(environment, arm, metric) for arm in (RANDOM, baseline_arm, policy_arm)
+    )
+    if chance is None or baseline is None or policy is None or baseline_arm == RANDOM:
+        return None
+    lift = environment.get("chance_lift", {}).get(metric)
+    beaten = policy > chance if lift is None else (lift["low"] or 0.0) > config.min_lift
+    if baseline >= chance or beaten or policy_arm == RANDOM:
+        return None
+    return False, (
+        f"The baseline {baseline_arm} is below random in {name} ({figure(baseline)} and "
+        f"{figure(chance)} {metric}), and the policy ({figure(policy)}) is not shown above random."
+    )

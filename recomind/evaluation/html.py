@@ -14,6 +14,7 @@ from recomind.evaluation.presentation import figure, verdict
 from recomind.evaluation.rounds_section import rounds_section
 from recomind.evaluation.schema import validate_report
 from recomind.evaluation.svg import Series, line_chart, padded
+from recomind.evaluation.verdict_section import verdict_section
 
 PAGE = "report.html"
 _RETURNS = ("simulator_return", "world_return")
@@ -67,7 +68,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     """
     report = validate_report(dict(report))
     sections = [
-        _header(report),
+        verdict_section(report),
         *(environment_section(entry, report) for entry in report["environments"]),
         rounds_section(report.get("rounds", {})),
         _learning(report["learning_curve"]),
@@ -87,16 +88,6 @@ def render_html(report: Mapping[str, Any]) -> str:
         f"<title>{verdict(report['gate'])}: recomind report</title>"
         f'<link rel="icon" href="data:,"><style>{STYLE}</style></head>\n'
         f"<body><main>\n{''.join(sections)}</main></body>\n</html>\n"
-    )
-
-
-def _header(report: Mapping[str, Any]) -> str:
-    gate = report["gate"]
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in gate["reasons"])
-    return (
-        f"<h1>recomind evaluation report, seed {report['seed']}</h1>"
-        f'<div class="card verdict{" yes" if gate["released"] else ""}">'
-        f'<div class="word">{verdict(gate)}</div><ul>{reasons}</ul></div>\n'
     )
 
 

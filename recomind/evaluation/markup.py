@@ -12,10 +12,14 @@ from recomind.evaluation.svg import Series
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, list[str], str]]) -> str:
     """Rows are (name, cells that are markup already, class of the row)."""
+    # On a narrow screen rows become blocks, in which every cell says whose it is.
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(
         f'<tr class="{style}"><td>{escape(name)}</td>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "".join(
+            f'<td data-of="{escape(column)}">{cell}</td>'
+            for column, cell in zip(head[1:], cells, strict=True)
+        )
         + "</tr>"
         for name, cells, style in rows
     )

@@ -79,6 +79,12 @@ def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
     ratios["repeat_share"] = SessionRatio(
         numerator=outcomes.num_repeats.double(), denominator=depth
     )
+    if outcomes.num_new is not None:
+        ratios["new_item_share"] = SessionRatio(
+            numerator=outcomes.num_new.double(), denominator=depth
+        )
+    if outcomes.spread is not None:
+        ratios["session_diversity"] = _per_session(outcomes.spread)
     return ratios
 
 

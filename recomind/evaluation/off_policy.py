@@ -3,8 +3,10 @@
 Symbols: `n` logged rounds, `S` sessions, `T` steps. Arrays are named as in Open Bandit Pipeline
 (Saito et al., NeurIPS 2021 datasets track): `context`, `action`, `reward`, `pscore`.
 
-The propensities are those the logging policy recorded, none is estimated. An estimate with a small
-effective sample size is the opinion of a few sessions: read both numbers together.
+These are the plain estimators, of one target probability a decision; `recomind.evaluation.ope` has
+those that need whole candidate sets. The propensities are those that the logging policy recorded,
+none is estimated. An estimate with a small effective sample size is the opinion of a few sessions:
+read both numbers together.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import SchemaError
+from recomind.evaluation.ope.weights import effective_size, normalised
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,7 +69,9 @@ def per_decision(
 
     The value is the mean over sessions of sum_t gamma^t w_t r_t, with w_t the product of
     target_pscore / pscore up to step t. With `normalise`, step t divides by the mean of w_t instead
-    of by 1; a session that has ended keeps its last weight.
+    of by 1; a session that has ended keeps its last weight. Weights are products of many ratios,
+    kept as logarithms. Where one leaves the range of a float64 the plain form and its error are
+    infinite; the normalised form is not affected.
 
     Args:
         reward: [S, T].
@@ -82,35 +87,35 @@ def per_decision(
     """
     _check(reward, pscore, target_pscore, mask)
     reward_ST = torch.where(mask, reward, 0.0).double()
-    ratio_ST = torch.where(mask, target_pscore.double() / pscore.double(), 1.0)
-    weight_ST = ratio_ST.cumprod(dim=1)
+    ratio_ST = torch.where(mask, target_pscore.double().log() - pscore.double().log(), 0.0)
+    log_weight_ST = ratio_ST.cumsum(1)
     discount_T = gamma ** torch.arange(reward.shape[1], dtype=torch.float64)
     if not normalise:
-        session_S = (discount_T * weight_ST * reward_ST).sum(1)
-        return _estimate(float(session_S.mean()), session_S, weight_ST[:, -1])
-    scale_T = weight_ST.mean(0)
-    if bool((scale_T <= 0).any()):
+        session_S = (discount_T * log_weight_ST.exp() * reward_ST).sum(1)
+        return _estimate(float(session_S.mean()), session_S, log_weight_ST[:, -1])
+    if bool((log_weight_ST.max(0).values == -torch.inf).any()):
         raise SchemaError(
             "the target policy never does what was logged",
             mend="log with more exploration, or compare policies that are closer",
         )
-    mean_T = (weight_ST * reward_ST).mean(0) / scale_T
-    effect_S = (discount_T * weight_ST * (reward_ST - mean_T) / scale_T).sum(1)
-    return _estimate(float((discount_T * mean_T).sum()), effect_S, weight_ST[:, -1])
+    share_ST = normalised(log_weight_ST)
+    mean_T = (share_ST * reward_ST).mean(0)
+    effect_S = (discount_T * share_ST * (reward_ST - mean_T)).sum(1)
+    return _estimate(float((discount_T * mean_T).sum()), effect_S, log_weight_ST[:, -1])
 
 
 def effective_sample_size(weight: Tensor) -> float:
     """(sum w)^2 / sum w^2 of weights [n] (Kish, 1965); 0 where all are 0."""
-    squares = float((weight * weight).sum())
-    return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+    return effective_size(weight.double().log())
 
 
-def _estimate(value: float, effect_S: Tensor, weight_S: Tensor) -> OffPolicyEstimate:
+def _estimate(value: float, effect_S: Tensor, log_weight_S: Tensor) -> OffPolicyEstimate:
+    error = float(effect_S.std()) / math.sqrt(len(effect_S)) if math.isfinite(value) else math.inf
     return OffPolicyEstimate(
         value=value,
-        standard_error=float(effect_S.std()) / math.sqrt(len(effect_S)),
+        standard_error=error,
         n=len(effect_S),
-        effective_sample_size=effective_sample_size(weight_S),
+        effective_sample_size=effective_size(log_weight_S),
     )
 
 

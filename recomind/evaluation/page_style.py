@@ -29,6 +29,12 @@ p { margin: 6px 0; } .note { color: var(--muted); max-width: 75ch; }
 .verdict .word { font-size: 1.9rem; font-weight: 700; line-height: 1.2; color: var(--bad); }
 .verdict.yes .word { color: var(--good); }
 .verdict ul { margin: 10px 0 0; padding-left: 20px; }
+.warning { border-left: 4px solid var(--arm-5); padding-left: 10px; margin-top: 10px; }
+.boxes { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 10px; }
+.box { border-left: 5px solid var(--muted); background: var(--soft); padding: 8px 12px; }
+.box small { display: block; color: var(--muted); } .box b { overflow-wrap: anywhere; }
+.box.yes { border-left-color: var(--good); background: var(--good-soft); }
+.box.no { border-left-color: var(--bad); background: var(--bad-soft); }
 .badge { display: inline-block; font-size: .78rem; font-weight: 600; padding: 1px 9px;
   border-radius: 99px; background: var(--soft); color: var(--muted); vertical-align: middle;
   margin-left: 8px; }
@@ -65,6 +71,14 @@ svg circle.hollow { fill: var(--card); stroke: var(--muted); stroke-width: 2; }
 .empty { color: var(--muted); font-style: italic; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; margin: 0; }
 dt { font-weight: 600; } dd { margin: 0; color: var(--muted); }
+@media (max-width: 560px) { main { padding: 14px 10px 40px; } .card { padding: 12px 10px; }
+  svg.wide { min-width: 0; } svg text { font-size: 15px; }
+  table, tbody, tr, td { display: block; width: 100%; } thead { display: none; }
+  tr { border-bottom: 1px solid var(--rule); padding: 6px 0; }
+  td, td:first-child, tr.target td:first-child { border: 0; padding: 1px 6px;
+    white-space: normal; overflow-wrap: anywhere; }
+  td:first-child { font-weight: 650; } td[data-of]::before { content: attr(data-of);
+    float: left; color: var(--muted); padding-right: 10px; } }
 @media (max-width: 560px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 8px; } }
 @media print { .card { break-inside: avoid; } }
 """ + "".join(

@@ -8,11 +8,12 @@ from typing import Any
 
 from recomind.artifacts import is_complete, read_json, read_manifest, write_json
 from recomind.errors import ArtifactError, SchemaError
-from recomind.evaluation.config import RANKER_IN_SUPPORT, EvaluationConfig, GateConfig
+from recomind.evaluation.config import RANDOM, RANKER_IN_SUPPORT, EvaluationConfig, GateConfig
 from recomind.evaluation.gate import decide
 from recomind.evaluation.metrics import summarise
 from recomind.evaluation.rollout import SessionOutcomes
 from recomind.evaluation.schema import KINDS, REPORT_FORMAT_VERSION, validate_report
+from recomind.evaluation.segments import segment_lifts
 from recomind.evaluation.statistics import lifts
 
 REPORT = "report.json"
@@ -24,6 +25,9 @@ def environment_entry(
     outcomes: Mapping[str, SessionOutcomes],
     config: EvaluationConfig,
     further_baselines: Sequence[str] = (),
+    *,
+    target_metric: str | None = None,
+    feature_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One entry of `environments`.
 
@@ -33,6 +37,8 @@ def environment_entry(
         outcomes: arm -> its rollout, all on the same seeds.
         config: which arm is on trial, which is the baseline, and the confidence.
         further_baselines: arms that the one on trial is compared with beside the baseline.
+        target_metric: that is also compared by segment of users; None for no segments.
+        feature_names: of the user features that segments are cut by.
 
     Raises:
         SchemaError: an unknown kind, no arms, or arms that are not paired.
@@ -54,7 +60,9 @@ def environment_entry(
         "lift": table,
         "lift_over": found,
         "rl_lift": _lifts(outcomes, policy, RANKER_IN_SUPPORT, confidence),
+        "chance_lift": _lifts(outcomes, policy, RANDOM, confidence),
         "support_lift": _lifts(outcomes, RANKER_IN_SUPPORT, baseline, confidence),
+        "segments": _segments(outcomes, config, target_metric, feature_names),
         "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
     }
 
@@ -67,6 +75,18 @@ def _lifts(
         return {}
     table = lifts(outcomes[arm], outcomes[baseline], confidence)
     return {metric: lift.to_dict() for metric, lift in table.items()}
+
+
+def _segments(
+    outcomes: Mapping[str, SessionOutcomes],
+    config: EvaluationConfig,
+    metric: str | None,
+    feature_names: Sequence[str],
+) -> list[dict[str, Any]]:
+    policy, baseline = outcomes.get(config.policy_arm), outcomes.get(config.baseline_arm)
+    if metric is None or policy is None or baseline is None:
+        return []
+    return segment_lifts(policy, baseline, metric, config.confidence, feature_names)
 
 
 def build_report(
@@ -82,6 +102,7 @@ def build_report(
     fidelity: Mapping[str, Any] | None = None,
     rounds: Mapping[str, Any] | None = None,
     policy_identity: str | None = None,
+    power: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The report, with the gate's verdict, validated.
 
@@ -99,6 +120,7 @@ def build_report(
         rounds: which round's policy this is, and what each was judged by.
         policy_identity: of the artifact that the verdict is about, which an export checks; None
             where the arm on trial is no trained policy.
+        power: deciding environment -> what its sessions can find, said before they ran.
 
     Raises:
         SchemaError: something in it is not as `report.json` must be.
@@ -108,6 +130,7 @@ def build_report(
         gate,
         policy_arm=evaluation.policy_arm,
         baseline_arm=evaluation.baseline_arm,
+        confidence=evaluation.confidence,
     ) | {"policy_identity": policy_identity}
     report = {
         "format_version": REPORT_FORMAT_VERSION,
@@ -124,6 +147,7 @@ def build_report(
         "ranker": dict(ranker or {}),
         "fidelity": dict(fidelity or {}),
         "rounds": dict(rounds or {}),
+        "power": dict(power or {}),
     }
     return validate_report(report)
 

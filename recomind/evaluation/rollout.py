@@ -9,16 +9,27 @@ the other (common random numbers).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
+from recomind.evaluation.shown import item_measures
 from recomind.streams import LANE_ACT, SessionStreams
 from recomind.types import CandidateSource, Policy, SessionEnvironment, SessionState, Step
 
 LONG_WATCH_S = 10.0  # a watch counts for `watch_10s_per_session` if it lasts longer than this
+_OPTIONAL = (
+    "env_reward",
+    "user_id",
+    "user_features",
+    "num_events_before",
+    "spread",
+    "num_new",
+)
 _NOTHING = -1  # fills the slots of the item table after a session's end
 
 
@@ -37,6 +48,11 @@ class SessionOutcomes:
     left: Tensor  # [S] bool: the user left; False where the horizon cut the session
     shown_item_id: Tensor  # [D] int64, sorted: the distinct items of all sessions together
     env_reward: Tensor | None = None  # [S] float64, the environment's own, where it has one
+    user_id: Tensor | None = None  # [S] int64: whose session it is
+    user_features: Tensor | None = None  # [S, U] float32, as they were before the first step
+    num_events_before: Tensor | None = None  # [S] int64, of the user's history at the start
+    spread: Tensor | None = None  # [S] float64: mean squared distance of two of its items
+    num_new: Tensor | None = None  # [S] int64, interactions with new items, where ages are known
 
     @property
     def num_repeats(self) -> Tensor:
@@ -74,14 +90,14 @@ def rollout(
     """
     _check_request(seeds, batch_size)
     chunks = [_run(environment, policy, candidates, chunk) for chunk in seeds.split(batch_size)]
-    return _merge(chunks)
+    return joined(chunks)
 
 
 def _run(
     environment: SessionEnvironment, policy: Policy, candidates: CandidateSource, seeds_B: Tensor
 ) -> SessionOutcomes:
     state = environment.reset_to(seeds_B)
-    tally = _Tally(environment, len(seeds_B))
+    tally = _Tally(environment, state)
     alive_B = torch.ones(len(seeds_B), dtype=torch.bool)
     for step in range(environment.horizon):
         item_B = _choose(environment, policy, candidates, state, alive_B)
@@ -122,10 +138,15 @@ def _choose(
 
 
 class _Tally:
-    """Sums of a chunk of `num` sessions while it runs."""
+    """Sums of a chunk of sessions, which begin with `start`, while it runs."""
 
-    def __init__(self, environment: SessionEnvironment, num: int) -> None:
-        self.environment = environment
+    def __init__(self, environment: SessionEnvironment, start: SessionState) -> None:
+        self.environment, num = environment, len(start.step)
+        self.before = {
+            "user_id": start.user_id.clone(),
+            "user_features": start.user_features.clone(),
+            "num_events_before": start.history_mask.sum(1),
+        }
         self.reward = torch.zeros(num, dtype=torch.float64)
         self.counts = torch.zeros(num, len(environment.tasks), dtype=torch.int64)
         self.long_watches = torch.zeros(num, dtype=torch.int64)
@@ -160,6 +181,8 @@ class _Tally:
             left=self.left,
             shown_item_id=shown[shown != _NOTHING],
             env_reward=self.env_reward,
+            **self.before,
+            **item_measures(self.environment.catalogue, self.item_BT),
         )
 
 
@@ -171,18 +194,25 @@ def _distinct_per_row(item_BT: Tensor) -> Tensor:
     return torch.cat([first, changed], dim=1).sum(1)
 
 
-def _merge(chunks: list[SessionOutcomes]) -> SessionOutcomes:
+def joined(chunks: Sequence[SessionOutcomes]) -> SessionOutcomes:
+    """The sessions of several rollouts of one arm in one environment, in order."""
     first = chunks[0]
-    own = [chunk.env_reward for chunk in chunks if chunk.env_reward is not None]
     rows = ("reward", "task_counts", "num_long_watches", "depth", "num_distinct", "left")
+    columns: dict[str, Any] = {
+        name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in rows
+    } | {name: _joined_column(chunks, name) for name in _OPTIONAL}
     return SessionOutcomes(
         tasks=first.tasks,
         num_items=first.num_items,
         horizon=first.horizon,
         shown_item_id=torch.cat([chunk.shown_item_id for chunk in chunks]).unique(),
-        env_reward=None if not own else torch.cat(own),
-        **{name: torch.cat([getattr(chunk, name) for chunk in chunks]) for name in rows},
+        **columns,
     )
+
+
+def _joined_column(chunks: Sequence[SessionOutcomes], name: str) -> Tensor | None:
+    parts = [value for chunk in chunks if (value := getattr(chunk, name)) is not None]
+    return torch.cat(parts) if parts else None
 
 
 def _check_request(seeds: Tensor, batch_size: int) -> None:

@@ -58,7 +58,12 @@ _ENVIRONMENT = {
     "lift": MapOf(_LIFT),
     "lift_over": NotRequired(MapOf(MapOf(_LIFT))),  # by baseline, where there are further ones
     "rl_lift": NotRequired(MapOf(_LIFT)),  # of the policy over the ranker inside its support
+    "chance_lift": NotRequired(MapOf(_LIFT)),  # of the policy over `random`
+    "guardrail_lift": NotRequired(MapOf(_LIFT)),  # over the sessions that were added for them
     "support_lift": NotRequired(MapOf(_LIFT)),  # of that ranker over the baseline
+    "segments": NotRequired(
+        [{"name": str, "num_sessions": int, "lift": _LIFT, "p_fall": NotRequired(_NUMBER)}]
+    ),
     "survival": MapOf([float]),
 }
 _GATE = {
@@ -67,6 +72,8 @@ _GATE = {
     "policy_arm": NotRequired(str),
     "baseline_arm": NotRequired(str),
     "policy_identity": NotRequired(Nullable(str)),
+    "guardrails": NotRequired([dict]),
+    "warnings": NotRequired([str]),
 }
 _LEARNING = {
     "env_steps": int,

@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from recomind.errors import ConfigError, SchemaError
+from recomind.evaluation.clusters import clustered_error, num_clusters
 from recomind.evaluation.metrics import (
     COVERAGE,
     SessionRatio,
@@ -24,6 +25,7 @@ from recomind.evaluation.metrics import (
 from recomind.evaluation.rollout import SessionOutcomes
 
 PAIRED_DELTA = "paired delta method on the ratio of means"
+CLUSTERED_DELTA = "paired delta method on the ratio of means, clustered by user"
 OVER_SEEDS = "t interval over seeds of training"
 NO_INTERVAL = "none"
 
@@ -47,13 +49,20 @@ class Lift:
         return plain
 
 
-def paired_lift(policy: SessionRatio, baseline: SessionRatio, confidence: float = 0.95) -> Lift:
+def paired_lift(
+    policy: SessionRatio,
+    baseline: SessionRatio,
+    confidence: float = 0.95,
+    user_id: Tensor | None = None,
+) -> Lift:
     """Lift of `policy` over `baseline`, both over the same sessions.
 
     With P and R the two metrics and r = P / R, session s moves r by
     (influence_P[s] - r influence_R[s]) / R to first order; the interval is r - 1 plus or minus a
     Student quantile times the standard error of that mean. Metrics that are ratios of sums
-    (`session_depth_10plus`) carry numerator and denominator through the same linearisation.
+    (`session_depth_10plus`) carry numerator and denominator through the same linearisation. Where
+    `user_id` [S] says that users have several sessions, the error is clustered by user; one id for
+    all says nothing.
 
     Raises:
         SchemaError: the arms differ in their number of sessions, or have non-finite outcomes.
@@ -76,8 +85,12 @@ def paired_lift(policy: SessionRatio, baseline: SessionRatio, confidence: float 
         few = "fewer than two sessions count in one arm"
         return Lift(value=lift, low=None, high=None, n=num, method=NO_INTERVAL, reason=few)
     effect_S = (policy.influence() - (p / r) * baseline.influence()) / r
-    half = student_quantile(confidence, num - 1) * _standard_error(effect_S)
-    return Lift(value=lift, low=lift - half, high=lift + half, n=num, method=PAIRED_DELTA)
+    users = num_clusters(effect_S, user_id)
+    if users in (1, num):  # each session is of another user, or nobody says whose they are
+        half = student_quantile(confidence, num - 1) * _standard_error(effect_S)
+        return Lift(value=lift, low=lift - half, high=lift + half, n=num, method=PAIRED_DELTA)
+    half = student_quantile(confidence, users - 1) * clustered_error(effect_S, user_id)
+    return Lift(value=lift, low=lift - half, high=lift + half, n=num, method=CLUSTERED_DELTA)
 
 
 def lifts(
@@ -86,7 +99,9 @@ def lifts(
     """Lift of every metric that both arms have; `coverage` without an interval."""
     ours, theirs = session_ratios(policy), session_ratios(baseline)
     table = {
-        name: paired_lift(ours[name], theirs[name], confidence) for name in ours if name in theirs
+        name: paired_lift(ours[name], theirs[name], confidence, policy.user_id)
+        for name in ours
+        if name in theirs
     }
     table[COVERAGE] = Lift(
         value=coverage(policy) / coverage(baseline) - 1.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recomind.evaluation.config import POLICY, RANDOM, RANKER, RANKER_IN_SUPPORT
 from recomind.evaluation.presentation import (
     KIND_TITLES,
     figure,
@@ -21,6 +22,7 @@ from recomind.evaluation.presentation import (
 
 _NAME_WIDTH = 21  # of "watch_10s_per_session": names stay whole on a terminal of ...
 _WIDE = 76  # ... this many columns
+_NUM_COLUMNS = 4  # arms that have one each
 _WHOLE = 120  # columns that hold every cell in a line
 
 
@@ -34,6 +36,8 @@ def print_report(report: Mapping[str, Any], console: Console | None = None) -> N
     console.print(f"[bold {colour}]{verdict(gate)}[/]")
     for reason in gate["reasons"]:
         console.print(f"  - {escape(reason)}", highlight=False)
+    for warning in gate.get("warnings", []):
+        console.print(f"  [yellow]! {escape(warning)}[/]", highlight=False)
 
 
 def _console() -> Console:
@@ -47,14 +51,17 @@ def _console() -> Console:
 def _environment_table(
     environment: Mapping[str, Any], report: Mapping[str, Any], width: int
 ) -> Table:
-    """Metrics down, arms and the lift across; long cells fold, so any width will do."""
+    """Metrics down, the main arms and the lifts across; long cells fold, so any width will do."""
     kind = KIND_TITLES[environment["kind"]]
     title = f"{escape(environment['name'])} ({kind}, {environment['num_sessions']:,} sessions)"
     never = environment["kind"] == "simulator"
-    caption = "the simulated return is never evidence" if never else None
+    target = report["gate"].get("target_metric")
+    arms, others = _main_arms(environment, report)
+    captions = [_others(environment, others, target)] if others and target else []
+    captions += ["the simulated return is never evidence"] if never else []
     table = Table(
         title=title,
-        caption=caption,
+        caption="\n".join(captions) or None,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -62,21 +69,38 @@ def _environment_table(
     )
     whole = _NAME_WIDTH if width >= _WIDE else None
     table.add_column("mean of", overflow="fold", min_width=whole)
-    arms = [arm for arm in report["arms"] if arm in environment["arms"]]
     for arm in arms:
         table.add_column(escape(arm), justify="right", overflow="fold")
-    table.add_column("lift", justify="right", overflow="fold")
-    target = report["gate"].get("target_metric")
+    lifts = {name: environment[name] for name in ("lift", "rl_lift") if environment.get(name)}
+    for name in lifts or ("lift",):
+        table.add_column(name, justify="right", overflow="fold")
     for metric in ordered_metrics(m for arm in arms for m in environment["arms"][arm]):
         cells = [_mean(environment["arms"][arm].get(metric)) for arm in arms]
-        lift = environment["lift"].get(metric)
+        found = [lift.get(metric) for lift in lifts.values()] or [None]
         table.add_row(
             escape(metric),
             *cells,
-            interval(lift) if lift else "-",
+            *(interval(lift) if lift else "-" for lift in found),
             style="bold" if metric == target else None,
         )
     return table
+
+
+def _main_arms(
+    environment: Mapping[str, Any], report: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Arms with a column of their own, and those that have one figure below the table."""
+    there = [arm for arm in report["arms"] if arm in environment["arms"]]
+    compared = (report.get("policy_arm", POLICY), report.get("baseline_arm", RANKER))
+    main = (RANDOM, RANKER_IN_SUPPORT, *compared)
+    if len(there) <= _NUM_COLUMNS:
+        return there, []
+    return [arm for arm in there if arm in main], [arm for arm in there if arm not in main]
+
+
+def _others(environment: Mapping[str, Any], arms: Sequence[str], target: str) -> str:
+    means = (f"{escape(arm)} {_mean(environment['arms'][arm].get(target))}" for arm in arms)
+    return f"{escape(target)} of the other arms: {', '.join(means)}"
 
 
 def _mean(entry: Mapping[str, Any] | None) -> str:

@@ -18,6 +18,7 @@ from recomind.errors import ArtifactError, ConfigError
 
 RUN_FILE = "run.json"
 _ABSENT = object()
+FIDELITY_SETTINGS = ("fidelity_sessions", "fidelity_steps")  # no other artifact depends on these
 _NOT_IDENTITY = (  # may differ between commands on one folder
     "output",
     "round",
@@ -89,11 +90,16 @@ def with_later_settings(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[st
     return _filled(theirs, ours, defaults)
 
 
-def _filled(theirs: Any, ours: Any, defaults: Any) -> Any:
-    if not (isinstance(theirs, dict) and isinstance(ours, dict) and isinstance(defaults, dict)):
-        return theirs
+def _filled(theirs: dict[str, Any], ours: dict[str, Any], defaults: dict[str, Any]) -> Any:
     later = {k: ours[k] for k in ours if k not in theirs and ours[k] == defaults.get(k, _ABSENT)}
-    return later | {k: _filled(v, ours.get(k), defaults.get(k)) for k, v in theirs.items()}
+    return later | {k: _inside(v, ours.get(k), defaults.get(k)) for k, v in theirs.items()}
+
+
+def _inside(theirs: Any, ours: Any, defaults: Any) -> Any:
+    if isinstance(theirs, dict) and isinstance(ours, dict) and isinstance(defaults, dict):
+        mine, other = cast(dict[str, Any], ours), cast(dict[str, Any], theirs)
+        return _filled(other, mine, cast(dict[str, Any], defaults))
+    return theirs
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -105,7 +111,11 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _NOT_IDENTITY}
+    kept = {name: value for name, value in config.items() if name not in _NOT_IDENTITY}
+    if isinstance(kept.get("evaluation"), dict):
+        settings = kept["evaluation"].items()
+        kept["evaluation"] = {k: v for k, v in settings if k not in FIDELITY_SETTINGS}
+    return kept
 
 
 def _refuse_strangers(folder: Path) -> None:

@@ -9,6 +9,7 @@ from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.evaluation.gate import decide
 
 UP, DOWN, UNSURE = (0.1, 0.05, 0.15), (-0.1, -0.15, -0.05), (0.01, -0.02, 0.04)
+FAR_UP, WIDE = (0.3, 0.2, 0.4), (0.021, -0.262, 0.304)
 
 
 def lift(value, low=None, high=None):
@@ -47,7 +48,16 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
         ([environment("world", (None,))], False, "has no interval in the world: the baseline's"),
         ([environment("world", depth=DOWN)], False, "guardrail session_depth fell in the world"),
         ([environment("world", depth=UP)], True, "guardrail session_depth holds"),
-        ([environment("world", hide=UP)], False, "guardrail hide_per_session rose"),
+        ([environment("world", hide=FAR_UP)], False, "guardrail hide_per_session rose"),
+        ([environment("world", hide=UP)], True, "hide_per_session holds in the world: +10.0 %"),
+        (
+            [environment("world", hide=WIDE)],
+            False,
+            "hide_per_session is not shown in the world: +2.1 % [-26.2, +30.4] does not exclude "
+            "more than +15.0 %; with no difference at all it would take some 33 sessions, "
+            "there were 9",
+        ),
+        ([environment("world", depth=WIDE)], False, "session_depth is not shown in the world"),
         ([environment("world", hide=DOWN)], True, "guardrail hide_per_session holds"),
         ([environment("world", hide=None)], True, "hide_per_session does not exist in the world"),
         ([environment("world", hide=(None,), means=(2.0, 0.0))], False, "rose in the world from 0"),
@@ -97,8 +107,104 @@ def test_a_refusal_names_only_what_failed():
 def test_min_lift_and_tolerance_move_the_thresholds():
     world = [environment("world", depth=(-0.03, -0.04, -0.02))]
     assert not decide(world, GateConfig())["released"]
-    assert decide(world, GateConfig(tolerance=0.02))["released"]
-    assert not decide(world, GateConfig(tolerance=0.02, min_lift=0.05))["released"]
+    assert decide(world, GateConfig(tolerance=0.04))["released"]
+    assert not decide(world, GateConfig(tolerance=0.04, min_lift=0.05))["released"]
+    one = GateConfig(tolerances={"session_depth": 0.04, "hide_per_session": 0.15})
+    assert decide(world, one)["released"]
+
+
+def test_what_is_not_shown_blocks_unless_the_config_says_otherwise():
+    world = [environment("world", hide=WIDE)]
+    (depth, hide) = decide(world, GateConfig())["guardrails"]
+    assert (depth["status"], hide["status"]) == ("holds", "not shown")
+    assert (hide["sessions_needed"], depth["sessions_needed"]) == (33, None)
+    verdict = decide(world, GateConfig(block_unshown=False))
+    assert verdict["released"]
+    assert any("hide_per_session is not shown" in reason for reason in verdict["reasons"])
+    moved = [environment("world", hide=FAR_UP)]
+    assert not decide(moved, GateConfig(block_unshown=False))["released"]
+
+
+def test_no_number_of_sessions_shows_a_tolerance_of_nothing():
+    config = GateConfig(tolerances={"hide_per_session": 0.0})
+    reasons = decide([environment("world", hide=WIDE)], config)["reasons"]
+    assert "no number of sessions shows a tolerance of 0" in reasons[0]
+
+
+def test_a_guardrail_is_judged_by_the_sessions_that_were_added_for_it():
+    world = environment("world", hide=WIDE)
+    world["guardrail_lift"] = {"hide_per_session": lift(0.0, -0.05, 0.05) | {"n": 300}}
+    verdict = decide([world], GateConfig())
+    assert verdict["released"]
+    assert verdict["guardrails"][1]["num_sessions"] == 300
+
+
+def with_arm(entry, arm, mean, **measures):
+    entry["arms"][arm] = {"watch_10s_per_session": {"mean": mean, **measures}}
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("chance", "over_chance", "released", "warned"),
+    [
+        (1.5, (0.2, 0.1, 0.3), True, True),  # the policy beats both
+        (1.5, (0.01, -0.1, 0.1), False, True),  # better than a ranker that is worse than chance
+        (0.9, (0.01, -0.1, 0.1), True, False),  # the ranker beats chance
+    ],
+)
+def test_a_ranker_below_chance_is_no_baseline(chance, over_chance, released, warned):
+    world = with_arm(environment("world", means=(1.6, 1.0)), "random", chance)
+    world["chance_lift"] = {"watch_10s_per_session": lift(*over_chance)}
+    verdict = decide([world], GateConfig())
+    assert verdict["released"] is released
+    assert any("ranker is below random" in warning for warning in verdict["warnings"]) is warned
+    if not released:
+        assert "is not shown above random" in verdict["reasons"][0]
+
+
+def test_a_lift_that_is_the_supports_is_a_warning():
+    world = environment("world") | {"rl_lift": {"watch_10s_per_session": lift(*UNSURE)}}
+    verdict = decide([world], GateConfig())
+    assert verdict["released"]
+    assert "may be the support's, not what was learned" in verdict["warnings"][0]
+    assert decide([environment("world")], GateConfig())["warnings"] == []
+    behind = with_arm(environment("world"), "logging_policy", 1.7)
+    assert "what collected the logs" in decide([behind], GateConfig())["warnings"][0]
+
+
+def test_a_mean_over_fewer_sessions_is_not_won():
+    world = environment("world") | {"num_sessions": 100}
+    for arm, counted in (("policy", 20), ("ranker", 60)):
+        with_arm(world, arm, 12.0, n=counted)
+    verdict = decide([world], GateConfig())
+    assert not verdict["released"]
+    assert (
+        "mean over fewer sessions than the baseline's (20 and 60 of 100)" in verdict["reasons"][0]
+    )
+    with_arm(world, "policy", 12.0, n=61)
+    assert decide([world], GateConfig())["released"]
+
+
+def test_logs_may_veto_and_never_decide():
+    logs = {"name": "held-out logs", "kind": "logs", "arms": {}}
+    worse, better, unsure = (
+        logs | {"lift": {"reward_per_session": lift(*values)}}
+        for values in ((-0.3, -0.4, -0.2), (0.3, 0.2, 0.4), (-0.3, -0.6, 0.1))
+    )
+    verdict = decide([environment("world"), worse], GateConfig())
+    assert not verdict["released"]
+    assert verdict["reasons"] == [
+        "Held-out logs veto: reward_per_session is -30.0 % [-40.0, -20.0]."
+    ]
+    assert decide([environment("world"), unsure], GateConfig())["released"]
+    assert not decide([better], GateConfig())["released"]
+    assert not decide([environment("world", DOWN), better], GateConfig())["released"]
+
+
+def test_too_few_sessions_decide_nothing():
+    world = environment("world") | {"num_sessions": 29}
+    assert "has 29 sessions, too few" in decide([world], GateConfig())["reasons"][0]
+    assert decide([world], GateConfig(min_sessions=20))["released"]
 
 
 def test_a_target_that_was_not_measured():
@@ -128,6 +234,9 @@ def test_other_names_of_the_arms():
         ({"min_lift": -1.0}, "min_lift"),
         ({"min_lift": float("nan")}, "min_lift"),
         ({"tolerance": -0.1}, "tolerance"),
+        ({"tolerances": {"hide_per_session": 1.0}}, r"gate.tolerances.hide_per_session is a ratio"),
+        ({"tolerances": {"hides": 0.1}}, "unknown metric"),
+        ({"min_sessions": 1}, "min_sessions"),
         ({"must_not_rise": ["session_depth"]}, "neither fall nor rise"),
         ({"must_not_fall": ["sesion_depth"]}, "did you mean 'session_depth'"),
         ({"target_metric": "watch"}, "unknown metric"),
@@ -144,6 +253,7 @@ def test_bad_gate_settings(settings, message):
         ({"num_sessions": 1}, "two sessions"),
         ({"num_sessions": 0}, "num_sessions"),
         ({"batch_size": 0}, "batch_size"),
+        ({"max_sessions": 1999}, "max_sessions"),
         ({"num_parity_states": 0}, "num_parity_states"),
         ({"calibration_bins": 0}, "calibration_bins"),
         ({"confidence": 95.0}, "confidence"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from html.parser import HTMLParser
@@ -10,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from recomind.errors import ArtifactError, SchemaError
+from recomind.errors import ArtifactError, ConfigError, SchemaError
+from recomind.evaluation.comparison import compare_runs, print_comparison
 from recomind.evaluation.html import render_html, write_html
 from recomind.evaluation.presentation import interval
 from recomind.evaluation.report import write_report
@@ -242,3 +244,40 @@ def test_nothing_to_collect(report, tmp_path):
     (tmp_path / "broken/report/report.json").write_text('{"format_version": 1}')
     with pytest.raises(ArtifactError, match=r"unreadable report; got: .*broken.*no 'seed'"):
         collect_results(tmp_path)
+
+
+def test_runs_side_by_side(report, tmp_path):
+    write_run(tmp_path, "a", report)
+    other = copy.deepcopy(report)
+    other["seed"], other["gate"]["released"] = 8, False
+    del other["environments"][1]
+    write_run(tmp_path, "b", other)
+    found = compare_runs([tmp_path / "a", tmp_path / "b" / "report"])
+    rows = dict(found.rows)
+    assert rows["verdict"] == ["Released", "Not released"]
+    assert rows["seed"] == ["3", "8"]
+    lift = interval(report["environments"][0]["lift"]["watch_10s_per_session"])
+    assert rows["tiny world: lift"] == [lift, lift]
+    assert rows["ensemble: lift"][1] == "-"
+    assert rows["tiny world: session_depth"] == ["holds", "holds"]
+    assert "Not released" in shown(print_comparison, found, width=160)
+    with pytest.raises(ConfigError, match="two or more folders"):
+        compare_runs([tmp_path / "a"])
+    with pytest.raises(ArtifactError, match="no report here"):
+        compare_runs([tmp_path / "a", tmp_path / "absent"])
+
+
+def test_the_page_says_what_was_not_tested_and_where_the_lift_comes_from(report):
+    world = report["environments"][0]
+    lift = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 9, "method": "paired"}
+    world["support_lift"] = {"watch_10s_per_session": lift}
+    world["rl_lift"] = {"watch_10s_per_session": lift | {"value": -0.05, "low": -0.1, "high": 0.0}}
+    report["gate"]["warnings"] = ["Something <odd>."]
+    report["gate"]["guardrails"][0] |= {"status": "not shown", "sessions_needed": 12345}
+    page = render_html(report)
+    top = page.split("<h2>tiny world")[0]
+    assert "Something &lt;odd&gt;." in top
+    assert "-5.0 % [-10.0, +0.0]" in top
+    assert "would take 12,345" in top
+    assert 'class="box untested"' in top
+    assert "policy over ranker; decided by tiny world." in top

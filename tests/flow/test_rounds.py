@@ -133,7 +133,8 @@ def test_a_round_is_chosen_on_sessions_that_the_report_does_not_have(
     outcome = command("evaluate", *MICRO, LAST, at(folder))  # a stage alone needs no rounds=2
     assert outcome.err.count("select-round") == 2
     chosen_on, reported_on = (torch.cat(met[name]).unique() for name in ("select", "report"))
-    assert (len(chosen_on), len(reported_on)) == (30, 40)
+    assert len(chosen_on) == 30
+    assert len(reported_on) >= 80  # of the report, of its pilot, and what guardrails asked for
     assert not bool(torch.isin(chosen_on, reported_on).any())
     assert [selection(folder, index) for index in (0, 1)] == before
 

@@ -50,7 +50,11 @@ def test_a_stage_runs_again_with_other_settings(command: Command, folder: Path) 
     outcome = command("evaluate", *MICRO, at(folder), "evaluation.num_sessions=24")
     assert "evaluate: done" in outcome.err
     entries = read_report(folder)["environments"]
-    assert {arm["session_depth"]["n"] for e in entries for arm in e["arms"].values()} == {24}
+    rolled_out = [entry for entry in entries if entry["kind"] != "logs"]
+    assert {arm["session_depth"]["n"] for e in rolled_out for arm in e["arms"].values()} == {24}
+    (logs,) = [entry for entry in entries if entry["kind"] == "logs"]
+    assert set(logs["ope"]) == {"policy", "ranker"}
+    assert entries[-1]["kind"] == "world"
 
 
 @pytest.mark.parametrize(
@@ -111,3 +115,18 @@ def test_what_cannot_be_judged_is_refused_before_a_session_runs(
     assert outcome.status == 2
     assert message in outcome.err
     assert (folder / "report" / "report.json").is_file()  # of the run before
+
+
+def test_the_fidelity_report_may_change_or_go_and_nothing_else_runs_again(
+    command: Command, folder: Path
+) -> None:
+    report = folder / "round_0" / "fidelity" / "manifest.json"
+    before = report.read_bytes()
+    without = command("run", *MICRO, at(folder), "evaluation.fidelity_sessions=0")
+    assert without.status in (0, NOT_RELEASED), without.err
+    assert "done in" not in without.err
+    assert report.read_bytes() == before
+    other = command("run", *MICRO, at(folder), "evaluation.fidelity_sessions=30")
+    assert [line.split(":")[0] for line in other.err.splitlines() if "done in" in line] == [
+        "fidelity"
+    ]

@@ -6,7 +6,7 @@ Symbols: `R` rows of the log, `H` tasks.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,13 @@ _MAX_ROWS = 60_000  # logged events that predictions are judged on
 _TAU_SESSIONS = 500  # per policy and environment, at most
 
 
+Progress = Callable[[float, float, str], object]
+
+
+def _silent(done: float, total: float, note: str) -> None:
+    """Says nothing."""
+
+
 @dataclass(kw_only=True, slots=True)
 class TrueWorld:
     """What the policies are worth in truth, where that is known."""
@@ -51,7 +58,9 @@ def measure_fidelity(
     *,
     num_sessions: int,
     seed: int,
+    num_steps: int | None = None,
     truth: TrueWorld | None = None,
+    progress: Progress = _silent,
 ) -> dict[str, Any]:
     """The content of `fidelity.json`.
 
@@ -60,25 +69,32 @@ def measure_fidelity(
         dataset: the logs they were fitted to; they are judged on its later days, on the users
             that are not held out.
         num_sessions: logged sessions that are replayed, at most.
+        num_steps: of each replay, and of all policies in one environment, at most; None for any.
+            Sessions are left out, never cut.
         seed: of everything that is drawn.
         truth: for the sections `AGREEMENTS`; None where there is no world.
+        progress: called with what is done, out of how much, and what that was.
 
     Returns:
         `{format_version, num_events, simulators: {name: sections}}`. A section, or a
         figure, that could not be had is `{value: None, reason}`.
     """
     rows = dataset.rows("calibration", "test", holdout=False)
-    later = _Later(dataset, rows, seed)
-    true = _true_rewards(truth, num_sessions, seed)
+    later, done = _Later(dataset, rows, seed), _Parts(progress, truth, len(simulators))
+    num_tau = _tau_sessions(truth, num_sessions, num_steps)
+    true = _true_rewards(truth, num_tau, seed, done)
     sections = {}
     for name, simulator in simulators.items():
         simulator = _uncut(simulator)
-        sections[name] = later.judge(simulator) | {
-            "sessions": _whole_sessions(simulator, dataset, rows, num_sessions, seed),
-        }
+        sections[name] = later.judge(simulator)
+        done(f"({name}, logged events)")
+        num = sessions_within(num_sessions, num_steps, simulator.horizon)
+        sections[name]["sessions"] = _whole_sessions(simulator, dataset, rows, num, seed)
+        done(f"({name}, whole sessions)")
         for section in AGREEMENTS:
-            found = _agreement(section, simulator, truth, true.get(section), num_sessions, seed)
+            found = _agreement(section, simulator, truth, true.get(section), num_tau, seed)
             sections[name][section] = found
+            done(f"({name}, {section})")
     return {
         "format_version": FORMAT_VERSION,
         "num_events": len(later.rows),
@@ -187,6 +203,19 @@ def _whole_sessions(
     }
 
 
+class _Parts:
+    """Counts the parts of the report as they are finished."""
+
+    def __init__(self, progress: Progress, truth: TrueWorld | None, num_simulators: int) -> None:
+        self.progress, self.done = progress, 0
+        num_pools = 0 if truth is None else len(truth.pools)
+        self.total = num_pools + num_simulators * (2 + len(AGREEMENTS))
+
+    def __call__(self, note: str) -> None:
+        self.done += 1
+        self.progress(self.done, self.total, note)
+
+
 def _uncut(simulator: FittedSessions) -> FittedSessions:
     """A simulator to run in, without what training alone needs: no cut where members disagree."""
     plain = copy.copy(simulator)
@@ -195,20 +224,35 @@ def _uncut(simulator: FittedSessions) -> FittedSessions:
     return plain
 
 
-def _tau_seeds(num_sessions: int, seed: int) -> Tensor:
-    return draw_seeds(min(num_sessions, _TAU_SESSIONS), make_generator(seed + 1))
+def sessions_within(num_sessions: int, num_steps: int | None, horizon: int) -> int:
+    """Sessions that fit into a budget of steps, were each as long as the horizon; at least one.
+
+    >>> sessions_within(2000, 250_000, 100), sessions_within(2000, 50_000, 100)
+    (2000, 500)
+    """
+    return num_sessions if num_steps is None else max(1, min(num_sessions, num_steps // horizon))
+
+
+def _tau_sessions(truth: TrueWorld | None, num_sessions: int, num_steps: int | None) -> int:
+    """Sessions of each policy in one environment."""
+    num = min(num_sessions, _TAU_SESSIONS)
+    if truth is None:
+        return num
+    each = None if num_steps is None else num_steps // max(1, len(truth.policies))
+    return max(2, sessions_within(num, each, truth.world.horizon))
 
 
 def _true_rewards(
-    truth: TrueWorld | None, num_sessions: int, seed: int
+    truth: TrueWorld | None, num: int, seed: int, done: _Parts
 ) -> dict[str, tuple[list[float], list[float]]]:
     if truth is None:
         return {}
-    seeds = _tau_seeds(num_sessions, seed)
-    return {
-        section: mean_rewards(truth.policies, truth.world, pool, seeds)
-        for section, pool in truth.pools.items()
-    }
+    found = {}
+    for section, pool in truth.pools.items():
+        seeds = draw_seeds(num, make_generator(seed + 1))
+        found[section] = mean_rewards(truth.policies, truth.world, pool, seeds)
+        done(f"(world, {section})")
+    return found
 
 
 def _agreement(
@@ -228,7 +272,7 @@ def _agreement(
         simulator,
         truth.world,
         truth.pools[section],
-        num_sessions=min(num_sessions, _TAU_SESSIONS),
+        num_sessions=num_sessions,
         generator=make_generator(seed + 1),
         true=true,
     )

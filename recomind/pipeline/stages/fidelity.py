@@ -25,6 +25,7 @@ from recomind.pipeline.loading import (
 )
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
+from recomind.pipeline.run_file import FIDELITY_SETTINGS
 from recomind.pipeline.stage import Stage
 from recomind.policy import QPolicy
 
@@ -43,10 +44,15 @@ class Fidelity(Stage):
         return [*inputs, *round.session_folders, *([index] if is_complete(index) else [])]
 
     def manifest(self, round: Round) -> Manifest:
-        """With the one setting of the evaluation that counts here."""
+        """With the settings of the evaluation that count here."""
         manifest = super().manifest(round)
-        manifest.config["fidelity_sessions"] = round.config.evaluation.fidelity_sessions
+        settings = round.config.evaluation
+        manifest.config |= {name: getattr(settings, name) for name in FIDELITY_SETTINGS}
         return manifest
+
+    def wanted(self, round: Round) -> bool:
+        """Unless no session is to be replayed."""
+        return round.config.evaluation.fidelity_sessions > 0
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Measure; the note says whether the logs look confounded."""
@@ -58,8 +64,10 @@ class Fidelity(Stage):
             },
             dataset,
             num_sessions=round.config.evaluation.fidelity_sessions,
+            num_steps=round.config.evaluation.fidelity_steps,
             seed=manifest.seed,
             truth=_truth(round, dataset),
+            progress=line,
         )
         write_fidelity(self.path(round), fidelity, manifest)
         alarm = fidelity["simulators"]["simulator"]["confounding"]

@@ -113,6 +113,27 @@ def test_response_figures_are_of_the_test_days(fidelity, dataset):
     assert found["sampled"]["average"] < found["mean"]["average"]
 
 
+def test_sessions_are_left_out_where_steps_are_few_and_progress_is_told(folders, dataset, policies):
+    from recomind.simulation import load_holdout
+
+    holdout, told = load_holdout(folders[2], tiny.WEIGHTS), []
+    world, few = tiny.tiny_world(), {name: policies[name] for name in ("random", "ranker")}
+    found = measure_fidelity(
+        {"holdout_simulator": holdout},
+        dataset,
+        num_sessions=60,
+        num_steps=20 * holdout.horizon,
+        seed=1,
+        truth=TrueWorld(world=world, policies=few, pools={AGREEMENTS[0]: tiny.tiny_pool()}),
+        progress=lambda done, total, note: told.append((done, total, note)),
+    )["simulators"]["holdout_simulator"]
+    assert found["sessions"]["n"] == 20
+    assert found["rank_agreement"]["n"] == 20 * holdout.horizon // 2 // world.horizon
+    assert [done for done, _, _ in told] == [1, 2, 3, 4, 5]
+    assert {total for _, total, _ in told} == {5}
+    assert told[0][2] == "(world, rank_agreement)"
+
+
 def test_the_same_seed_gives_the_same_report(fidelity, folders, dataset):
     from recomind.simulation import load_holdout
 

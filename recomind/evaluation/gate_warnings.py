@@ -1,0 +1,45 @@
+"""What a reader of a verdict should know, though it blocks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recomind.evaluation.config import LOGGING, RANDOM, RANKER_IN_SUPPORT, GateConfig
+from recomind.evaluation.guardrails import mean_of
+from recomind.evaluation.presentation import figure, interval
+
+
+def warnings_of(
+    environment: Mapping[str, Any], config: GateConfig, policy_arm: str, baseline_arm: str
+) -> list[str]:
+    """Sentences about one deciding environment."""
+    metric, name = config.target_metric, environment["name"]
+    means = {
+        arm: mean_of(environment, arm, metric)
+        for arm in (policy_arm, baseline_arm, RANDOM, LOGGING)
+    }
+    found = []
+    for worse, better, why in (
+        (baseline_arm, RANDOM, "a lift over it says little"),
+        (policy_arm, LOGGING, "what collected the logs serves users better"),
+    ):
+        low, high = means[worse], means[better]
+        if low is not None and high is not None and low < high and worse != better:
+            found.append(
+                f"{worse} is below {better} in {name} ({figure(low)} and {figure(high)} {metric}): "
+                f"{why}."
+            )
+    lift, learned = environment["lift"].get(metric), environment.get("rl_lift", {}).get(metric)
+    won = lift is not None and (lift["low"] or 0.0) > 0.0
+    if won and learned is not None and (learned["low"] or 0.0) <= 0.0:
+        lost = learned["high"] is not None and learned["high"] < 0.0
+        found.append(
+            f"In {name} the lift over {RANKER_IN_SUPPORT} is {interval(learned)}: "
+            + (
+                "the ranker is better than the policy once it keeps to the same support."
+                if lost
+                else "what is gained may be the support's, not what was learned."
+            )
+        )
+    return found

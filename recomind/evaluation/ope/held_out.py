@@ -1,0 +1,232 @@
+"""Held-out logged sessions as an environment of the report: it may veto and never decides.
+
+A log holds what was shown and how likely that was in its pool, not the pool. A pool is drawn again
+around the shown item, as the logging policy's pools were drawn: over such pools the ratio of both
+probabilities is unbiased, since the logged one cancels. Ours. So the policies are judged on pools
+of the logs' kind, not on those of their own index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recomind.data import SessionDataset
+from recomind.evaluation.metrics import SessionRatio
+from recomind.evaluation.ope.estimate import estimate_all
+from recomind.evaluation.ope.estimators import ESTIMATORS
+from recomind.evaluation.ope.logs import LoggedSessions, Settings, Target
+from recomind.evaluation.statistics import NO_INTERVAL, Lift, paired_lift
+from recomind.rewards import task_weights
+from recomind.streams import LANE_ACT, SessionStreams, draw_seeds
+from recomind.types import Candidates, CandidateSource, Policy
+
+PER_SESSION, PER_DECISION = "reward_per_session", "reward_per_decision"
+_USED = {PER_SESSION: "per_decision_snips", PER_DECISION: "snips"}  # what the entry shows of each
+_CHUNK = 4096  # decisions at once
+
+
+@dataclass(kw_only=True, slots=True)
+class HeldOut:
+    """Sessions with known propensities: their rows, laid out by session and step."""
+
+    row: Tensor  # [S, T] int64
+    mask: Tensor  # [S, T] bool
+
+    @property
+    def rows(self) -> Tensor:
+        """[R] int64 rows of all decisions, session by session."""
+        return self.row[self.mask]
+
+
+def held_out_sessions(
+    dataset: SessionDataset, num: int, horizon: int, generator: torch.Generator
+) -> HeldOut | None:
+    """At most `num` test sessions with all propensities known, cut at `horizon`; None if < 2."""
+    rows = dataset.rows("test")
+    rows = rows[dataset.position(rows) < horizon]
+    session_R = dataset.session_index(rows)
+    unknown = session_R[~torch.isfinite(dataset.propensity(rows))].unique()
+    begun = session_R[dataset.position(rows) == 0]
+    kept = begun[~torch.isin(begun, unknown)].unique()
+    kept = kept[torch.randperm(len(kept), generator=generator)[:num]].sort().values
+    if len(kept) < 2:
+        return None
+    rows = rows[torch.isin(session_R, kept)]
+    place = (torch.searchsorted(kept, dataset.session_index(rows)), dataset.position(rows))
+    row_ST = torch.zeros(len(kept), horizon, dtype=torch.int64)
+    mask_ST = torch.zeros(len(kept), horizon, dtype=torch.bool)
+    row_ST[place], mask_ST[place] = rows, True
+    return HeldOut(row=row_ST, mask=mask_ST)
+
+
+def logs_entry(
+    dataset: SessionDataset,
+    held_out: HeldOut,
+    policies: Mapping[str, Policy],
+    pool: CandidateSource,
+    reward_weights: Mapping[str, float],
+    *,
+    pair: tuple[str, str],
+    settings: Settings,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """An entry of `environments` of the kind "logs".
+
+    Args:
+        dataset: that the rows are of.
+        held_out: from `held_out_sessions`.
+        policies: arm -> a policy without luck of its own: greedy.
+        pool: pools as those of the logging policy.
+        reward_weights: that define the reward.
+        pair: the arm on trial and its baseline.
+        settings: of the estimates and their refusal.
+        generator: draws the pools.
+    """
+    whole, single = _logs_of(dataset, held_out, reward_weights)
+    logs = {PER_SESSION: whole, PER_DECISION: single}
+    pools = _pools(dataset, held_out.rows, pool, generator)
+    arms: dict[str, dict[str, Any]] = {}
+    ope: dict[str, dict[str, Any]] = {}
+    effects: dict[tuple[str, str], Tensor] = {}
+    for arm, policy in policies.items():
+        prob_RK = _probabilities(dataset, held_out.rows, policy, pools)
+        arms[arm], ope[arm] = {}, {}
+        for metric, prob in (
+            (PER_SESSION, _laid_out(prob_RK, held_out.mask)),
+            (PER_DECISION, prob_RK[:, None]),
+        ):
+            found = estimate_all(
+                logs[metric], Target(prob=prob), settings, _by_weights(logs[metric])
+            )
+            shown = found["estimates"][_USED[metric]]
+            ope[arm][metric] = found
+            arms[arm][metric] = _measure(shown, len(logs[metric].reward))
+            if shown["value"] is not None:
+                values = ESTIMATORS[_USED[metric]].estimate(
+                    logs[metric], Target(prob=prob), settings
+                )
+                effects[arm, metric] = values.effect_S + values.value
+    return {
+        "name": "held-out logs",
+        "kind": "logs",
+        "num_sessions": len(held_out.mask),
+        "arms": arms,
+        "lift": {
+            metric: _lift(effects, metric, pair, each, settings).to_dict()
+            for metric, each in logs.items()
+        },
+        "survival": {},
+        "ope": ope,
+    }
+
+
+def _by_weights(logs: LoggedSessions) -> list[str]:
+    """Estimators that need nothing but propensities."""
+    bandit = ["ips", "snips"]
+    return bandit if logs.num_steps == 1 else [*bandit, "per_decision", "per_decision_snips"]
+
+
+def _logs_of(
+    dataset: SessionDataset, held_out: HeldOut, reward_weights: Mapping[str, float]
+) -> tuple[LoggedSessions, LoggedSessions]:
+    """Whole sessions, and each decision as a session of its own. The logged item is in slot 0."""
+    rows, mask_ST = held_out.rows, held_out.mask
+    reward_R = dataset.labels(rows).double() @ task_weights(dataset.tasks, reward_weights).double()
+    pscore_R, user_R = dataset.propensity(rows).double(), dataset.user_id(rows)
+    zero_ST = torch.zeros(mask_ST.shape, dtype=torch.float64)
+    whole = LoggedSessions(
+        reward=zero_ST.masked_scatter(mask_ST, reward_R),
+        pscore=(zero_ST + 1.0).masked_scatter(mask_ST, pscore_R),
+        slot=torch.zeros(mask_ST.shape, dtype=torch.int64),
+        mask=mask_ST,
+        user_id=dataset.user_id(held_out.row[:, 0]),
+    )
+    single = LoggedSessions(
+        reward=reward_R[:, None],
+        pscore=pscore_R[:, None],
+        slot=torch.zeros(len(rows), 1, dtype=torch.int64),
+        mask=torch.ones(len(rows), 1, dtype=torch.bool),
+        user_id=user_R,
+    )
+    return whole, single
+
+
+def _pools(
+    dataset: SessionDataset, rows: Tensor, pool: CandidateSource, generator: torch.Generator
+) -> list[Candidates]:
+    """Pools with the logged item in slot 0, in place of another where they did not hold it."""
+    found = []
+    for chunk in rows.split(_CHUNK):
+        state = dataset.state(chunk)
+        drawn = pool.candidates(state, SessionStreams(draw_seeds(len(chunk), generator)))
+        logged_B, item_BK = dataset.item_id(chunk), drawn.item_id.clone()
+        same_BK = drawn.mask & (item_BK == logged_B[:, None])
+        at_B = torch.where(same_BK.any(1), same_BK.int().argmax(1), 0)
+        item_BK.scatter_(1, at_B[:, None], item_BK[:, :1])
+        item_BK[:, 0] = logged_B
+        mask_BK = drawn.mask.clone()
+        mask_BK[:, 0] = True
+        found.append(
+            Candidates(
+                item_id=item_BK,
+                mask=mask_BK,
+                log_propensity=drawn.log_propensity,
+                batch_size=[len(chunk)],
+            )
+        )
+    return found
+
+
+@torch.no_grad()
+def _probabilities(
+    dataset: SessionDataset, rows: Tensor, policy: Policy, pools: list[Candidates]
+) -> Tensor:
+    """[R, K]: all on what the policy chooses."""
+    parts = []
+    for chunk, pool in zip(rows.split(_CHUNK), pools, strict=True):
+        state = dataset.state(chunk)
+        uniforms = SessionStreams(chunk).uniform(state.step, 4, LANE_ACT)
+        slot_B = policy.act(state, pool, uniforms).slot
+        parts.append(torch.nn.functional.one_hot(slot_B, pool.item_id.shape[1]).double())
+    return torch.cat(parts)
+
+
+def _laid_out(prob_RK: Tensor, mask_ST: Tensor) -> Tensor:
+    """[S, T, K], 0 after a session's end."""
+    prob_STK = torch.zeros(*mask_ST.shape, prob_RK.shape[1], dtype=torch.float64)
+    prob_STK[mask_ST] = prob_RK
+    return prob_STK
+
+
+def _measure(estimate: Mapping[str, Any], num: int) -> dict[str, Any]:
+    error = estimate.get("standard_error") if estimate["value"] is not None else None
+    return {"mean": estimate["value"], "standard_error": error, "n": num}
+
+
+def _lift(
+    effects: Mapping[tuple[str, str], Tensor],
+    metric: str,
+    pair: tuple[str, str],
+    logs: LoggedSessions,
+    settings: Settings,
+) -> Lift:
+    """The lift of `pair`, whose estimates are means of one effect a session."""
+    if any((arm, metric) not in effects for arm in pair):
+        return Lift(
+            value=None,
+            low=None,
+            high=None,
+            n=len(logs.reward),
+            method=NO_INTERVAL,
+            reason="the logs say too little of one of the arms",
+        )
+    ours, theirs = (
+        SessionRatio(numerator=effect, denominator=torch.ones_like(effect))
+        for effect in (effects[arm, metric] for arm in pair)
+    )
+    return paired_lift(ours, theirs, settings.confidence, logs.user_id)

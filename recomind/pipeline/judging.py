@@ -1,0 +1,157 @@
+"""Plays the arms of a report in its environments, on as many sessions as the gate needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from recomind.evaluation.config import FIRST_RANKER, LOGGING, POLICY, RANKER, RANKER_ENSEMBLE
+from recomind.evaluation.gate import deciding_environments
+from recomind.evaluation.growing import grow_for_guardrails
+from recomind.evaluation.metrics import session_ratios
+from recomind.evaluation.ope.held_out import held_out_sessions, logs_entry
+from recomind.evaluation.ope.logs import Settings
+from recomind.evaluation.power import power_note
+from recomind.evaluation.preflight import Named
+from recomind.evaluation.report import environment_entry
+from recomind.evaluation.rollout import SessionOutcomes, rollout
+from recomind.evaluation.statistics import paired_lift
+from recomind.pipeline.arms import Arms
+from recomind.pipeline.play import play
+from recomind.pipeline.progress import StageLine
+from recomind.pipeline.run import Round
+from recomind.streams import draw_seeds
+from recomind.types import SessionEnvironment
+
+Entry = dict[str, Any]  # of `environments` in report.json
+_PILOT = 100  # sessions that tell how much a lift varies
+
+
+def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageLine) -> list[Entry]:
+    """Every arm in every environment, all on the same seeds; the logs beside them, if they can.
+
+    Where a guardrail of a deciding environment is still open, policy and baseline play on.
+    """
+    found: list[Entry] = []
+    outcomes: dict[str, Mapping[str, SessionOutcomes]] = {}
+    names = last.dataset().user_feature_names
+    for name, kind, environment in environments:
+        outcomes[name] = _played(last, (name, kind, environment), arms, line, len(found))
+        found.append(_entry(last, name, kind, outcomes[name], names))
+    by_name = {name: environment for name, _, environment in environments}
+    for entry in deciding_environments(found):
+        _grow(last, entry, outcomes[entry["name"]], by_name[entry["name"]], arms, line)
+    found[-1:-1] = _logged(last, arms)  # what decides stays last
+    return found
+
+
+def _played(
+    last: Round, named: Named, arms: Arms, line: StageLine, num_done: int
+) -> dict[str, SessionOutcomes]:
+    name, kind, environment = named
+    config, total = last.config.evaluation, 2 if last.run.world is None else 3
+    seeds = draw_seeds(config.num_sessions, last.run.generator(f"evaluate-{config.seed}"))
+    here = {a: (it.policy, it.candidates) for a, it in arms.items() if it.only_in in (None, kind)}
+    finished: list[str] = []
+
+    def on_arm(arm: str) -> None:
+        finished.append(arm)
+        line(num_done + len(finished) / len(here), total, f"({name}, {arm})")
+
+    return play(environment, here, seeds, config.batch_size, on_arm)
+
+
+def _entry(
+    last: Round,
+    name: str,
+    kind: str,
+    outcomes: Mapping[str, SessionOutcomes],
+    feature_names: Sequence[str],
+) -> Entry:
+    return environment_entry(
+        name,
+        kind,
+        outcomes,
+        last.config.evaluation,
+        [FIRST_RANKER] if FIRST_RANKER in outcomes else [],
+        target_metric=last.config.gate.target_metric,
+        feature_names=feature_names,
+    )
+
+
+def _grow(
+    last: Round,
+    entry: Entry,
+    outcomes: Mapping[str, SessionOutcomes],
+    environment: SessionEnvironment,
+    arms: Arms,
+    line: StageLine,
+) -> None:
+    """Further sessions of policy and baseline, where a guardrail asks for them."""
+    settings = last.config.evaluation
+    generator = last.run.generator(f"evaluate-{settings.seed}-more-{entry['name']}")
+
+    def further(arm: str, seeds: Tensor) -> SessionOutcomes:
+        line(0, 1, f"({entry['name']}, {arm}: {len(seeds):,} further sessions for a guardrail)")
+        acting = arms[arm]
+        return rollout(environment, acting.policy, acting.candidates, seeds, settings.batch_size)
+
+    def draw(num: int) -> Tensor:
+        return draw_seeds(num, generator)
+
+    grow_for_guardrails(entry, outcomes, further, draw, settings, last.config.gate)
+
+
+def _logged(last: Round, arms: Arms) -> list[Entry]:
+    """The first round's held-out sessions, where the pools of its logging policy are known."""
+    settings, greedy = last.config.evaluation, {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, POLICY}
+    pair = (settings.policy_arm, settings.baseline_arm)
+    if LOGGING not in arms or not greedy.issuperset(pair):
+        return []
+    dataset, generator = last.first.dataset(), last.run.generator("evaluate-logs")
+    horizon = last.config.simulation.horizon
+    held_out = held_out_sessions(dataset, settings.num_sessions, horizon, generator)
+    if held_out is None:
+        return []
+    entry = logs_entry(
+        dataset,
+        held_out,
+        {arm: arms[arm].policy for arm in pair},
+        arms[LOGGING].candidates,
+        last.run.weights,
+        pair=pair,
+        settings=Settings(confidence=settings.confidence),
+        generator=generator,
+    )
+    return [entry]
+
+
+def power(last: Round, environments: Sequence[Named], arms: Arms) -> dict[str, str]:
+    """The effect that the run can detect, by a pilot on sessions of its own; said before the run.
+
+    Returns:
+        Deciding environment -> sentence.
+    """
+    settings, gate, found = last.config.evaluation, last.config.gate, {}
+    named = {name: environment for name, _, environment in environments}
+    seeds = draw_seeds(min(_PILOT, settings.num_sessions), last.run.generator("evaluate-pilot"))
+    for entry in deciding_environments([{"name": n, "kind": k} for n, k, _ in environments]):
+        pair = [
+            (arms[arm].policy, arms[arm].candidates)
+            for arm in (settings.policy_arm, settings.baseline_arm)
+            if arms[arm].only_in in (None, entry["kind"])
+        ]
+        ratios = [
+            session_ratios(rollout(named[entry["name"]], *each, seeds, settings.batch_size))
+            for each in pair
+        ]
+        target = [each[gate.target_metric] for each in ratios if gate.target_metric in each]
+        if len(target) == 2:
+            lift = paired_lift(target[0], target[1], settings.confidence)
+            note = power_note(lift, settings.num_sessions, settings.confidence, gate.min_lift)
+            found[entry["name"]] = note
+            print(f"{entry['name']}: {note}", file=sys.stderr)
+    return found
