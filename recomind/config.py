@@ -23,6 +23,7 @@ from recomind.candidates import CandidatesConfig
 from recomind.data import LogSource, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
+from recomind.export import ExportConfig
 from recomind.policy import PolicyConfig
 from recomind.ranker import RankerConfig
 from recomind.retrieval import DistilConfig, RetrievalConfig
@@ -104,6 +105,7 @@ class RecomindConfig:
     distil: DistilConfig = field(default_factory=DistilConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 
     def __post_init__(self) -> None:
@@ -150,6 +152,7 @@ _GROUPS: dict[str, type] = {
     "distil": DistilConfig,
     "evaluation": EvaluationConfig,
     "gate": GateConfig,
+    "export": ExportConfig,
     "serving": ServingConfig,
 }
 

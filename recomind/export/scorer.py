@@ -22,6 +22,7 @@ from torch import Tensor
 from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue, storable
 from recomind.errors import ArtifactError, SchemaError
+from recomind.export.raw import RawInputs
 from recomind.policy import LoggedDensity, PolicyConfig, QNetwork, RunningQ, own_part, support_mask
 from recomind.policy.network import QEncoding
 from recomind.ranker import SessionRanker
@@ -154,6 +155,13 @@ def order_slots(
             "a candidate's score is not a finite number",
             mend="look for NaN in the state's features or in the weights",
         )
+    return ordered_slots(q_BK, supported_BK, utility_BK, item_id_BK, mask_BK)
+
+
+def ordered_slots(
+    q_BK: Tensor, supported_BK: Tensor, utility_BK: Tensor, item_id_BK: Tensor, mask_BK: Tensor
+) -> Tensor:
+    """`order_slots` of finite scores, free of branches: what an exported graph computes too."""
     key_BK = torch.where(supported_BK, q_BK, utility_BK)
     tier_BK = 2 - mask_BK.int() - supported_BK.int()
     order_BK = item_id_BK.argsort(dim=1, stable=True)
@@ -174,6 +182,7 @@ class ExportRecord:
     user_feature_names: Sequence[str]  # U names, in the order of `SessionState.user_features`
     inputs: Mapping[str, str] = field(default_factory=dict)  # name -> identity of an artifact
     judged: str = ""  # identity of the policy that the verdict is about
+    raw: RawInputs = field(default_factory=RawInputs)  # ids and scaling of the raw logs
 
 
 def export_policy(

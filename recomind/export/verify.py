@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recomind.errors import RecomindError
+from recomind.export.comparing import compare
 from recomind.export.golden import Golden
-from recomind.export.parity import FORBIDDEN, compare, forbidden_modules
+from recomind.export.parity import FORBIDDEN, forbidden_modules
 from recomind.export.scorer import load_scorer
 
 

@@ -23,6 +23,7 @@ _NOT_IDENTITY = (  # may differ between commands on one folder
     "round",
     "rounds",  # more may follow on those that are there
     "exit_unreleased",
+    "export",  # forms of what is there already
     "serving",
 )
 # Rounds without a run file were left by stages that ran alone: the run goes on from them.
