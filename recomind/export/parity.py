@@ -85,10 +85,10 @@ def export_and_verify(
     Args:
         folder: where the artifact goes.
         network: the trained Q network.
-        record: what the manifest says of the run.
+        record: facts about the run for the manifest.
         start: [any] start states from which the golden users are drawn; random ones where None.
         num_states: golden requests.
-        num_candidates: of each.
+        num_candidates: candidates of each request.
         formats: further forms, each into a folder of its own below `folder` and checked by the
             same requests; see `recomind.export.formats`.
 
@@ -125,7 +125,7 @@ def export_and_verify(
 
 
 def _promote(trial: Path, staging: Path, manifest: Manifest, written: Manifest) -> None:
-    """Move the sealed trial's files up and let the outer manifest say what its own said."""
+    """Move the sealed trial's files up, and copy its manifest into the outer one."""
     (trial / MANIFEST).unlink()
     for path in trial.iterdir():
         path.rename(staging / path.name)

@@ -27,7 +27,7 @@ class RawInputs:
         """The id of each of the `num_items` rows."""
         return list(self.item_ids) if self.item_ids else list(range(num_items))
 
-    def of(self, feature: str) -> Mapping[str, float]:
+    def scaling_of(self, feature: str) -> Mapping[str, float]:
         """Mean and standard deviation of a feature; 0 and 1 where it is not scaled."""
         return self.scaling.get(feature, {"mean": 0.0, "std": 1.0})
 

@@ -1,7 +1,7 @@
 """Check a scorer against golden requests: `python -m recomind.export.verify SCORER GOLDEN`.
 
 Prints a JSON report; exit status 0 if the scorer answers as the trained network did, 1 if not,
-2 if it cannot be asked.
+2 if it could not be run.
 """
 
 from __future__ import annotations

@@ -44,11 +44,12 @@ def scorer() -> PolicyScorer:
 
 @pytest.fixture(scope="module")
 def folder(scorer, tmp_path_factory) -> Path:
-    """An export with 1,000 golden requests; not to be written to."""
+    """An export with 1,000 golden requests, traced once for both forms; not to be written to."""
     folder = tmp_path_factory.mktemp("onnx") / "scorer"
-    formats = make_formats(["onnx"])
+    formats = make_formats(["onnx", "triton"])
     report = export_and_verify(folder, scorer.network, settings(raw=RAW), formats=formats)
     assert report["formats"]["onnx"]["max_abs_difference"] <= 1e-5
+    assert report["formats"]["triton"] == report["formats"]["onnx"]
     return folder
 
 
@@ -65,7 +66,8 @@ def test_numpy_and_onnxruntime_alone_rank_raw_requests_as_the_network_does(folde
         done = bare_python(there / "example.py", there / "requests.json")
         assert done.returncode == 0, done.stderr
         answers = json.loads(done.stdout)
-        golden = np.load(there / "golden.npz")
+        with np.load(there / "golden.npz") as file:
+            golden = dict(file)
     finally:
         there.rename(folder / "onnx")
     ids = np.array(RAW.item_ids)
@@ -77,18 +79,13 @@ def test_numpy_and_onnxruntime_alone_rank_raw_requests_as_the_network_does(folde
 def _wrong_places(answer, row: int, golden, ids: np.ndarray) -> int:
     """Places of a ranking held by an item whose value is another than the network's order has."""
     mask, order = golden["input.mask"][row], golden["output.order"][row]
-    ranked = [slot for slot in order if mask[slot]]
-    q = golden["output.q"][row]
-    np.testing.assert_allclose(answer["scores"], q[ranked], atol=2e-5)
-    expected = ids[golden["input.item_id"][row][ranked]]
-    supported = golden["output.supported"][row]
-    value = {
-        ids[golden["input.item_id"][row, s]]: q[s]
-        if supported[s]
-        else golden["output.utility"][row, s]
-        for s in ranked
-    }
-    pairs = zip(answer["item_ids"], expected, strict=True)
+    q, utility = golden["output.q"][row], golden["output.utility"][row]
+    item, ranked = ids[golden["input.item_id"][row]], order[mask[order]]
+    scores = dict(zip(answer["item_ids"], answer["scores"], strict=True))
+    np.testing.assert_allclose([scores[i] for i in item[ranked]], q[ranked], atol=1e-5, rtol=0)
+    values = np.where(golden["output.supported"][row], q, utility)
+    value = dict(zip(item[ranked], values[ranked], strict=True))
+    pairs = zip(answer["item_ids"], item[ranked], strict=True)
     return sum(ours != theirs and abs(value[ours] - value[theirs]) > 2e-5 for ours, theirs in pairs)
 
 
@@ -169,7 +166,7 @@ def adversarial_states(scorer: PolicyScorer, num: int) -> SessionState:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_states", "num_candidates", "share"),
-    [(1, 1, 1.0), (1, 2000, 1.0), (600, 1, 1.0), (1200, 12, 0.6), (130, 40, 0.05)],
+    [(1, 1, 1.0), (1, 2000, 1.0), (600, 1, 1.0), (9200, 12, 0.6), (200, 40, 0.05)],
 )
 def test_any_states_any_candidates(scorer, folder, num_states, num_candidates, share):
     state = adversarial_states(scorer, num_states)
@@ -180,6 +177,24 @@ def test_any_states_any_candidates(scorer, folder, num_states, num_candidates, s
     asked = answer(scorer, state, item_id * mask, mask)
     report = compare_answers(_found(folder, asked), asked)
     assert report["passed"], report
+    if num_candidates > 1:
+        assert bool((mask & ~asked.supported).any())  # the support constraint binds
+
+
+@needs_exporter
+@pytest.mark.slow
+def test_a_model_repository_tells_triton_the_tensors_of_the_graph(folder):
+    policy = folder / "triton" / "policy"
+    assert (policy / "1" / "model.onnx").read_bytes() == (folder / "onnx/model.onnx").read_bytes()
+    told = (policy / "config.pbtxt").read_text().splitlines()
+    assert told[:3] == ['name: "policy"', 'backend: "onnxruntime"', "max_batch_size: 0"]
+    of_mask = 'input [ { name: "mask" data_type: TYPE_BOOL dims: [ -1, -1 ] } ]'
+    of_order = 'output [ { name: "order" data_type: TYPE_INT64 dims: [ -1, -1 ] } ]'
+    of_user = (
+        f'input [ {{ name: "user_features" data_type: TYPE_FP32 dims: [ -1, {len(NAMES)} ] }} ]'
+    )
+    assert {of_mask, of_order, of_user} <= set(told)
+    assert len(told) == 3 + len(graph.INPUTS) + len(graph.OUTPUTS) + 1  # the density
 
 
 @needs_exporter

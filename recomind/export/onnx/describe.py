@@ -19,14 +19,14 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 def model(job: ExportJob, parity: Mapping[str, Any]) -> dict[str, Any]:
     """`model.json`: what turns raw requests into inputs, and what the graph is."""
     scorer, record, raw = job.scorer, job.record, job.record.raw
-    network = scorer.network
+    network, names = scorer.network, scorer.user_feature_names
     weights = dict(zip(network.tasks, network.weights_H.tolist(), strict=True))
     return {
         "format_version": FORMAT_VERSION,
         "items": raw.ids(scorer.catalogue.num_items),  # the id of each row
         "tasks": list(scorer.feedback_tasks),  # in the order of history_feedback
         "history_length": scorer.history_length,
-        "features": [{"name": name} | dict(raw.of(name)) for name in scorer.user_feature_names],
+        "features": [{"name": name} | dict(raw.scaling_of(name)) for name in names],
         "limit": raw.limit,  # of scaled features; null: they are not clipped
         "utility_weights": weights,
         "support": {
@@ -117,6 +117,6 @@ def _raw_features(job: ExportJob, scaled_U: torch.Tensor) -> dict[str, float]:
     """Features before scaling, in double precision, which brings them back exactly."""
     raw: dict[str, float] = {}
     for name, value in zip(job.scorer.user_feature_names, scaled_U.tolist(), strict=True):
-        scaling = job.record.raw.of(name)
+        scaling = job.record.raw.scaling_of(name)
         raw[name] = value * scaling["std"] + scaling["mean"]
     return raw

@@ -38,7 +38,7 @@ def rank(request: dict) -> dict:
         "item_id": np.maximum(pool, 0).astype(np.int64),
         "mask": pool >= 0,
     }
-    order, q = (output[0] for output in SESSION.run(["order", "q"], inputs))
+    order, q = (np.asarray(output)[0] for output in SESSION.run(["order", "q"], inputs))
     slots = [slot for slot in order.tolist() if pool[0, slot] >= 0]
     return {"item_ids": [request["item_ids"][s] for s in slots], "scores": q[slots].tolist()}
 

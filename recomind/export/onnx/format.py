@@ -10,6 +10,7 @@ example.py            from raw requests to ranked ids
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,10 @@ class OnnxFormat:
         report = parity_of(folder / MODEL, job.golden)
         write_json(folder / "model.json", describe.model(job, report))
         write_json(folder / "request.schema.json", describe.schema(job, folder / MODEL))
-        write_json(folder / "requests.json", describe.raw_requests(job))
-        np.savez_compressed(folder / "golden.npz", **golden_arrays(job.golden))
+        requests = json.dumps(describe.raw_requests(job), separators=(",", ":"))  # long enough
+        (folder / "requests.json").write_text(requests)
+        arrays: dict[str, Any] = golden_arrays(job.golden)
+        np.savez_compressed(folder / "golden.npz", **arrays)
         shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
         return report
 

@@ -91,6 +91,8 @@ def trace(scorer: PolicyScorer) -> torch.onnx.ONNXProgram:
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.clear()  # where in this machine's files each node came from
     return program
 
 
@@ -101,9 +103,10 @@ def _stable_sort(
 
     Source: ONNX operators, TopK, "the element with the lower index will appear first".
     """
-    from onnxscript import opset18 as op
+    import onnxscript
 
     del stable
+    op: Any = onnxscript.opset18
     size = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]))
     return op.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
 
