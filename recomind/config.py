@@ -25,6 +25,7 @@ from recomind.candidates import CandidatesConfig
 from recomind.data import LogSource, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, RecomindError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
+from recomind.export import ExportConfig
 from recomind.folders import register_folders
 from recomind.policy import PolicyConfig
 from recomind.ranker import RankerConfig
@@ -108,6 +109,7 @@ class RecomindConfig:
     distil: DistilConfig = field(default_factory=DistilConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 
     def __post_init__(self) -> None:
@@ -159,6 +161,7 @@ _GROUPS: dict[str, type] = {
     "distil": DistilConfig,
     "evaluation": EvaluationConfig,
     "gate": GateConfig,
+    "export": ExportConfig,
     "serving": ServingConfig,
 }
 

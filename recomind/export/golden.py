@@ -1,4 +1,4 @@
-"""Golden requests: random states with candidates, and what the trained network said of them.
+"""Golden requests: random states with candidates, and the trained network's answers.
 
 Symbols: `S` states, `K` candidates, `L` history events, `H` tasks, `U` user features.
 """
@@ -34,7 +34,7 @@ class Golden:
     utility: Tensor  # [S, K] float32
     supported: Tensor  # [S, K] bool, inside the support constraint
     order: Tensor  # [S, K] int64, slots from best to worst
-    log_density: Tensor | None = None  # [S, K] float32, of the logs, where the support asks for it
+    log_density: Tensor | None = None  # [S, K] float32, of the logs, where the support uses it
 
     def head(self, num: int) -> Golden:
         """The first `num` requests."""
@@ -159,7 +159,7 @@ def make_golden(
 
 
 def answer(scorer: PolicyScorer, state: SessionState, item_id: Tensor, mask: Tensor) -> Golden:
-    """What `scorer` says of the candidates [S, K]."""
+    """The answers of `scorer` for the candidates [S, K]."""
     q, utility, density = _values(scorer, state, item_id)
     supported = scorer.supported(utility, mask, density)
     return Golden(
@@ -177,7 +177,7 @@ def answer(scorer: PolicyScorer, state: SessionState, item_id: Tensor, mask: Ten
 def _values(
     scorer: PolicyScorer, state: SessionState, item_id: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Q, utility and, where the support asks for it, log-density of the logs, each [S, K]."""
+    """Q, utility and, where the support uses it, log-density of the logs, each [S, K]."""
     values, densities = [], []
     for rows in torch.arange(len(item_id)).split(_CHUNK):
         encoding = scorer.encode_state(state[rows])

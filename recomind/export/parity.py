@@ -11,66 +11,24 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from recomind.artifacts import MANIFEST, Manifest, write_artifact, write_json
 from recomind.errors import ParityError
-from recomind.export.golden import GOLDEN, Golden, answer, make_golden
-from recomind.export.onnx import check_possible, export_onnx
+from recomind.export.comparing import compare as compare
+from recomind.export.formats import ExportFormat, ExportJob, write_formats
+from recomind.export.golden import GOLDEN, make_golden
 from recomind.export.scorer import ExportRecord, PolicyScorer, export_policy
 from recomind.policy import QNetwork
 from recomind.streams import make_generator
 from recomind.types import SessionState
 
-PARITY, ONNX = "parity.json", "model.onnx"
-TOLERANCE = 1e-5  # of scores, in units of reward
+PARITY = "parity.json"
 FORBIDDEN = ("ray", "recomind.training", "recomind.evaluation")  # in a process that serves
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 1800
-
-
-def compare(scorer: PolicyScorer, golden: Golden, tolerance: float = TOLERANCE) -> dict[str, Any]:
-    """How far `scorer` is from the golden answers.
-
-    Two orders agree if no place is held by an item whose golden value differs by more than twice
-    the tolerance from the one that should be there: items that differ by less may change places.
-
-    Returns:
-        `passed`, `max_abs_difference` of Q and utility, `num_order_differences` and
-        `num_support_differences` in requests, `num_states`, `num_candidates`, `tolerance`.
-
-    Raises:
-        SchemaError: the scorer cannot answer, or answers with what is not a number.
-    """
-    ours = answer(scorer, golden.state, golden.item_id, golden.mask)
-    difference = max(
-        float((ours.q - golden.q)[golden.mask].abs().max()),
-        float((ours.utility - golden.utility)[golden.mask].abs().max()),
-    )
-    num_order = int(_misplaced(golden, ours.order, 2 * tolerance).any(1).sum())
-    num_support = int((ours.supported != golden.supported).any(1).sum())
-    return {
-        "passed": difference <= tolerance and num_order == 0 and num_support == 0,
-        "max_abs_difference": difference,
-        "num_order_differences": num_order,
-        "num_support_differences": num_support,
-        "num_states": len(golden.q),
-        "num_candidates": int(golden.mask.sum()),
-        "tolerance": tolerance,
-    }
-
-
-def _misplaced(golden: Golden, order_SK: Tensor, bound: float) -> Tensor:
-    """Places [S, K] bool held by an item that does not belong there."""
-    key_SK = golden.q.where(golden.supported, golden.utility)
-    kind_SK = golden.mask.int() + golden.supported.int()
-    moved = key_SK.gather(1, golden.order) - key_SK.gather(1, order_SK)
-    other_kind = kind_SK.gather(1, golden.order) != kind_SK.gather(1, order_SK)
-    padding = kind_SK.gather(1, golden.order) == 0
-    return other_kind | ((moved.abs() > bound) & ~padding)
 
 
 def forbidden_modules() -> list[str]:
@@ -120,30 +78,30 @@ def export_and_verify(
     start: SessionState | None = None,
     num_states: int = 1000,
     num_candidates: int = 64,
-    with_onnx: bool = False,
+    formats: Sequence[ExportFormat] = (),
 ) -> dict[str, Any]:
     """Export `network`, check it in a fresh process, and only then write the artifact.
 
     Args:
         folder: where the artifact goes.
         network: the trained Q network.
-        record: what the manifest says of the run.
+        record: facts about the run for the manifest.
         start: [any] start states from which the golden users are drawn; random ones where None.
         num_states: golden requests.
-        num_candidates: of each.
-        with_onnx: also write `model.onnx`, checked by the same requests; see
-            `recomind.export.onnx`.
+        num_candidates: candidates of each request.
+        formats: further forms, each into a folder of its own below `folder` and checked by the
+            same requests; see `recomind.export.formats`.
 
     Returns:
-        The parity report, also in `parity.json`.
+        The parity report, also in `parity.json`; that of a format is in `formats.<name>`.
 
     Raises:
-        ConfigError: ONNX is asked for and cannot be had; see `export_onnx`.
-        ParityError: the exported scorer answers differently; no artifact is left.
+        ConfigError: a format cannot be written for this policy, or not on this machine.
+        ParityError: the exported scorer, or a format, answers differently; no artifact is left.
     """
     trained = PolicyScorer(network, record.user_feature_names)
-    if with_onnx:
-        check_possible(trained)
+    for each in formats:
+        each.check_possible(trained)
     golden = make_golden(
         trained,
         make_generator(record.seed),
@@ -157,8 +115,9 @@ def export_and_verify(
         written = export_policy(trial, network, record)
         golden.save(staging / GOLDEN)
         report = verify_in_fresh_process(trial, staging / GOLDEN)
-        if with_onnx:
-            report["onnx"] = export_onnx(trained, staging / ONNX, golden)
+        if formats:
+            job = ExportJob(scorer=trained, record=record, golden=golden)
+            report["formats"] = write_formats(formats, job, staging)
         write_json(staging / PARITY, report)
         _promote(trial, staging, manifest, written)
         manifest.metrics = {"parity.max_abs_difference": report["max_abs_difference"]}
@@ -166,7 +125,7 @@ def export_and_verify(
 
 
 def _promote(trial: Path, staging: Path, manifest: Manifest, written: Manifest) -> None:
-    """Move the sealed trial's files up and let the outer manifest say what its own said."""
+    """Move the sealed trial's files up, and copy its manifest into the outer one."""
     (trial / MANIFEST).unlink()
     for path in trial.iterdir():
         path.rename(staging / path.name)

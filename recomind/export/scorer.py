@@ -3,8 +3,8 @@
 catalogue.safetensors, catalogue.json    the items' latest content
 weights.safetensors                      the whole Q network, the ranker included
 external/                                the model of a ranker that existed already, if there is one
-manifest.json                            kind "scorer"; extra holds all that rebuilds the network,
-                                         and the release gate's verdict
+manifest.json                            kind "scorer"; `extra` holds what rebuilds the network, and
+                                         the release gate's verdict
 
 Symbols: `B` states, `K` candidates, `L` history events, `U` user features.
 """
@@ -22,6 +22,7 @@ from torch import Tensor
 from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue, storable
 from recomind.errors import ArtifactError, SchemaError
+from recomind.export.raw import RawInputs
 from recomind.policy import LoggedDensity, PolicyConfig, QNetwork, RunningQ, own_part, support_mask
 from recomind.policy.network import QEncoding
 from recomind.ranker import SessionRanker
@@ -129,7 +130,7 @@ class PolicyScorer:
     def rank_supported(
         self, state: SessionState, item_id: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `rank` gives, and which candidates [B, K] bool are inside the support constraint."""
+        """`rank`, and which candidates [B, K] bool are inside the support constraint."""
         encoding = self.encode_state(state)
         q_BK, utility_BK = self._serving.score_encoded(encoding, item_id)
         allowed_BK = self.supported(utility_BK, mask, self.log_density(encoding, item_id))
@@ -154,6 +155,13 @@ def order_slots(
             "a candidate's score is not a finite number",
             mend="look for NaN in the state's features or in the weights",
         )
+    return ordered_slots(q_BK, supported_BK, utility_BK, item_id_BK, mask_BK)
+
+
+def ordered_slots(
+    q_BK: Tensor, supported_BK: Tensor, utility_BK: Tensor, item_id_BK: Tensor, mask_BK: Tensor
+) -> Tensor:
+    """`order_slots` of finite scores, free of branches: what an exported graph computes too."""
     key_BK = torch.where(supported_BK, q_BK, utility_BK)
     tier_BK = 2 - mask_BK.int() - supported_BK.int()
     order_BK = item_id_BK.argsort(dim=1, stable=True)
@@ -165,15 +173,16 @@ def order_slots(
 
 @dataclass(kw_only=True, slots=True)
 class ExportRecord:
-    """What a scorer's manifest says of the run beside what rebuilds the network."""
+    """The facts about a run that go into the manifest of its scorer."""
 
-    config: Mapping[str, Any]  # resolved, of the run
-    seed: int  # of the run; the golden requests follow from it
+    config: Mapping[str, Any]  # the resolved config of the run
+    seed: int  # the run's; the golden requests follow from it
     released: bool  # the release gate's verdict
     reasons: Sequence[str]  # why it was not released; empty where it was
     user_feature_names: Sequence[str]  # U names, in the order of `SessionState.user_features`
     inputs: Mapping[str, str] = field(default_factory=dict)  # name -> identity of an artifact
-    judged: str = ""  # identity of the policy that the verdict is about
+    judged: str = ""  # identity of the policy that the gate judged
+    raw: RawInputs = field(default_factory=RawInputs)  # ids and scaling of the raw logs
 
 
 def export_policy(
@@ -185,7 +194,7 @@ def export_policy(
         folder: where it goes.
         network: the trained Q network; its catalogue's latest content and the model of an
             external ranker are copied.
-        record: what the manifest says of the run.
+        record: facts about the run for the manifest.
         max_catalogue_items: a larger catalogue is refused.
 
     Returns:
@@ -193,12 +202,12 @@ def export_policy(
 
     Raises:
         ConfigError: the catalogue is too large to be copied, or the ranker cannot be.
-        SchemaError: names for another number of user features.
+        SchemaError: the number of names is not that of the user features.
     """
     names = list(record.user_feature_names)
     if len(names) != network.trunk.num_user_features:
         expected = f"{network.trunk.num_user_features} names"
-        raise SchemaError("one name a user feature", got=names, expected=expected)
+        raise SchemaError("each user feature needs one name", got=names, expected=expected)
     catalogue = storable(network.catalogue, max_catalogue_items)
     verdict = {
         "released": bool(record.released),

@@ -1,7 +1,7 @@
 """Check a scorer against golden requests: `python -m recomind.export.verify SCORER GOLDEN`.
 
 Prints a JSON report; exit status 0 if the scorer answers as the trained network did, 1 if not,
-2 if it cannot be asked.
+2 if it could not be run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recomind.errors import RecomindError
+from recomind.export.comparing import compare
 from recomind.export.golden import Golden
-from recomind.export.parity import FORBIDDEN, compare, forbidden_modules
+from recomind.export.parity import FORBIDDEN, forbidden_modules
 from recomind.export.scorer import load_scorer
 
 

@@ -12,9 +12,9 @@ from recomind.evaluation.rollout import rollout
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.policy import QNetwork, QPolicy
-from recomind.simulation import BatchedSessions
 from recomind.streams import draw_seeds
 from recomind.training.problem import SessionProblem
+from recomind.types import SessionEnvironment
 
 CURVE = "learning_curve.json"
 SECONDS = "seconds_round_{}.json"  # beside TensorBoard's folders: no part of a result
@@ -82,7 +82,7 @@ class LearningCurve:
         self.note = f"return {simulator:.2f} simulated{true}"
         write_json(self.path, self.points)
 
-    def _return(self, environment: BatchedSessions, network: QNetwork) -> float:
+    def _return(self, environment: SessionEnvironment, network: QNetwork) -> float:
         with torch.no_grad():
             outcomes = rollout(environment, QPolicy(network), self.pool, self.seeds)
         return float(outcomes.reward.mean())

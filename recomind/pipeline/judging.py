@@ -42,7 +42,8 @@ def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageL
         outcomes[name] = _played(last, (name, kind, environment), arms, line, len(found))
         found.append(_entry(last, name, kind, outcomes[name], names))
     by_name = {name: environment for name, _, environment in environments}
-    for entry in deciding_environments(found):
+    deciding = {entry["name"] for entry in deciding_environments(found)}
+    for entry in (entry for entry in found if entry["name"] in deciding):
         _grow(last, entry, outcomes[entry["name"]], by_name[entry["name"]], arms, line)
     found[-1:-1] = _logged(last, arms)  # what decides stays last
     return found
@@ -135,7 +136,8 @@ def power(last: Round, environments: Sequence[Named], arms: Arms) -> dict[str, s
     Returns:
         Deciding environment -> sentence.
     """
-    settings, gate, found = last.config.evaluation, last.config.gate, {}
+    settings, gate = last.config.evaluation, last.config.gate
+    found: dict[str, str] = {}
     named = {name: environment for name, _, environment in environments}
     seeds = draw_seeds(min(_PILOT, settings.num_sessions), last.run.generator("evaluate-pilot"))
     for entry in deciding_environments([{"name": n, "kind": k} for n, k, _ in environments]):

@@ -24,6 +24,7 @@ _NOT_IDENTITY = (  # may differ between commands on one folder
     "round",
     "rounds",  # more may follow on those that are there
     "exit_unreleased",
+    "export",  # forms of what is there already
     "serving",
 )
 # Rounds without a run file were left by stages that ran alone: the run goes on from them.
@@ -99,7 +100,7 @@ def _inside(theirs: Any, ours: Any, defaults: Any) -> Any:
     if isinstance(theirs, dict) and isinstance(ours, dict) and isinstance(defaults, dict):
         mine, other = cast(dict[str, Any], ours), cast(dict[str, Any], theirs)
         return _filled(other, mine, cast(dict[str, Any], defaults))
-    return theirs
+    return cast(Any, theirs)
 
 
 def _settings(path: Path) -> dict[str, Any]:

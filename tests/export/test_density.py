@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import pytest
 import torch
 
-from recomind.errors import ArtifactError, ParityError
+from recomind.errors import ArtifactError
 from recomind.export import (
     PolicyScorer,
     compare,
@@ -16,7 +15,6 @@ from recomind.export import (
     export_policy,
     load_scorer,
 )
-from recomind.export import onnx as room
 from recomind.export.golden import GOLDEN, Golden, make_golden
 from recomind.policy import PolicyConfig
 from recomind.streams import make_generator
@@ -75,24 +73,3 @@ def test_without_any_constraint_the_golden_requests_can_be_kept(tmp_path):
     again = Golden.load(tmp_path / GOLDEN)
     assert torch.equal(again.supported, again.mask)
     assert again.log_density is None
-
-
-@pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="pip install onnxscript")
-@pytest.mark.slow
-def test_the_onnx_file_says_the_density_too_and_has_the_effects_of_items(tmp_path):
-    trained = network(PolicyConfig(**CONFIG), effects=True)
-    report = export_and_verify(
-        tmp_path / "scorer", trained, settings(), num_states=20, num_candidates=6, with_onnx=True
-    )
-    assert report["onnx"]["max_abs_difference"] <= 1e-5
-    path, scorer = tmp_path / "scorer" / "model.onnx", PolicyScorer(trained, NAMES)
-    asked = make_golden(scorer, make_generator(9), num_states=7, num_candidates=3)
-    q, _, log_density = room.run_onnx(path, asked)
-    torch.testing.assert_close(torch.from_numpy(q), asked.q, atol=1e-5, rtol=0)
-    assert asked.log_density is not None
-    torch.testing.assert_close(
-        torch.from_numpy(log_density), asked.log_density, atol=1e-5, rtol=1e-5
-    )
-    asked.log_density = asked.log_density + 1e-3
-    with pytest.raises(ParityError, match="the ONNX file does not answer"):
-        room._checked(path, asked)

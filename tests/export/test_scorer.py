@@ -143,7 +143,7 @@ def test_states_of_another_shape_are_refused(trained, state, got):
 
 
 def test_names_for_other_features_are_refused(trained, tmp_path):
-    with pytest.raises(SchemaError, match="one name a user feature"):
+    with pytest.raises(SchemaError, match="each user feature needs one name"):
         export_policy(tmp_path / "s", trained, settings(user_feature_names=["age"]))
     with pytest.raises(ConfigError, match="too large"):
         export_policy(tmp_path / "s", trained, settings(), max_catalogue_items=NUM_ITEMS - 1)

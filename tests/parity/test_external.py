@@ -12,7 +12,13 @@ import torch
 from recomind.artifacts import Manifest, load_tensors, read_manifest, save_tensors
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.evaluation.parity import step0_parity
-from recomind.export import ExportRecord, export_and_verify, export_policy, load_scorer
+from recomind.export import (
+    ExportRecord,
+    export_and_verify,
+    export_policy,
+    load_scorer,
+    make_formats,
+)
 from recomind.pipeline.factories import NetworkFactory, SimulatorFactory
 from recomind.plugins import VARIABLE
 from recomind.policy import PolicyConfig, QNetwork, QPolicy, RankerPolicy
@@ -420,5 +426,5 @@ def test_a_scorer_brings_no_trust_of_its_own(network, tmp_path, monkeypatch):
 
 def test_there_is_no_onnx_form_of_it(network, tmp_path):
     with pytest.raises(ConfigError, match=r"no ONNX form.*got: CompletedRanker.*serve the scorer"):
-        export_and_verify(tmp_path / "scorer", network, record(), with_onnx=True)
+        export_and_verify(tmp_path / "scorer", network, record(), formats=make_formats(["onnx"]))
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from recomind.artifacts import Manifest, read_manifest, sign
 from recomind.errors import ArtifactError
 from recomind.evaluation.config import POLICY
 from recomind.evaluation.report import read_report
-from recomind.export import ExportRecord, export_and_verify
+from recomind.export import ExportRecord, export_and_verify, make_formats, read_raw_inputs
 from recomind.pipeline.loading import load_policy
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
@@ -20,7 +20,7 @@ from recomind.pipeline.stage import Stage
 class Export(Stage):
     """The scorer; it says whether the gate released the policy, and why."""
 
-    name, kind, artifact, groups = "export", "scorer", "export", ("policy", "ranker")
+    name, kind, artifact, groups = "export", "scorer", "export", ("policy", "ranker", "export")
 
     def path(self, round: Round) -> Path:
         """Beside the rounds."""
@@ -58,10 +58,12 @@ class Export(Stage):
             judged=gate.get("policy_identity") or "",
             user_feature_names=dataset.user_feature_names,
             inputs=manifest.inputs,
+            raw=read_raw_inputs(round.first.path("sessions")),
         )
+        formats = make_formats(round.config.export.formats, round.config.allowed_targets)
         start = dataset.state(dataset.session_starts())
         network = load_policy(_reported(round))
-        parity = export_and_verify(self.path(round), network, record, start=start)
+        parity = export_and_verify(self.path(round), network, record, start=start, formats=formats)
         return (
             f"released: {str(gate['released']).lower()}; largest difference of a score "
             f"{parity['max_abs_difference']:.1e} in a fresh process"

@@ -16,6 +16,8 @@ import polars as pl
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from recomind.adapters.onnx_file import load_onnx
+from recomind.adapters.torch_module import load_torchscript
 from recomind.artifacts import Manifest, read_manifest, write_artifact, write_json
 from recomind.artifacts.boosters import read_booster
 from recomind.config import RecomindConfig, plain
@@ -35,7 +37,6 @@ from recomind.pipeline.run import Run
 from recomind.pipeline.run_file import RUN_FILE
 from recomind.policy import LoggedDensity, load_density
 from recomind.ranker import load_rankers, new_ranker, save_rankers
-from recomind.ranker.adapters import load_onnx, load_torchscript
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
 from recomind.retrieval import RetrievalConfig, create_live_index, load_retrieval, train_retrieval
 from recomind.retrieval.index import ItemIndex, load_index

@@ -1,0 +1,21 @@
+"""Settings of the export stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from recomind.errors import ConfigError
+from recomind.export.formats import format_target
+
+
+@dataclass(kw_only=True, slots=True)
+class ExportConfig:
+    """What is written beside the scorer itself."""
+
+    formats: list[str] = field(default_factory=list)  # names of recomind.export.formats, or dotted
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            format_target(name)
+        if len(set(self.formats)) < len(self.formats):
+            raise ConfigError("export.formats names a format twice", got=self.formats)

@@ -1,0 +1,1 @@
+"""ONNX: a policy for whoever has ONNX Runtime and nothing of this project."""

@@ -1,0 +1,47 @@
+"""Rank requests in your own ids and units; needs numpy and onnxruntime, nothing of recomind.
+
+python example.py requests.json > answers.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+HERE = Path(__file__).parent
+MODEL = json.loads((HERE / "model.json").read_text())
+ROW = {str(item): row for row, item in enumerate(MODEL["items"])}
+SESSION = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+def rank(request: dict) -> dict:
+    """The request's items, best first; items that the model does not know are left out."""
+    length, limit = MODEL["history_length"], MODEL["limit"] or np.inf
+    events = request["history"][-length:]  # oldest first
+    padding = [0] * (length - len(events))  # on the left
+    row = [ROW.get(str(event["item_id"]), -1) for event in events]
+    done = [[event["feedback"].get(task, False) for task in MODEL["tasks"]] for event in events]
+    none = [[False] * len(MODEL["tasks"])] * len(padding)
+    user = [(request["user_features"][f["name"]] - f["mean"]) / f["std"] for f in MODEL["features"]]
+    pool = np.array([[ROW.get(str(item), -1) for item in request["item_ids"]]])
+    inputs = {
+        "user_features": np.clip(np.array([user]), -limit, limit).astype(np.float32),
+        "history_item_id": np.maximum([padding + row], 0).astype(np.int64),
+        "history_feedback": np.array([none + done], bool),
+        "history_dwell_s": np.array([padding + [e["dwell_s"] for e in events]], np.float32),
+        "history_gap_s": np.array([padding + [e["gap_s"] for e in events]], np.float32),
+        "history_mask": np.array([[False] * len(padding) + [r >= 0 for r in row]], bool),
+        "gap_s": np.array([request["gap_s"]], np.float32),  # 0 where there is no history
+        "step": np.array([request["step"]], np.int64),
+        "item_id": np.maximum(pool, 0).astype(np.int64),
+        "mask": pool >= 0,
+    }
+    order, q = (np.asarray(output)[0] for output in SESSION.run(["order", "q"], inputs))
+    slots = [slot for slot in order.tolist() if pool[0, slot] >= 0]
+    return {"item_ids": [request["item_ids"][s] for s in slots], "scores": q[slots].tolist()}
+
+
+if __name__ == "__main__":
+    json.dump([rank(request) for request in json.loads(Path(sys.argv[1]).read_text())], sys.stdout)
