@@ -15,8 +15,8 @@ from recomind.artifacts.checked_reading import brief
 from recomind.artifacts.disk import room_for
 from recomind.errors import ArtifactError
 
-MAX_BYTES = 256 * 2**20  # of a JSON file; the largest of ours, a checkpoint's tree, has a few MB
-MAX_DEPTH = 100  # of nesting
+MAX_BYTES = 256 * 2**20  # largest JSON file; the largest of ours, a checkpoint's tree, has a few MB
+MAX_DEPTH = 100  # deepest nesting
 
 
 def read_json(path: Path, what: str = "JSON", mend: str = "") -> Any:

@@ -24,7 +24,7 @@ class Arguments:
     multirun: bool = False  # a job for each combination of comma-separated values
     help: bool = False  # show the settings in place of running
     cfg: str = ""  # show this part of the config in place of running: job, hydra or all
-    package: str = ""  # of the config that is shown, only this group
+    package: str = ""  # show only this group of the config
     resolve: bool = False  # show values in place of references
     config_name: str = CONFIG_NAME  # the primary config
     config_dirs: list[Path] = field(default_factory=list)  # searched after the packaged ones

@@ -89,7 +89,7 @@ class StoreVersion:
                 raise ArtifactError("unreadable catalogue", got=f"{value!r} as a number of rows")
 
     def rows(self, part: str) -> int:
-        """Of "items", "changed" or "withdrawn"."""
+        """The file of "items", "changed" or "withdrawn"."""
         return int(getattr(self, part))
 
 

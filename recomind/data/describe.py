@@ -12,7 +12,7 @@ from recomind.data.sources.interface import Logs
 
 _FEW_HOLDOUT = 200  # events of hold-out users on later days that a hold-out simulator needs
 _RARE, _COMMON = 0.002, 0.98  # a base rate beyond these teaches little
-_MOST_ROWS = 12  # of a table
+_MOST_ROWS = 12  # rows of a table
 
 
 @dataclass(kw_only=True, slots=True)

@@ -28,7 +28,7 @@ from recomind.data.validate import (
 from recomind.errors import ArtifactError, ConfigError, SchemaError, did_you_mean
 
 KIND, EVENTS = "sessions", "sessions.parquet"
-ROW_GROUP_EVENTS = 50_000  # of the file; a reader of a part reads whole row groups
+ROW_GROUP_EVENTS = 50_000  # events of a row group; a reader of a part reads whole row groups
 SPLITS = ("history", "train", "calibration", "test")
 ORDER = ("history_id", "time_ms", "position")
 SCHEMA: dict[str, pl.DataType] = {
@@ -41,10 +41,10 @@ SCHEMA: dict[str, pl.DataType] = {
     "dwell_s": pl.Float32(),  # seconds
     "left": pl.Boolean(),  # the user left after this event
     "left_known": pl.Boolean(),  # False where the end of the session is censored
-    "propensity": pl.Float64(),  # of the item given its pool; null where unknown
+    "propensity": pl.Float64(),  # probability of the item given its pool; null where unknown
     "split": pl.String(),
     "holdout": pl.Boolean(),  # user reserved for hold-out simulators
-    "snapshot": pl.Int32(),  # of the catalogue, holding nothing of this event's day or later
+    "snapshot": pl.Int32(),  # snapshot of the catalogue, holding nothing of this event's day or later
 }
 _WHERE = "the sessions"
 

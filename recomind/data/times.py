@@ -17,7 +17,7 @@ UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}  # in milliseconds
 DAY_MS = 86_400_000
 EARLIEST_MS = 631_152_000_000  # 1990-01-01; no log of clicks is older
 LATEST_MS = 4_102_444_800_000  # 2100-01-01
-_FORMATS = (  # of text, tried in this order
+_FORMATS = (  # formats of text, tried in this order
     "%+",
     "%Y-%m-%d %H:%M:%S%.f%:z",
     "%Y-%m-%d %H:%M:%S%.f%#z",

@@ -41,7 +41,7 @@ class GateConfig:
     # the same of single metrics: a rare event, such as hiding, needs a wider one
     tolerances: dict[str, float] = field(default_factory=lambda: {"hide_per_session": 0.15})
     block_unshown: bool = True  # a guardrail whose interval leaves its tolerance blocks a release
-    min_sessions: int = 30  # of a deciding environment: below it an interval means nothing
+    min_sessions: int = 30  # in a deciding environment: below it an interval means nothing
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.min_lift) or self.min_lift <= -1.0:
@@ -91,7 +91,7 @@ class EvaluationConfig:
     seed: int = 20_000  # draws the sessions; keep it apart from the seed of training
     policy_arm: str = "policy"  # the arm on trial
     baseline_arm: str = "ranker"  # what it must beat
-    confidence: float = 0.95  # of every interval
+    confidence: float = 0.95  # level of every interval
     num_parity_states: int = 256  # states on which step-0 parity is measured
     calibration_bins: int = 10  # bins of equal count in a calibration curve
 

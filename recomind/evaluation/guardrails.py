@@ -29,8 +29,8 @@ class Guardrail:
     status: str  # holds, moved, not shown or absent
     sentence: str
     tolerance: float  # ratio
-    num_sessions: int  # of each arm, that it was judged on
-    sessions_needed: int | None = None  # of each arm, where it is not shown and more would help
+    num_sessions: int  # sessions of each arm that it was judged on
+    sessions_needed: int | None = None  # for each arm, where it is not shown and more would help
 
     def to_dict(self) -> dict[str, Any]:
         """As in `report.json`."""
@@ -111,7 +111,7 @@ def lift_of(environment: Mapping[str, Any], metric: str) -> Mapping[str, Any] | 
 
 
 def status_of(lift: Mapping[str, Any], way: int, tolerance: float) -> str:
-    """Of a lift with an interval."""
+    """Judge a lift with an interval."""
     worst, best = (lift["low"], lift["high"]) if way == FALL else (lift["high"], lift["low"])
     if way * worst <= tolerance:
         return HOLDS

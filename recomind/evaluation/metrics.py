@@ -51,7 +51,7 @@ class SessionRatio:
         return (self.numerator - value * self.denominator) / self.denominator.mean()
 
     def standard_error(self) -> float | None:
-        """Of the metric, by the delta method; None with fewer than two sessions that count."""
+        """Standard error by the delta method; None with fewer than two sessions that count."""
         if self.n < 2:
             return None
         return float(self.influence().std()) / math.sqrt(len(self.numerator))

@@ -38,7 +38,7 @@ class SessionOutcomes:
     """What happened in `S` sessions; row s belongs to seed s."""
 
     tasks: tuple[str, ...]
-    num_items: int  # of the catalogue
+    num_items: int  # items of the catalogue
     horizon: int  # steps after which a session was cut
     reward: Tensor  # [S] float64, sum over the session
     task_counts: Tensor  # [S, H] int64, positive responses

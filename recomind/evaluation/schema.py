@@ -57,10 +57,10 @@ _ENVIRONMENT = {
     "arms": MapOf(MapOf(_MEASURE)),
     "lift": MapOf(_LIFT),
     "lift_over": NotRequired(MapOf(MapOf(_LIFT))),  # by baseline, where there are further ones
-    "rl_lift": NotRequired(MapOf(_LIFT)),  # of the policy over the ranker inside its support
-    "chance_lift": NotRequired(MapOf(_LIFT)),  # of the policy over `random`
+    "rl_lift": NotRequired(MapOf(_LIFT)),  # the policy over the ranker inside its support
+    "chance_lift": NotRequired(MapOf(_LIFT)),  # the policy over `random`
     "guardrail_lift": NotRequired(MapOf(_LIFT)),  # over the sessions that were added for them
-    "support_lift": NotRequired(MapOf(_LIFT)),  # of that ranker over the baseline
+    "support_lift": NotRequired(MapOf(_LIFT)),  # that ranker over the baseline
     "segments": NotRequired(
         [{"name": str, "num_sessions": int, "lift": _LIFT, "p_fall": NotRequired(_NUMBER)}]
     ),

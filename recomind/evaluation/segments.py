@@ -17,7 +17,7 @@ from recomind.evaluation.multiple import holm, one_sided_p
 from recomind.evaluation.rollout import SessionOutcomes
 from recomind.evaluation.statistics import Lift, paired_lift, student_quantile
 
-MIN_SESSIONS = 30  # of a segment: below it an interval means nothing
+MIN_SESSIONS = 30  # in a segment: below it an interval means nothing
 _MAX_FEATURES = 16  # user features that are cut
 
 

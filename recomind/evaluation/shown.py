@@ -10,8 +10,10 @@ from torch import Tensor
 
 from recomind.types import Catalogue
 
-NEW_SHARE = 0.1  # of the catalogue that counts as new, by the feature whose name begins with "age"
-_MAX_ITEMS = 200_000  # of a catalogue whose ages are all looked at
+NEW_SHARE = (
+    0.1  # share of the catalogue that counts as new, by the feature whose name begins with "age"
+)
+_MAX_ITEMS = 200_000  # items of a catalogue whose ages are all looked at
 _CHUNK = 65_536
 
 

@@ -20,7 +20,7 @@ from recomind.evaluation.presentation import (
     verdict,
 )
 
-_NAME_WIDTH = 21  # of "watch_10s_per_session": names stay whole on a terminal of ...
+_NAME_WIDTH = 21  # width of "watch_10s_per_session": names stay whole on a terminal of ...
 _WIDE = 76  # ... this many columns
 _NUM_COLUMNS = 4  # arms that have one each
 _WHOLE = 120  # columns that hold every cell in a line

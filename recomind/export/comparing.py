@@ -12,7 +12,7 @@ from torch import Tensor
 from recomind.export.golden import Golden, answer
 from recomind.export.scorer import PolicyScorer
 
-TOLERANCE = 1e-5  # of scores, in units of reward
+TOLERANCE = 1e-5  # largest difference of scores, in units of reward
 
 
 @dataclass(kw_only=True, slots=True)

@@ -35,7 +35,7 @@ class ExportJob:
     """What a format is written from."""
 
     scorer: PolicyScorer  # with the trained network
-    record: ExportRecord  # of the run
+    record: ExportRecord  # facts of the run
     golden: Golden  # requests, and the trained network's answers
     cache: dict[str, Any] = field(default_factory=dict)  # what formats share within one export
 

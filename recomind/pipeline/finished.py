@@ -85,7 +85,7 @@ class FinishedRun:
 
     @cached_property
     def holdout_simulator(self) -> TreeSimulator:
-        """Of another kind, fitted to other users and days; no policy was trained in it."""
+        """Another kind of simulator, fitted to other users and days; no policy trained in it."""
         return load_holdout_simulator(self.kept)
 
     @property

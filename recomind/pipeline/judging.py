@@ -26,7 +26,7 @@ from recomind.pipeline.run import Round
 from recomind.streams import draw_seeds
 from recomind.types import SessionEnvironment
 
-Entry = dict[str, Any]  # of `environments` in report.json
+Entry = dict[str, Any]  # an entry of `environments` in report.json
 _PILOT = 100  # sessions that tell how much a lift varies
 
 

@@ -17,10 +17,10 @@ from recomind.pipeline.run_file import with_later_settings
 class Stage(ABC):
     """One artifact of a round: what it depends on, and how it is made."""
 
-    name: ClassVar[str]  # of the progress line, and of the seed
-    kind: ClassVar[str]  # of the artifact
+    name: ClassVar[str]  # on the progress line, and in the seed
+    kind: ClassVar[str]  # kind of the artifact
     artifact: ClassVar[str]  # name of its folder
-    groups: ClassVar[tuple[str, ...]] = ()  # of the config: when one changes, the stage runs again
+    groups: ClassVar[tuple[str, ...]] = ()  # config groups: when one changes, the stage runs again
 
     @abstractmethod
     def inputs(self, round: Round) -> list[Path]:

@@ -11,7 +11,7 @@ from recomind.data import SessionDataset, SessionSource
 from recomind.types import Ranker
 
 _BATCH_ROWS = 1024
-_MAX_ROWS = 200_000  # of a log that are looked at
+_MAX_ROWS = 200_000  # log rows looked at, at most
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ import numpy as np
 from recomind.artifacts import reading
 
 _INNER_PRODUCT = 0
-_SQ8 = 0  # of faiss's ScalarQuantizer.QuantizerType
+_SQ8 = 0  # faiss's ScalarQuantizer.QuantizerType
 _MOST = 2**48  # bytes or numbers: no product of two of them overflows int64 unseen
 
 
@@ -150,7 +150,7 @@ def _walk_graph(file: _File, num: int) -> None:
     """The graph of HNSW: what `num` nodes are linked with on each of their levels."""
     num_levels = file.skip_vector(8)  # probability of each level, which only adding reads
     before = file.vector("<i4").astype(np.int64)  # links of a node below level l
-    levels = file.vector("<i4").astype(np.int64)  # of a node, from 1
+    levels = file.vector("<i4").astype(np.int64)  # level of a node, from 1
     offsets, links = file.vector("<u8"), file.vector("<i4").astype(np.int64)
     entry, top, ef_construction, ef_search, _ = (file.number("<i4") for _ in range(5))
     _require(0 < num_levels < 64 and len(before) == num_levels + 1, "a graph without levels")

@@ -14,7 +14,7 @@ from recomind.serving.queue import RequestQueue
 from recomind.serving.replica import Loaded, Replica
 from recomind.serving.request import decode_json
 
-MakeReplicas = Callable[[Path], Sequence[Replica]]  # of the scorer in a folder
+MakeReplicas = Callable[[Path], Sequence[Replica]]  # makes replicas of the scorer in a folder
 
 _log = logging.getLogger(__name__)
 

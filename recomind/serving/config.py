@@ -24,7 +24,7 @@ class ServingConfig:
     max_batch_size: int = 64  # requests of one body, and rows that are scored together
     max_body_bytes: int = 4_194_304  # a longer body is refused unread
     num_replicas: int = 1  # processes that score, each with the whole scorer in memory
-    num_threads: int = 1  # of each replica
+    num_threads: int = 1  # threads of each replica
     max_queued_requests: int = 512  # read and not yet answered; beyond it the answer is 503
     body_timeout_s: float = 5.0  # for a head or a body to arrive, however it trickles
     request_timeout_s: float = 5.0  # from a body's last byte to the answer
@@ -33,7 +33,9 @@ class ServingConfig:
     start_timeout_s: float = 300.0  # for a replica to load its scorer on a machine that is busy
     num_golden_requests: int = 100  # answered by each replica before it is ready
     fall_back: bool = True  # answer by the ranker where the policy's scores cannot be computed
-    exploration: ExplorationConfig = field(default_factory=_greedy)  # of /recommend, inside the
+    exploration: ExplorationConfig = field(
+        default_factory=_greedy
+    )  # how /recommend explores, inside the
     # support, with its exact propensity; epsilon 0 always shows the best
     decision_log: str = ""  # folder that keeps every decision of /recommend; "" keeps none
     decision_part_rows: int = 100_000  # a Parquet part is closed after so many decisions

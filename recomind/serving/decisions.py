@@ -39,12 +39,14 @@ SCHEMA: dict[str, Any] = {
     "gap_s": pl.Float64,
     "user_features": pl.List(pl.Float32),  # standardised
     "pool_item_id": pl.List(pl.Int64),  # every candidate
-    "pool_log_propensity": pl.List(pl.Float32),  # of being in the pool; 0 for the caller's own
+    "pool_log_propensity": pl.List(
+        pl.Float32
+    ),  # log-probability of being in the pool; 0 for the caller's own
     "pool_score": pl.List(pl.Float32),
     "pool_supported": pl.List(pl.Boolean),
     "item_id": pl.Int64,  # the choice, shown first
     "shown_item_id": pl.List(pl.Int64),  # all that was answered, in order
-    "log_propensity": pl.Float64,  # of the choice, given the pool
+    "log_propensity": pl.Float64,  # log-probability of the choice, given the pool
     "explored": pl.Boolean,  # the choice is not the best
     "arm": pl.String,  # "policy", or "ranker" after a fall-back
     "scorer": pl.String,  # identity of the scorer's artifact

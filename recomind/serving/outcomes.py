@@ -42,9 +42,9 @@ class JoinCounts:
     pending: int = 0  # without one, and still within the limit
     without_outcome: int = 0  # without one, and beyond it
     outcomes: int = 0  # rows
-    unknown: int = 0  # of them, of no decision
-    late: int = 0  # of them, beyond the limit
-    early: int = 0  # of them, before their decision by more than the skew
+    unknown: int = 0  # without a decision
+    late: int = 0  # beyond the time limit
+    early: int = 0  # before their decision by more than the skew
 
 
 def join_outcomes(

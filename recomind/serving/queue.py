@@ -23,7 +23,7 @@ from recomind.serving.metrics import ServiceMetrics
 from recomind.serving.replica import Loaded, Replica, Reply
 
 _SMOOTHING = 0.2  # weight of the latest batch in the mean time of a request
-_PATIENT_SHARE = 0.5  # of the deadline: what may be spent waiting
+_PATIENT_SHARE = 0.5  # share of the deadline that may be spent waiting
 _HUNG_AFTER = 4.0  # deadlines
 _RESTART_S = 1.0  # between attempts to start a replica that ended
 
@@ -41,7 +41,7 @@ class Refused(Exception):
 @dataclass(slots=True)
 class _Place:
     asked: Asked
-    deadline: float  # of the loop's clock
+    deadline: float  # on the loop's clock
     reply: asyncio.Future[Reply] = field(repr=False)
     num_attempts: int = 0
 

@@ -37,7 +37,7 @@ class ReplicaSpec:
     """What every replica of a service loads."""
 
     scorer_folder: Path
-    identity: str  # of the scorer, pinned when the service began
+    identity: str  # identity of the scorer, pinned when the service began
     config: ServingConfig
     index_folder: Path | None = None
     candidates: CandidatesConfig | None = None
@@ -176,7 +176,7 @@ class ProcessReplica:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, where it was started."""
+        """Id of the process, where it was started."""
         return None if self._process is None else self._process.pid
 
     def _ended(self) -> str:

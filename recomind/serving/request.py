@@ -46,7 +46,7 @@ _FIELDS = (
 )
 MAX_INT = 2**63 - 1
 MAX_NAME = 200  # characters of a request's or session's id
-MAX_FLOAT = 3e38  # of float32
+MAX_FLOAT = 3e38  # largest float32 accepted
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 

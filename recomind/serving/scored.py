@@ -18,7 +18,7 @@ from recomind.streams import SessionStreams
 from recomind.types import Candidates
 
 POLICY, RANKER = "policy", "ranker"  # who answered
-_LANE = 11  # of the streams: draws of an exploration in service
+_LANE = 11  # random lane: draws of an exploration in service
 
 
 @dataclass(kw_only=True, slots=True)
@@ -26,8 +26,8 @@ class Counts:
     """What a replica did over one batch, for the metrics."""
 
     scored: int = 0  # requests
-    fallen_back: int = 0  # of them, answered by the ranker in the policy's place
-    explored: int = 0  # of them, shown something else than the best
+    fallen_back: int = 0  # answered by the ranker in the policy's place
+    explored: int = 0  # shown something else than the best
     unlogged: int = 0  # decisions that the log could not take
     best_scores: list[float] = field(default_factory=list)  # one a request
 

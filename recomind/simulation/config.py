@@ -35,7 +35,7 @@ class SimulatorConfig:
     uncertainty_stop: float = 0.0
     horizon: int = 40  # steps after which a session is truncated
     hidden: int = 32  # width of the fatigue and leave networks
-    num_epochs: int = 6  # of each model; the best epoch on the calibration split is kept
+    num_epochs: int = 6  # epochs of each model; the best epoch on the calibration split is kept
     batch_size: int = 1024  # rows of a batch
     learning_rate: float = 5e-3  # learning rate of AdamW
     dwell_quantiles: int = 64  # resolution of the dwell-time distribution

@@ -69,7 +69,7 @@ class BatchedSessions(ABC):
         self.streams = SessionStreams(torch.zeros(0, dtype=torch.int64))
         self._auto_reset = False
         self._ended = torch.zeros(0, dtype=torch.bool)
-        self._token: Any = None  # of the step that led to the present state
+        self._token: Any = None  # token of the step that led to the present state
 
     @abstractmethod
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:

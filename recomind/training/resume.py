@@ -36,7 +36,7 @@ class ResumableAlgorithm(Algorithm):
         self.session_config = cast(SessionConfig, self.config)
         self.settings = self.session_config.session_settings
         self.num_env_steps = self.num_updates = 0
-        self._returns: list[float] = []  # of sessions that ended since the last report
+        self._returns: list[float] = []  # returns of sessions that ended since the last report
         self._behind = [0, 0]  # most updates and events that the acting weights lagged behind
         self._generator = run_generator(self.session_config.session_seed, LANE_REPLAY)
         self._memories = [self._new_memory() for _ in range(max(1, self.settings.num_runners))]

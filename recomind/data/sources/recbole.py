@@ -24,7 +24,7 @@ _KINDS = ("token", "token_seq", "float", "float_seq")
 class RecBole(Preset):
     """The atomic files of the folder `root`; a rating of `liked_from` or more is `liked`."""
 
-    liked_from: float = 4.0  # of the column `rating`, where there is one
+    liked_from: float = 4.0  # least value of the column `rating`, where there is one
 
     def settings(self, folder: Path) -> dict[str, Any]:
         """Columns by their types in the headers."""

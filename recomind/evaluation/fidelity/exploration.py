@@ -20,7 +20,7 @@ from recomind.evaluation.fidelity.absent import absent
 
 FEW = 100  # rows of either kind below which nothing is compared
 _LOGGER_BINS, _RESPONSE_BINS = 20, 5
-_LEVEL = 1e-4  # of the alarm, shared out over the tasks (Bonferroni)
+_LEVEL = 1e-4  # level of the alarm, shared out over the tasks (Bonferroni)
 _SMALL = 0.1  # a difference in rates that raises no alarm, however certain
 
 

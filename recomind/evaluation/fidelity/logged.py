@@ -27,9 +27,9 @@ class LoggedPredictions:
     from. Both are the same in a simulator that has no pessimism.
     """
 
-    mean_RH: Tensor  # of the feedback
+    mean_RH: Tensor  # mean rates of the feedback
     sampled_RH: Tensor
-    mean_hazard_R: Tensor  # of leaving after the event
+    mean_hazard_R: Tensor  # mean hazard of leaving after the event
     sampled_hazard_R: Tensor
 
 

@@ -50,7 +50,7 @@ class Settings:
     gamma: float = 1.0  # discount per step
     clip: float = 10.0  # largest weight of a session in clipped IPS
     switch: float = 10.0  # weight from which switch-DR trusts the model alone
-    confidence: float = 0.95  # of every interval
+    confidence: float = 0.95  # level of every interval
     min_effective: float = 30.0  # sessions that an estimate must rest on, by their weights
     min_support: float = 0.8  # share of the target's choices that the logs must cover
 

@@ -28,7 +28,7 @@ from recomind.ranker.external import CompletedRanker, ExternalRanker, load_exter
 from recomind.streams import hash_uniform
 from recomind.types import Ranker
 
-_KEPT_SHARE = 0.8  # of the sessions, for a member that is not the first
+_KEPT_SHARE = 0.8  # share of the sessions for a member that is not the first
 
 
 class TrainRanker(Stage):

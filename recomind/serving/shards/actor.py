@@ -27,7 +27,7 @@ class ShardStatus:
     end: int  # last item id + 1
     alive: bool  # it answered in time
     host: str = ""  # name of its machine
-    pid: int = 0  # of its process there
+    pid: int = 0  # id of its process there
 
 
 class IndexShard:
@@ -53,7 +53,7 @@ class IndexShard:
         return score.numpy(), torch.where(ids < 0, ids, ids + self._shard.begin).numpy()
 
     def status(self) -> ShardStatus:
-        """Of this process."""
+        """Facts of this process."""
         return ShardStatus(
             begin=self._shard.begin,
             end=self._shard.end,

@@ -41,7 +41,7 @@ class Shard:
     num_items: int  # N, of all shards together
     num_shards: int  # F
     dim: int  # D
-    version: int  # of the catalogue that the vectors are of
+    version: int  # version of the catalogue whose vectors these are
     source: str  # names the vectors
 
 
@@ -85,7 +85,7 @@ def build_shards(
     paths = [folder / f"shard-{number:05d}" for number in range(num_shards)]
     for number in _checked(numbers, num_shards):
         _build_shard(vectors_of, shards[number], config, paths[number], on_items)
-    for stale in set(shard_folders(folder)) - set(paths):  # of an earlier, larger number
+    for stale in set(shard_folders(folder)) - set(paths):  # left by an earlier, larger number
         shutil.rmtree(stale, ignore_errors=True)
     return paths
 

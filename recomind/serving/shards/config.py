@@ -17,7 +17,7 @@ class ShardsConfig:
     num_replicas: int = 1  # processes that hold the same shard and take turns
     hedge_after_s: float = 0.0  # then a late shard's next replica is asked too; 0 for never
     num_cpus: float = 1.0  # reserved for each process
-    max_restarts: int = -1  # of a process that died; -1 for ever
+    max_restarts: int = -1  # restarts of a process that died; -1 for ever
     start_timeout_s: float = 120.0  # until every process has its shard open
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class SearchCounts:
     """Searches so far."""
 
     searches: int = 0
-    partial: int = 0  # of them, those that missed a shard
+    partial: int = 0  # answers that missed a shard
     missing: int = 0  # shards missed, over all of them
     asked_again: int = 0  # questions to a second replica
 
@@ -116,7 +116,7 @@ class ShardedIndex:
         )
 
     def status(self) -> list[ShardStatus]:
-        """Of every process: the shards in order, replica after replica."""
+        """Facts of every process: the shards in order, replica after replica."""
         asked = [(shard, actor.status.remote()) for shard, actor in self._each()]
         ray.wait([ref for _, ref in asked], num_returns=len(asked), timeout=self.config.timeout_s)
         return [

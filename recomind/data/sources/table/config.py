@@ -19,8 +19,8 @@ class LogTable(Files):
     user: str = "user_id"  # who
     item: str = "item_id"  # was shown what
     time: str = "time"  # when
-    time_unit: str = ""  # of numbers: s, ms, us, ns; empty: guessed; relative: ms of any clock
-    time_zone: str = "UTC"  # of times without one, and of what counts as a day
+    time_unit: str = ""  # unit of numbers: s, ms, us, ns; empty: guessed; relative: ms of any clock
+    time_zone: str = "UTC"  # zone of times without one, and of what counts as a day
     max_days: int = 1100  # a row farther than this from the median is a mistake
     propensity: str = ""  # probability of the item given its pool; empty: unknown
     dwell_s: str = ""  # seconds spent; empty: unknown, and counted as 1
@@ -38,7 +38,7 @@ class ItemTable(Files):
     vectors: Any = None  # lists or arrays of one length, or text such as [1, 2]
     published: str = ""  # a day or a time; gives log_age_days
     max_unknown: float = 0.05  # share of events with an item that the table lacks
-    max_tags: int = 32  # of each column of tags, the most frequent ones
+    max_tags: int = 32  # tags of each column, the most frequent ones
     standardise: bool = True  # by the items shown in training
 
 
@@ -91,9 +91,9 @@ class Rates:
     user_smoothing: float = 5.0  # pseudo-events in a user's rates
     item_smoothing: float = 20.0  # pseudo-events in the rates of an item and of its categories
     context_smoothing: float = 50.0  # pseudo-events in the rates of a context
-    prior: float = 0.1  # of a first day that knows nothing
+    prior: float = 0.1  # rate of a first day that knows nothing
     recent: int = 5  # events in a user's recent rates
-    windows: list[str] = field(default_factory=lambda: ["3min", "1h", "24h"])  # of activity
+    windows: list[str] = field(default_factory=lambda: ["3min", "1h", "24h"])  # windows of activity
 
     def __post_init__(self) -> None:
         for name in ("user_smoothing", "item_smoothing", "context_smoothing"):

@@ -14,7 +14,7 @@ from recomind.errors import ConfigError
 
 _USERS = {
     "user_id": pl.Int64(),
-    "prior_sum": pl.Float64(),  # of label minus the overall rate minus the item's rate
+    "prior_sum": pl.Float64(),  # sum of label minus the overall rate minus the item's rate
     "prior_num": pl.Float64(),  # events in the file
     "prior_seen": pl.Float64(),  # events before the log, those the file leaves out included
     "prior_recent": pl.Float64(),  # mean of the last events, as in `prior_sum`

@@ -171,7 +171,7 @@ class TableLogs:
         users: pl.DataFrame | None,
         user_ids: IdMap,
     ) -> tuple[pl.DataFrame, dict[str, np.ndarray], dict[str, Any]]:
-        """Of users [E, U], of items name -> [D, N], and scalings for the manifest."""
+        """Features of users [E, U], of items name -> [D, N], and scalings for the manifest."""
         plan = plan_of(self.rates, list(self.contexts), list(content.groups))
         prior = read_prior(self.history, self.rates, content.ids, user_ids)
         codes = {n: _codes(events[f"context.{n}"]) for n in {*plan.contexts, *plan.user_contexts}}
