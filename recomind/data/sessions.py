@@ -44,7 +44,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "propensity": pl.Float64(),  # probability of the item given its pool; null where unknown
     "split": pl.String(),
     "holdout": pl.Boolean(),  # user reserved for hold-out simulators
-    "snapshot": pl.Int32(),  # snapshot of the catalogue, holding nothing of this event's day or later
+    "snapshot": pl.Int32(),  # the catalogue as known then: nothing of this event's day or later
 }
 _WHERE = "the sessions"
 

@@ -12,7 +12,7 @@ from recomind.export.formats import format_target
 class ExportConfig:
     """What is written beside the scorer itself."""
 
-    formats: list[str] = field(default_factory=list)  # names of recomind.export.formats, or dotted
+    formats: list[str] = field(default_factory=list)  # onnx, triton, or a dotted name of yours
 
     def __post_init__(self) -> None:
         for name in self.formats:

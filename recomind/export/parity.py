@@ -26,7 +26,7 @@ from recomind.streams import make_generator
 from recomind.types import SessionState
 
 PARITY = "parity.json"
-FORBIDDEN = ("ray", "recomind.training", "recomind.evaluation")  # in a process that serves
+FORBIDDEN = ("ray", "recomind.training", "recomind.evaluation")  # not in a process that serves
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 1800
 
