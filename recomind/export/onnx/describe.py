@@ -27,11 +27,7 @@ def model(job: ExportJob, parity: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": list(scorer.feedback_tasks),  # in the order of history_feedback
         "history_length": scorer.history_length,
         "features": [{"name": name} | dict(raw.scaling_of(name)) for name in names],
-<<<<<<< HEAD
-        "limit": raw.limit,  # limit of scaled features; null: they are not clipped
-=======
         "limit": raw.limit,  # scaled features are clipped to it; null: no limit
->>>>>>> export
         "utility_weights": weights,
         "support": {
             "ratio": network.config.support_ratio,

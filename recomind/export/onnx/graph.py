@@ -84,11 +84,7 @@ def trace(scorer: PolicyScorer) -> torch.onnx.ONNXProgram:
             DecisionGraph(scorer).eval(),
             tuple(torch.from_numpy(array) for array in feeds(sample).values()),
             dynamo=True,
-<<<<<<< HEAD
-            dynamic_shapes=(shapes,),  # `*inputs` is one tuple
-=======
             dynamic_shapes=(shapes,),  # one entry: `*inputs` is one tuple
->>>>>>> export
             input_names=list(INPUTS),
             output_names=list(OUTPUTS if scorer.network.density is None else (*OUTPUTS, DENSITY)),
             custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
