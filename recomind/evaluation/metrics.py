@@ -8,8 +8,9 @@ of sums over sessions. One form for all of them means one estimator and one inte
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -60,32 +61,58 @@ class SessionRatio:
 def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
     """Every metric of `outcomes` that has a value per session, by name.
 
-    `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
-    events with a dwell of more than 10 s. `env_reward_per_session` exists where the environment
-    has a reward of its own.
+    Each task has its `<task>_per_session`; the others are those of `METRICS` that these sessions
+    have. `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
+    events with a dwell of more than 10 s.
     """
     ratios = {
-        f"{task}_per_session": _per_session(outcomes.task_counts[:, index])
+        f"{task}_per_session": per_session(outcomes.task_counts[:, index])
         for index, task in enumerate(outcomes.tasks)
     }
-    ratios.setdefault(f"{LONG_WATCH_TASK}_per_session", _per_session(outcomes.num_long_watches))
+    ratios.setdefault(f"{LONG_WATCH_TASK}_per_session", per_session(outcomes.num_long_watches))
+    found = {name: measure(outcomes) for name, measure in METRICS.items()}
+    return ratios | {name: ratio for name, ratio in found.items() if ratio is not None}
+
+
+def per_session(values: Tensor) -> SessionRatio:
+    """The mean over sessions of `values` [S]."""
+    numerator = values.double()
+    return SessionRatio(numerator=numerator, denominator=torch.ones_like(numerator))
+
+
+def _deep_sessions(outcomes: SessionOutcomes) -> SessionRatio:
     deep = (outcomes.depth >= DEEP_SESSION).double()
-    depth = outcomes.depth.double()
-    ratios["session_depth"] = _per_session(depth)
-    ratios["session_depth_10plus"] = SessionRatio(numerator=depth * deep, denominator=deep)
-    ratios["reward_per_session"] = _per_session(outcomes.reward)
-    if outcomes.env_reward is not None:
-        ratios.setdefault(ENV_REWARD, _per_session(outcomes.env_reward))
-    ratios["repeat_share"] = SessionRatio(
-        numerator=outcomes.num_repeats.double(), denominator=depth
-    )
-    if outcomes.num_new is not None:
-        ratios["new_item_share"] = SessionRatio(
-            numerator=outcomes.num_new.double(), denominator=depth
-        )
-    if outcomes.spread is not None:
-        ratios["session_diversity"] = _per_session(outcomes.spread)
-    return ratios
+    return SessionRatio(numerator=outcomes.depth.double() * deep, denominator=deep)
+
+
+def _env_reward(outcomes: SessionOutcomes) -> SessionRatio | None:
+    """None where the environment pays nothing of its own, or a task has that name."""
+    absent = outcomes.env_reward is None or "env_reward" in outcomes.tasks
+    return None if absent else per_session(cast(Tensor, outcomes.env_reward))
+
+
+def _share(num: Tensor | None, outcomes: SessionOutcomes) -> SessionRatio | None:
+    """The share `num` [S] of a session's interactions, over all sessions."""
+    if num is None:
+        return None
+    return SessionRatio(numerator=num.double(), denominator=outcomes.depth.double())
+
+
+def _diversity(outcomes: SessionOutcomes) -> SessionRatio | None:
+    return None if outcomes.spread is None else per_session(outcomes.spread)
+
+
+# Name -> how it is measured; None where the sessions do not have it. A new metric is a line here.
+METRICS: dict[str, Callable[[SessionOutcomes], SessionRatio | None]] = {
+    "session_depth": lambda outcomes: per_session(outcomes.depth),
+    "session_depth_10plus": _deep_sessions,
+    "reward_per_session": lambda outcomes: per_session(outcomes.reward),
+    ENV_REWARD: _env_reward,
+    "repeat_share": lambda outcomes: _share(outcomes.num_repeats, outcomes),
+    "new_item_share": lambda outcomes: _share(outcomes.num_new, outcomes),
+    "session_diversity": _diversity,
+}
+_SOMETIMES = (ENV_REWARD, "new_item_share", "session_diversity")  # depends on the environment
 
 
 def metric_names(tasks: Sequence[str]) -> list[str]:
@@ -95,8 +122,7 @@ def metric_names(tasks: Sequence[str]) -> list[str]:
     ['watch_10s_per_session', 'session_depth']
     """
     per_task = [f"{task}_per_session" for task in (*tasks, LONG_WATCH_TASK)]
-    always = ("session_depth", "session_depth_10plus", "reward_per_session", "repeat_share")
-    return list(dict.fromkeys((*per_task, *always)))
+    return list(dict.fromkeys([*per_task, *(name for name in METRICS if name not in _SOMETIMES)]))
 
 
 def coverage(outcomes: SessionOutcomes) -> float:
@@ -135,8 +161,3 @@ def require_finite(name: str, ratio: SessionRatio) -> None:
             got=f"{int((~finite).sum())} of {len(finite)} sessions",
             mend="look at the rewards and weights of the environment",
         )
-
-
-def _per_session(values: Tensor) -> SessionRatio:
-    numerator = values.double()
-    return SessionRatio(numerator=numerator, denominator=torch.ones_like(numerator))
