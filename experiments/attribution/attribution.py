@@ -6,25 +6,21 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from recomind.cli.collect_logs import load_policy
-from recomind.cli.context import Run
-
 from experiments.records import Records, pooled
 from experiments.result import figure, write_result
-from recomind.config import conf_dir, register, resolve
 from recomind.evaluation.arms import Arm, InSupport
 from recomind.evaluation.config import EvaluationConfig
 from recomind.evaluation.report import environment_entry
 from recomind.evaluation.rollout import rollout
-from recomind.policy import QPolicy, RankerPolicy
-from recomind.ranker import load_rankers
+from recomind.pipeline.loading import load_policy, load_pool, ranker_policy
+from recomind.pipeline.run import Round, Run
+from recomind.pipeline.run_file import read_config
+from recomind.policy import QPolicy
 from recomind.streams import draw_seeds
 
 METRIC = "watch_10s_per_session"
@@ -32,40 +28,29 @@ ARMS = ("ranker_in_support", "random_in_support", "policy")
 RECORDS = Records(Path(__file__).parent, ("preset", "seed", "round"))
 
 
-def run_of(folder: Path) -> Run:
-    """A finished run with the settings that it was made with, as far as presets name them."""
-    made = json.loads((folder / "run.json").read_text())
-    preset, seed = made["world"]["preset_name"], made["seed"]
-    settings = [f"experiment={made['name']}", f"world={preset}", f"seed={seed}"]
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return Run(resolve(compose("evaluate", [*settings, f"output={folder}"])))
-
-
-def arms_of(run: Run, last: int) -> dict[str, Arm]:
+def arms_of(last: Round) -> dict[str, Arm]:
     """The ranker of a round, and the policy's support without and with what was learned."""
-    pool, network = run.pool_factory(last)(), load_policy(run, last)
-    rankers = load_rankers(run.path("ranker", last))[:1]
+    pool, network = load_pool(last), load_policy(last)
     policies = {
-        "ranker": RankerPolicy(rankers, run.weights),
+        "ranker": ranker_policy(last),
         "ranker_in_support": InSupport(network),
         "random_in_support": InSupport(network, by_chance=True),
         "policy": QPolicy(network),
     }
-    own = run.pool_factory(last, run.policy_index)() if run.policy_index != "index" else pool
+    own = load_pool(last, last.run.policy_index)
     return {
         name: Arm(policy=policy, candidates=pool if name == "ranker" else own)
         for name, policy in policies.items()
     }
 
 
-def measure(run: Run, last: int, num_sessions: int) -> dict[str, Any]:
+def measure(last: Round, num_sessions: int) -> dict[str, Any]:
     """Lifts over the ranker, and of the policy over the ranker in its support."""
-    world = run.require_world("attribution")
-    seeds = draw_seeds(num_sessions, run.generator("attribution"))
+    world = last.run.require_world("attribution")
+    seeds = draw_seeds(num_sessions, last.run.generator("attribution"))
     outcomes = {
         name: rollout(world, arm.policy, arm.candidates, seeds)
-        for name, arm in arms_of(run, last).items()
+        for name, arm in arms_of(last).items()
     }
     found: dict[str, Any] = {"num_sessions": num_sessions}
     for name in ARMS:
@@ -108,11 +93,10 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1000, help="of each arm")
     options = parser.parse_args()
     for folder in options.folders:
-        run = run_of(folder)
-        last = max(int(path.parent.name[6:]) for path in folder.glob("round_*/policy"))
-        key = (run.config.world["preset_name"], run.config.seed, last)
+        last = Run(read_config(folder)).rounds[-1]
+        key = (last.config.world["preset_name"], last.config.seed, last.index)
         for absent in RECORDS.absent([key]):
-            RECORDS.keep(absent, measure(run, last, options.sessions))
+            RECORDS.keep(absent, measure(last, options.sessions))
     seeds = sorted({record["seed"] for record in RECORDS.all()})
     figures = aggregate()
     write_result(Path(__file__).parent, "experiments/attribution/run", figures, seeds=seeds)

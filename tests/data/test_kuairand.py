@@ -8,6 +8,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
+from recomind.data import TableCatalogue
 from recomind.data.sessions import checked_events
 from recomind.data.sources.kuairand import KuaiRand
 from recomind.data.sources.kuairand.files import HISTORY
@@ -18,6 +19,7 @@ from tests.data.conftest import HOUR_MS, START_MS, small_log, small_users, small
 
 def read(root, **settings):
     logs = KuaiRand(root=str(root), **settings).read()
+    assert isinstance(logs.catalogue, TableCatalogue)
     return logs.frame, logs.catalogue, logs.facts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from recomind.evaluation.arms import InSupport, covered_mask
 from recomind.evaluation.config import EvaluationConfig, GateConfig, check_arms
 from recomind.evaluation.preflight import check_request, require_target
 from recomind.evaluation.report import environment_entry
-from recomind.policy.config import PolicyConfig
+from recomind.policy import PolicyConfig, QNetwork
 from recomind.policy.support import support_mask
 from recomind.types import Candidates
 
@@ -70,7 +71,7 @@ class Running:
 
 
 @pytest.mark.parametrize(("tau", "chosen"), [(math.exp(-1.5), 3), (0.0, 1)])
-def test_the_ranker_in_support_takes_its_best_of_what_is_covered(monkeypatch, tau, chosen):
+def test_the_ranker_in_support_takes_its_best_of_what_is_covered(monkeypatch, world, tau, chosen):
     ids = torch.tensor([[1, 2, 3, 4]])
     utility = torch.tensor([[0.9, 0.5, 0.4, 0.1]])
     monkeypatch.setattr("recomind.evaluation.arms.RunningQ", lambda network: Running(utility))
@@ -80,10 +81,11 @@ def test_the_ranker_in_support_takes_its_best_of_what_is_covered(monkeypatch, ta
         log_propensity=torch.zeros(1, 4),
         batch_size=[1],
     )
-    decision = InSupport(Network(tau)).act(None, pool, torch.zeros(1, 4))
+    network, state = cast(QNetwork, Network(tau)), world.reset_to(torch.tensor([0]))
+    decision = InSupport(network).act(state, pool, torch.zeros(1, 4))
     assert decision.item_id.tolist() == [chosen]
-    by_chance = InSupport(Network(tau), by_chance=True)
-    drawn = {int(by_chance.act(None, pool, torch.rand(1, 4)).item_id) for _ in range(200)}
+    by_chance = InSupport(network, by_chance=True)
+    drawn = {int(by_chance.act(state, pool, torch.rand(1, 4)).item_id) for _ in range(200)}
     assert drawn == ({1, 3, 4} if tau else {1, 2, 3, 4})
 
 

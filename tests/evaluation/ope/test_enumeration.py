@@ -73,18 +73,17 @@ def exact_logs():
         mask=mask,
         state_id=state,
     )
-    return logs, Target(prob=TARGET[state])
+    return logs, state, Target(prob=TARGET[state])
 
 
-LOGS, PLAIN = exact_logs()
+LOGS, STATES, PLAIN = exact_logs()
 SETTINGS = Settings(gamma=GAMMA, clip=math.inf, switch=math.inf)
 
 
 def model_of(kind):
-    states = LOGS.state_id
-    exact = torch.stack([Q[t][states[:, t]] for t in range(STEPS)], 1)
+    exact = torch.stack([Q[t][STATES[:, t]] for t in range(STEPS)], 1)
     noise = torch.rand(exact.shape, generator=torch.Generator().manual_seed(1)).double()
-    wrong = torch.stack([noise[0, t, :][None] + states[:, t, None] for t in range(STEPS)], 1)
+    wrong = torch.stack([noise[0, t, :][None] + STATES[:, t, None] for t in range(STEPS)], 1)
     return {"exact": exact, "wrong": wrong, "none": torch.zeros_like(exact)}[kind]
 
 
@@ -106,7 +105,7 @@ def test_doubly_robust_forms_do_not_need_a_right_model(name, kind):
 
 def test_fitted_q_finds_the_value_from_the_logs_alone():
     def one_hot(step):
-        cell = LOGS.state_id[:, step, None] * 3 + torch.arange(3)
+        cell = STATES[:, step, None] * 3 + torch.arange(3)
         return torch.nn.functional.one_hot(cell, 6)
 
     q = fitted_q(LOGS, PLAIN, one_hot, gamma=GAMMA)
@@ -158,7 +157,7 @@ def test_switching_at_once_is_the_model_alone():
 
 def test_the_logging_policy_is_its_own_mean_under_every_estimator():
     logs = LOGS
-    own = Target(prob=LOGGING[logs.state_id], q=torch.zeros_like(PLAIN.prob))
+    own = Target(prob=LOGGING[STATES], q=torch.zeros_like(PLAIN.prob))
     mean = float(
         (torch.where(logs.mask, logs.reward, 0.0) * GAMMA ** torch.arange(3)).sum(1).mean()
     )
@@ -181,6 +180,6 @@ def test_marginalised_weights_are_the_ratio_of_state_shares():
             arrives += 0.5 * float(policy[state, action]) * follows.count(1) / 2
         return arrives
 
-    rows = (LOGS.mask[:, 1] & (LOGS.state_id[:, 1] == 1) & (LOGS.slot[:, 1] == 0)).nonzero()[:, 0]
+    rows = (LOGS.mask[:, 1] & (STATES[:, 1] == 1) & (LOGS.slot[:, 1] == 0)).nonzero()[:, 0]
     expected = share(TARGET) / share(LOGGING) * float(TARGET[1, 0] / LOGGING[1, 0])
     assert weights[rows, 1].tolist() == pytest.approx([expected] * len(rows), abs=1e-6)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from recomind.data import SessionDataset, TableCatalogue
 from recomind.evaluation.ope.held_out import (
     PER_DECISION,
     PER_SESSION,
+    HeldOut,
     held_out_sessions,
     logs_entry,
 )
@@ -49,50 +52,59 @@ class Greedy:
         return Decision(slot=slot, item_id=item, log_propensity=zero, batch_size=[len(slot)])
 
 
-class Log:
+def logged(num, unknown=()) -> SessionDataset:
     """Two steps a session, each by a softmax of worth over a pool of chance."""
+    generator, num_rows = make_generator(1), num * STEPS
+    order = torch.rand(num_rows, NUM_ITEMS, generator=generator).argsort(1)[:, :POOL]
+    prob = (2 * WORTH[order]).softmax(1)
+    chosen = torch.multinomial(prob, 1, generator=generator)
+    items = order.gather(1, chosen)[:, 0]
+    pscore = prob.gather(1, chosen)[:, 0].double()
+    pscore[list(unknown)] = torch.nan
+    clicks = torch.rand(num_rows, generator=generator) < WORTH[items]
+    row = np.arange(num_rows)
+    frame = pl.DataFrame(
+        {
+            "history_id": row // STEPS,
+            "session_id": row // STEPS,
+            "position": row % STEPS,
+            "user_id": row // STEPS,
+            "time_ms": row % STEPS * 1000,
+            "item_id": items.numpy(),
+            "propensity": pscore.numpy(),
+            "click": clicks.numpy(),
+        }
+    ).with_columns(
+        dwell_s=1.0,
+        left=False,
+        left_known=True,
+        holdout=False,
+        split=pl.lit("test"),
+        snapshot=0,
+        round_index=0,
+    )
+    catalogue = TableCatalogue(
+        torch.zeros(1, NUM_ITEMS, 0),
+        torch.zeros(NUM_ITEMS, 0).long(),
+        dense_names=(),
+        categorical_names=(),
+        vocab_sizes=(),
+    )
+    return SessionDataset(
+        frame, catalogue, tasks=["click"], user_feature_names=[], history_length=1
+    )
 
-    tasks = ("click",)
 
-    def __init__(self, num, unknown=()):
-        generator, num_rows = make_generator(1), num * STEPS
-        order = torch.rand(num_rows, NUM_ITEMS, generator=generator).argsort(1)[:, :POOL]
-        prob = (2 * WORTH[order]).softmax(1)
-        chosen = torch.multinomial(prob, 1, generator=generator)
-        self.items = order.gather(1, chosen)[:, 0]
-        self.pscore = prob.gather(1, chosen)[:, 0].double()
-        self.pscore[list(unknown)] = torch.nan
-        self.clicks = torch.rand(num_rows, generator=generator) < WORTH[self.items]
-
-    def rows(self, split):
-        return torch.arange(len(self.items))
-
-    def position(self, rows):
-        return rows % STEPS
-
-    def session_index(self, rows):
-        return rows // STEPS
-
-    user_id = session_index
-
-    def propensity(self, rows):
-        return self.pscore[rows]
-
-    def item_id(self, rows):
-        return self.items[rows]
-
-    def labels(self, rows):
-        return self.clicks[rows, None].float()
-
-    def state(self, rows):
-        return SimpleNamespace(step=rows % STEPS)
+def held_out_of(dataset, num, horizon=STEPS, seed=0) -> HeldOut:
+    found = held_out_sessions(dataset, num, horizon, make_generator(seed))
+    assert found is not None
+    return found
 
 
 def entry_of(log, settings=None):
-    held_out = held_out_sessions(log, 5000, STEPS, make_generator(2))
     return logs_entry(
         log,
-        held_out,
+        held_out_of(log, 5000, seed=2),
         {"policy": Greedy(1), "ranker": Greedy(-1)},
         ChancePools(),
         {"click": 1.0},
@@ -103,7 +115,7 @@ def entry_of(log, settings=None):
 
 
 def test_pools_drawn_around_what_was_shown_give_the_true_worth():
-    entry = entry_of(Log(5000))
+    entry = entry_of(logged(5000))
     assert entry["ope"]["policy"][PER_DECISION]["overlap"]["support"] > 0.97
     for metric, truth in ((PER_DECISION, BEST_OF_POOL), (PER_SESSION, STEPS * BEST_OF_POOL)):
         found = entry["arms"]["policy"][metric]
@@ -114,19 +126,18 @@ def test_pools_drawn_around_what_was_shown_give_the_true_worth():
 
 
 def test_too_few_sessions_are_refused_in_the_entry():
-    entry = entry_of(Log(20))
+    entry = entry_of(logged(20))
     assert entry["arms"]["policy"][PER_SESSION]["mean"] is None
     assert entry["lift"][PER_SESSION]["reason"] == "the logs say too little of one of the arms"
 
 
 def test_sessions_with_an_unknown_propensity_are_left_out():
-    log = Log(4, unknown=[3])
-    held_out = held_out_sessions(log, 9, STEPS, make_generator(0))
-    assert held_out.row.tolist() == [[0, 1], [4, 5], [6, 7]]
-    assert held_out_sessions(log, 9, 1, make_generator(0)).row.tolist() == [[0], [2], [4], [6]]
-    assert held_out_sessions(Log(2, unknown=[1]), 9, STEPS, make_generator(0)) is None
+    log = logged(4, unknown=[3])
+    assert held_out_of(log, 9).row.tolist() == [[0, 1], [4, 5], [6, 7]]
+    assert held_out_of(log, 9, horizon=1).row.tolist() == [[0], [2], [4], [6]]
+    assert held_out_sessions(logged(2, unknown=[1]), 9, STEPS, make_generator(0)) is None
 
 
 @pytest.mark.parametrize("num", [2, 3])
 def test_as_many_sessions_as_are_asked_for(num):
-    assert len(held_out_sessions(Log(9), num, STEPS, make_generator(0)).mask) == num
+    assert len(held_out_of(logged(9), num).mask) == num
