@@ -95,6 +95,7 @@ class KuaiRand:
             "tasks": columns.TASKS,
             "context": ["tab"],
             "items": videos | {"path": str(files.videos)},
+            "density": self.support_density,
             "users": columns.USERS | {"path": str(files.users)},
             "sessions": {
                 "gap": f"{self.session_gap_hours * 3600:.3f}s",
