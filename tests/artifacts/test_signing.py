@@ -24,7 +24,8 @@ def key_file(folder: Path, secret: bytes = bytes(range(32))) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = Manifest(kind="scorer", extra={"released": True, "reasons": []})
+    verdict = {"released": True, "reasons": [], "judged": "0" * 64}
+    made = Manifest(kind="scorer", inputs={"policy": "0" * 64}, extra=verdict)
     with write_artifact(tmp_path / "export", made) as staging:
         (staging / "weights.bin").write_bytes(b"weights")
     return tmp_path / "export"

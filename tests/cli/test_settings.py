@@ -70,5 +70,5 @@ def test_help_shows_every_setting_and_its_value(command: Command) -> None:
         assert sum(line.strip().startswith(f"{name}=") for line in settings) == 1, name
     (gamma,) = (line for line in lines if "training.gamma=" in line)
     assert gamma.split(maxsplit=1) == ["training.gamma=0.5", "discount per event, in [0, 1)"]
-    assert "data.holdout_share=" in outcome.out
+    assert "  data=" in outcome.out
     assert outcome.err == ""
