@@ -26,9 +26,12 @@ class RecomindError(Exception):
 
 
 def _short(got: object) -> str:
-    """The input as an error repeats it: a body or a row may have megabytes."""
+    """The input as an error repeats it: a body may have megabytes, and a file and row come last."""
     text = str(got)
-    return text if len(text) <= ECHOED else f"{text[:ECHOED]}... ({len(text):,} characters)"
+    if len(text) <= ECHOED:
+        return text
+    head, tail = text[: ECHOED * 3 // 5], text[-ECHOED * 2 // 5 :]
+    return f"{head}...{tail} ({len(text):,} characters)"
 
 
 class ConfigError(RecomindError):

@@ -166,7 +166,7 @@ def test_the_logs_can_be_read() -> None:
     register()
     search = f"hydra.searchpath=[file://{{Path('conf').absolute()}}]"
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = resolve(compose("run", [search, "experiment={name}", "output=out"]))
+        config = resolve(compose("base", [search, "experiment={name}", "output=out"]))
     logs = make_source(config.data).read()
     assert logs.frame.height > 0
     assert logs.catalogue.num_items > 0

@@ -65,7 +65,7 @@ def config_of(tmp_path: Path, *overrides: str):
     tasks = "data.tasks={clicked:clicked,reported:reported}"
     log = f"++data.log={{path:{tmp_path}/log.parquet,user:uid,item:article,time:ts}}"
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return resolve(compose("run", ["output=out", "data=table", log, tasks, *overrides]))
+        return resolve(compose("base", ["output=out", "data=table", log, tasks, *overrides]))
 
 
 def test_reward_and_gate_follow_the_tasks_of_the_log(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_rounds_with_other_tasks_are_refused(rounds):
 
 def test_a_catalogue_may_grow_between_rounds_and_not_shrink(rounds):
     grown = TableCatalogue(
-        torch.zeros(1, small_catalogue().num_items + 3, 1),
+        torch.zeros(small_catalogue().num_snapshots, small_catalogue().num_items + 3, 1),
         torch.zeros(small_catalogue().num_items + 3, 0, dtype=torch.int64),
         dense_names=("age",),
         categorical_names=(),

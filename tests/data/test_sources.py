@@ -20,6 +20,7 @@ from recomind.data import (
 from recomind.data.sources.kuairand import KuaiRand
 from recomind.data.sources.kuairand.files import HISTORY
 from recomind.errors import ConfigError, SchemaError
+from recomind.plugins import VARIABLE
 from recomind.ranker import RankerConfig, fit_ranker, new_ranker
 from tests.data.conftest import LOG, small_catalogue, small_events, small_history, small_log
 from tests.data.test_table_equal import as_shop, world_logs
@@ -49,7 +50,8 @@ class Halfway:
         return None
 
 
-def test_a_source_of_ones_own_is_named_by_its_path() -> None:
+def test_a_source_of_ones_own_is_named_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
     name = f"{__name__}.ToyLogs"
     source = make_source({"source": name, "seed": 3}, allowed=["tests"])
     assert source.read().frame.equals(small_events(3))

@@ -79,7 +79,7 @@ def test_a_replay_begins_as_the_log_does_and_shows_its_items(dataset, logged, si
 
 
 def test_a_replay_leaves_as_often_as_the_hazard_says(dataset, logged, simulator):
-    simulator.hazard = lambda state: torch.full((len(state.step),), 0.5)
+    simulator._leaving = lambda seen: torch.full((len(seen.state.step),), 0.5)
     table = replay(simulator, dataset, logged, make_generator(0))
     assert table.depth_S.float().mean() == pytest.approx(2.0, abs=0.5)
 
