@@ -139,7 +139,7 @@ In the experiment's YAML:
 import torch
 from torch import Tensor, nn
 
-from recomind.ranker.adapters import RowBatch
+from recomind.adapters import RowBatch
 
 
 def inputs(rows: RowBatch) -> Tensor:
