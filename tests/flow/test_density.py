@@ -52,7 +52,10 @@ def test_the_whole_job_is_done_inside_the_density(command: Command, folder: Path
     # Another threshold is another policy: checkpoints of this one are none of its own.
     outcome = command("train-policy", *MICRO, at(folder), "policy.support_density=0.4")
     assert outcome.status == 2
-    assert "checkpoints here are with other inputs; got: {'policy.support_density'" in outcome.err
+    assert (
+        "checkpoints here were written with other inputs; got: {'policy.support_density'"
+        in outcome.err
+    )
     shutil.rmtree(first / "checkpoints")
     outcome = command("train-policy", *MICRO, at(folder), "policy.support_density=0.4")
     assert outcome.status == 0, outcome.err

@@ -165,7 +165,7 @@ def test_it_takes_the_place_of_an_index(sharded: ShardedIndex) -> None:
         for found in (retrieval, plain)
     ]
     assert torch.equal(pools[0].item_id, pools[1].item_id)
-    with pytest.raises(ArtifactError, match="has its own folder"):
+    with pytest.raises(ArtifactError, match="an index in shards keeps itself"):
         sharded.save(Path("elsewhere"))
 
 

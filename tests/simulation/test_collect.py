@@ -93,7 +93,7 @@ def test_sessions_that_never_end_are_cut_at_the_horizon():
 
 
 def test_an_environment_that_goes_on_after_its_horizon_is_refused():
-    message = f"went on after the horizon; got: 20 alive after {HORIZON} steps"
+    message = f"sessions continued after the horizon; got: 20 alive after {HORIZON} steps"
     with pytest.raises(SchemaError, match=message):
         collect(embedded(Boundless), 20)
 

@@ -277,7 +277,9 @@ def test_a_ranker_that_diverges_in_a_session_is_named(simulator, pessimism):
     simulator.reset(4, make_generator(0))
     simulator.step(items(4))
     simulator.step(items(4))
-    message = r"not finite; got: nan for like at step 2 from member 1 of 2; .*check the ranker"
+    message = (
+        r"not finite; got: nan for like at step 2 from member 1 of 2; .*ranker's quality report"
+    )
     with pytest.raises(RecomindError, match=message):
         simulator.step(items(4))
 
