@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from recomind.artifacts import read_manifest, write_artifact, write_json
-from recomind.pipeline.stages import evaluate, select_round
+from recomind.pipeline import judging
+from recomind.pipeline.stages import select_round
 from tests.flow.commands import MICRO, NOT_RELEASED, kill_when, read_report, recomind, start
 from tests.flow.in_process import Command
 
@@ -119,13 +120,17 @@ def test_a_round_is_chosen_on_sessions_that_the_report_does_not_have(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met: dict[str, list[torch.Tensor]] = {"select": [], "report": []}
-    for module, name in ((select_round, "select"), (evaluate, "report")):
+    for module, called, place, name in (
+        (select_round, "play", 2, "select"),
+        (judging, "play", 2, "report"),
+        (judging, "rollout", 3, "report"),
+    ):
 
-        def watched(*args: Any, _play=module.play, _met=met[name]) -> Any:
-            _met.append(args[2])
-            return _play(*args)
+        def watched(*args: Any, _real=getattr(module, called), _at=place, _met=met[name]) -> Any:
+            _met.append(args[_at])
+            return _real(*args)
 
-        monkeypatch.setattr(module, "play", watched)
+        monkeypatch.setattr(module, called, watched)
     before = [selection(folder, index) for index in (0, 1)]
     for index in (0, 1):
         shutil.rmtree(folder / f"round_{index}" / "selection")
