@@ -125,8 +125,9 @@ def test_a_round_is_chosen_on_sessions_that_the_report_does_not_have(
         (judging, "play", 2, "report"),
         (judging, "rollout", 3, "report"),
     ):
+        real = getattr(module, called)
 
-        def watched(*args: Any, _real=getattr(module, called), _at=place, _met=met[name]) -> Any:
+        def watched(*args: Any, _real=real, _at=place, _met=met[name]) -> Any:
             _met.append(args[_at])
             return _real(*args)
 
