@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.commands import MICRO, read_report, recomind
+from tests.flow.commands import MICRO, NOT_RELEASED, read_report, recomind
 from tests.flow.in_process import Command
 
 ON_RAY = "hydra/launcher=ray"
@@ -16,7 +16,7 @@ ON_RAY = "hydra/launcher=ray"
 def test_two_seeds_on_a_local_ray_and_one_table_over_them(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     done = recomind("run", "-m", ON_RAY, "experiment=tiny", "seed=0,1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, NOT_RELEASED), done.stderr
     for noise in ("error", "warning", "Traceback"):
         assert noise not in done.stderr.lower()
     sweep = tmp_path / "runs" / "sweeps" / "tiny"
