@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -38,8 +38,12 @@ def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageL
     found: list[Entry] = []
     outcomes: dict[str, Mapping[str, SessionOutcomes]] = {}
     names = last.dataset().user_feature_names
+
+    def progress(share: float, note: str) -> None:
+        line(len(found) + share, len(environments), note)
+
     for name, kind, environment in environments:
-        outcomes[name] = _played(last, (name, kind, environment), arms, line, len(found))
+        outcomes[name] = _played(last, (name, kind, environment), arms, progress)
         found.append(_entry(last, name, kind, outcomes[name], names))
     by_name = {name: environment for name, _, environment in environments}
     deciding = {entry["name"] for entry in deciding_environments(found)}
@@ -50,17 +54,17 @@ def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageL
 
 
 def _played(
-    last: Round, named: Named, arms: Arms, line: StageLine, num_done: int
+    last: Round, named: Named, arms: Arms, progress: Callable[[float, str], None]
 ) -> dict[str, SessionOutcomes]:
     name, kind, environment = named
-    config, total = last.config.evaluation, 2 if last.run.world is None else 3
+    config = last.config.evaluation
     seeds = draw_seeds(config.num_sessions, last.run.generator(f"evaluate-{config.seed}"))
     here = {a: (it.policy, it.candidates) for a, it in arms.items() if it.only_in in (None, kind)}
     finished: list[str] = []
 
     def on_arm(arm: str) -> None:
         finished.append(arm)
-        line(num_done + len(finished) / len(here), total, f"({name}, {arm})")
+        progress(len(finished) / len(here), f"({name}, {arm})")
 
     return play(environment, here, seeds, config.batch_size, on_arm)
 
