@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from recomind.adapters.config import ExternalConfig
-from recomind.artifacts import brief
+from recomind.artifacts import brief, first_mismatch
 from recomind.errors import ArtifactError, ConfigError
 from recomind.plugins import resolve, users_error
 
@@ -52,7 +52,8 @@ def load_torch(config: ExternalConfig, path: Path) -> nn.Module:
         ) from error
     except RuntimeError as error:
         raise ArtifactError(
-            "weights do not fit the module of ranker.external.factory", got=f"{path}: {error}"
+            "weights do not fit the module of ranker.external.factory",
+            got=f"{first_mismatch(error)}, in {path}",
         ) from error
     return module.eval().requires_grad_(False)
 

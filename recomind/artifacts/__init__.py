@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from recomind.artifacts.signing import sign, verify_signature
     from recomind.artifacts.sources import source_identity
-    from recomind.artifacts.tensors import load_tensors, save_tensors
+    from recomind.artifacts.tensors import first_mismatch, load_tensors, save_tensors
 else:
     __getattr__, __dir__ = lazy(__name__)
 
@@ -37,6 +37,7 @@ __all__ = [
     "brief",
     "disk_full_error",
     "file_sha256",
+    "first_mismatch",
     "holding",
     "is_complete",
     "is_disk_full",

@@ -68,3 +68,13 @@ def _require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
                 got=f"{name!r} in {path}: {bad} of {tensor.numel()} numbers",
                 mend="what was trained has diverged, or the file was changed: make it anew",
             )
+
+
+def first_mismatch(error: RuntimeError) -> str:
+    r"""The first line of `load_state_dict`'s error that names a tensor.
+
+    >>> first_mismatch(RuntimeError("Error(s) in loading:\n\tsize mismatch for a: 1\n\t..."))
+    'size mismatch for a: 1'
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    return lines[1] if len(lines) > 1 else str(error)

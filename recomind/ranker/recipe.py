@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from recomind.adapters import ExternalConfig
-from recomind.artifacts import load_tensors
+from recomind.artifacts import first_mismatch, load_tensors
 from recomind.errors import ArtifactError, ConfigError
 from recomind.ranker.capabilities import HasRecipe
 from recomind.ranker.config import RankerConfig
@@ -108,7 +108,9 @@ def load_weights(module: nn.Module, path: Path, elsewhere: str = "") -> None:
     try:
         differing = module.load_state_dict(load_tensors(path), strict=not elsewhere)
     except RuntimeError as error:
-        raise ArtifactError("weights do not fit the model", got=f"{path}: {error}") from error
+        raise ArtifactError(
+            "weights do not fit the model", got=f"{first_mismatch(error)}, in {path}"
+        ) from error
     absent = [name for name in differing.missing_keys if not name.startswith(elsewhere)]
     if absent or differing.unexpected_keys:
         got = f"{path}: without {absent[:5]}, with {differing.unexpected_keys[:5]}"

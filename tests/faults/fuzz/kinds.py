@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +144,9 @@ def _make_models(root: Path) -> None:
     quiet = {"objective": "binary", "verbosity": -1, "num_threads": 1, "num_leaves": 5}
     lgb.train(quiet, data, 5).save_model(root / "lightgbm" / "model.txt")
     _write_onnx(root / "onnx" / "model.onnx")
-    torch.jit.script(_Plain()).save(str(root / "torchscript" / "model.pt"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(_Plain()).save(str(root / "torchscript" / "model.pt"))
 
 
 def _write_onnx(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from recomind.data.config import check_days, check_holdout, require_setting
 from recomind.data.sources.scanning import Files
@@ -115,3 +115,18 @@ class HistoryTable(Files):
     recent: int = 15  # events in a user's recent rate before the log
     optional: bool = False  # absent files are no error
     use: bool = True  # without it the features are there, and know nothing
+
+
+class EventSettings(Protocol):
+    """What reading the log itself needs to know of a source's settings."""
+
+    log: LogTable
+    tasks: dict[str, str]  # name -> column or SQL expression
+    sessions: SessionRules
+    splits: SplitRules
+    rates: Rates
+
+    @property
+    def contexts(self) -> dict[str, str]:
+        """Name -> column or SQL expression of what is known when the item is chosen."""
+        ...

@@ -8,18 +8,15 @@ Columns made of the user's: `user` and `item` (ids as text), `time_ms`, one 0/1 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from recomind.data.ids import as_ids
 from recomind.data.sources.scanning import Table
-from recomind.data.sources.table.config import RELATIVE
+from recomind.data.sources.table.config import RELATIVE, EventSettings
 from recomind.data.times import outlier, to_milliseconds
 from recomind.errors import ConfigError, SchemaError
-
-if TYPE_CHECKING:
-    from recomind.data.sources.table.source import TableLogs
 
 _YES, _NO = ("1", "true", "t", "yes", "y", "1.0"), ("0", "false", "f", "no", "n", "0.0")
 _SETTING_OF = {
@@ -45,7 +42,7 @@ class RawLog:
     facts: dict[str, Any]
 
 
-def read_log(source: TableLogs, num_items: int) -> RawLog:
+def read_log(source: EventSettings, num_items: int) -> RawLog:
     """Read and check the log.
 
     Args:
@@ -76,7 +73,7 @@ def read_log(source: TableLogs, num_items: int) -> RawLog:
     return RawLog(table=table, events=unique, facts=facts)
 
 
-def _columns(source: TableLogs, table: Table) -> dict[str, pl.Expr]:
+def _columns(source: EventSettings, table: Table) -> dict[str, pl.Expr]:
     log, sessions, splits = source.log, source.sessions, source.splits
     wanted = {name: table.expression(getattr(log, name), name) for name in ("user", "item", "time")}
     optional = {
@@ -111,7 +108,9 @@ def _with_ids(table: Table, events: pl.DataFrame) -> pl.DataFrame:
     return events
 
 
-def _with_times(table: Table, events: pl.DataFrame, source: TableLogs) -> tuple[pl.DataFrame, str]:
+def _with_times(
+    table: Table, events: pl.DataFrame, source: EventSettings
+) -> tuple[pl.DataFrame, str]:
     log = source.log
     table.require(events, "time", pl.col("time").is_not_null(), "a time in every row")
     if log.time_unit == RELATIVE:
@@ -202,7 +201,7 @@ def _numbers(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
     return cast.with_columns(pl.col("_cast").alias(name)).drop("_cast")
 
 
-def _without_repeats(events: pl.DataFrame, source: TableLogs) -> pl.DataFrame:
+def _without_repeats(events: pl.DataFrame, source: EventSettings) -> pl.DataFrame:
     if source.log.duplicates not in ("drop", "keep"):
         raise ConfigError(
             "data.log.duplicates", got=repr(source.log.duplicates), expected="drop or keep"
