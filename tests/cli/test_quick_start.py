@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import recomind
-from recomind.cli.usage import FLOW
-from recomind.config import STAGES
+from recomind.cli.usage import usage
+from recomind.pipeline.registry import _STAGES
 
 _TIMED = """
 import resource, sys
@@ -61,4 +61,5 @@ def test_the_answer_comes_without_torch(
 
 
 def test_every_stage_stands_in_the_usage() -> None:
-    assert set(FLOW) == set(STAGES)
+    made = {*_STAGES} - {"select-round"}  # part of `run`
+    assert [name for name in made if f"\n  {name} " not in usage()] == []
