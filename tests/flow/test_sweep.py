@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.flow.commands import MICRO, NOT_RELEASED, read_report, recomind
 from tests.flow.in_process import Command
@@ -12,10 +13,19 @@ from tests.flow.in_process import Command
 ON_RAY = "hydra/launcher=ray"
 
 
+def of_the_users_own(path: Path) -> None:
+    """Write the smallest run as an experiment, so that a job's folder is named by its seed alone."""
+    settings = OmegaConf.from_dotlist([s for s in MICRO if not s.startswith("experiment=")])
+    path.parent.mkdir(parents=True)
+    head = "# @package _global_\ndefaults: [tiny, _self_]\n"
+    path.write_text(head + OmegaConf.to_yaml(settings))
+
+
 @pytest.mark.slow
 def test_two_seeds_on_a_local_ray_and_one_table_over_them(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    done = recomind("run", "-m", ON_RAY, "experiment=tiny", "seed=0,1", cwd=tmp_path)
+    of_the_users_own(tmp_path / "conf" / "experiment" / "micro.yaml")
+    done = recomind("run", "-m", ON_RAY, "experiment=micro", "seed=0,1", cwd=tmp_path)
     assert done.returncode in (0, NOT_RELEASED), done.stderr
     for noise in ("error", "warning", "Traceback"):
         assert noise not in done.stderr.lower()
