@@ -22,7 +22,8 @@ from recomind.candidates import (
 )
 from recomind.data import SessionDataset, write_sessions
 from recomind.errors import ArtifactError, ConfigError
-from recomind.evaluation.arms import InSupport
+from recomind.evaluation.arms import Arm, InSupport
+from recomind.evaluation.outside import outside_shares
 from recomind.policy import (
     LoggedDensity,
     PolicyConfig,
@@ -41,7 +42,7 @@ from recomind.policy.density_fitting import known_rows
 from recomind.ranker.config import ExternalConfig
 from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.simulation import collect_sessions
-from recomind.streams import make_generator
+from recomind.streams import draw_seeds, make_generator
 from recomind.types import Candidates, Catalogue, Decision, SessionState
 from simulators.video_feed.world import TASKS
 from tests.simulation.tiny import (
@@ -362,3 +363,21 @@ def test_an_external_ranker_has_the_density_of_the_one_that_completes_it(num_tas
         torch.testing.assert_close(found, log_density(state, item_id), atol=1e-4, rtol=1e-4)
     with pytest.raises(ConfigError, match="on a ranker of ours; got: ExternalRanker"):
         QNetwork(external, {"watch_10s": 1.0}, settings, tiny_ranker(0), fitted()[0])
+
+
+def test_the_share_of_steps_outside_the_logs():
+    config = PolicyConfig(support_ratio=0.0, support_density=0.3)
+    made = QNetwork(tiny_ranker(0), WEIGHTS, config, density=fitted()[0])
+    torch.nn.init.normal_(made.residual.weight, generator=make_generator(1))
+    policies = {
+        "ranker": RankerPolicy([tiny_ranker(0)], WEIGHTS),
+        "ranker_in_support": InSupport(made),
+        "policy": QPolicy(made),
+    }
+    pool, seeds = tiny_pool(), draw_seeds(40, make_generator(3))
+    arms = {name: Arm(policy=each, candidates=pool) for name, each in policies.items()}
+    shares = outside_shares(tiny_world(), arms, made, seeds)
+    assert shares["policy"] == shares["ranker_in_support"] == 0.0
+    assert 0.1 < shares["ranker"] <= 1.0
+    free = QNetwork(tiny_ranker(0), WEIGHTS, PolicyConfig(support_ratio=0.0))
+    assert outside_shares(tiny_world(), arms, free, seeds) == {}
