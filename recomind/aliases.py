@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -19,8 +19,13 @@ RENAMED: dict[str, str] = {
     "simulation.gate": "simulation.fatigue",
     "training.actor_critic.leash_weight": "training.actor_critic.kl_coefficient",
 }
-# Settings that came later -> the value with which today's version does what the one before did.
-ADDED: dict[str, Any] = {"training.options": {}}
+# Settings that came later -> the value with which today's version does what the one before did,
+# given the others of the group.
+ADDED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "training.options": lambda training: {},
+    # Without a density there is nothing to keep the ranker's first choice from.
+    "policy.support_keeps_ranker": lambda policy: bool(policy.get("support_density")),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -66,10 +71,10 @@ def as_today(config: Mapping[str, Any]) -> dict[str, Any]:
         name = old.rpartition(".")[2]
         if holder is not None and name in holder:
             holder.setdefault(new.rpartition(".")[2], holder.pop(name))
-    for name, value in ADDED.items():
+    for name, value_of in ADDED.items():
         holder = _holder(found, name)
         if holder is not None:
-            holder.setdefault(name.rpartition(".")[2], copy.deepcopy(value))
+            holder.setdefault(name.rpartition(".")[2], value_of(holder))
     return found
 
 

@@ -72,9 +72,19 @@ def test_an_artifact_of_the_version_before_has_todays_names(tmp_path: Path) -> N
 
 
 def test_what_was_added_is_filled_in_where_its_group_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aliases, "ADDED", {"training.later": [1]})
+    monkeypatch.setattr(aliases, "ADDED", {"training.later": lambda training: [1]})
     assert as_today({"ranker": {}, "training": {}}) == {"ranker": {}, "training": {"later": [1]}}
     assert as_today({"ranker": {}}) == {"ranker": {}}
+
+
+@pytest.mark.parametrize(("tau", "kept"), [(0.05, True), (0.0, False)])
+def test_a_policy_of_the_version_before_keeps_the_rankers_first_choice(
+    tau: float, kept: bool
+) -> None:
+    """Where there is no density that is no difference, and no reason to refuse the run."""
+    assert as_today({"policy": {"support_density": tau}})["policy"]["support_keeps_ranker"] is kept
+    given = {"policy": {"support_density": 0.05, "support_keeps_ranker": False}}
+    assert as_today(given) == given
 
 
 def test_a_checkpoint_of_the_version_before_goes_on() -> None:

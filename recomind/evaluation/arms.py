@@ -3,16 +3,15 @@
 `policy` over `ranker` mixes two things: what was learned, and what the support constraint leaves to
 choose from, which is worth something to a policy that has learned nothing (ADR 9). Two arms choose
 inside the trained policy's support without its Q values: `ranker_in_support` by the frozen ranker's
-utility, `random_in_support` by chance. What the policy gains over the first is learning (`rl_lift`
-in `report.json`).
+utility, which is the policy at step 0, and `random_in_support` by chance. What the policy gains
+over the first is learning (`rl_lift` in `report.json`).
 
-The support always holds the ranker's first choice, whatever its density, so that greedy ranking in
-it would be the ranker itself. `covered_mask` is the support without that exception. Ours.
+A policy of `policy.support_keeps_ranker` may choose the ranker's first choice wherever that lies,
+so that greedy ranking in its support would be the ranker itself. `ranker_in_support` may not. Ours.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +46,7 @@ class InSupport(ScoredPolicy):
     def __init__(self, network: QNetwork, *, by_chance: bool = False) -> None:
         super().__init__(SubsetExploration(epsilon=1.0, subset_size=1) if by_chance else GREEDY)
         self.network, self._running = network, RunningQ(network)
-        self._mask = support_mask if by_chance else covered_mask
+        self._keeps_ranker = by_chance and network.config.support_keeps_ranker
 
     @torch.no_grad()
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
@@ -55,31 +54,11 @@ class InSupport(ScoredPolicy):
         config = self.network.config
         encoding = self._running.encode_state(state)
         _, utility_BK = self._running.score_encoded(encoding, candidates.item_id)
-        log_density_BK = self._running.log_density(encoding, candidates.item_id)
-        return utility_BK, self._mask(
+        return utility_BK, support_mask(
             utility_BK,
             candidates.mask,
             config.support_ratio,
-            log_density_BK,
+            self._running.log_density(encoding, candidates.item_id),
             config.support_density,
+            keeps_ranker=self._keeps_ranker,
         )
-
-
-def covered_mask(
-    utility_BK: Tensor,
-    mask_BK: Tensor,
-    support_ratio: float,
-    log_density_BK: Tensor | None,
-    support_density: float,
-) -> Tensor:
-    """The support without the ranker's first choice where only the exception allows that.
-
-    Arguments as of `support_mask`. A row in which nothing else is covered keeps the first choice.
-    """
-    by_ratio = support_mask(utility_BK, mask_BK, support_ratio)
-    if log_density_BK is None or support_density <= 0.0:
-        return by_ratio
-    density_BK = log_density_BK.masked_fill(~mask_BK, -torch.inf)
-    bound_B1 = density_BK.max(dim=1, keepdim=True).values + math.log(support_density)
-    covered = by_ratio & (density_BK >= bound_B1)
-    return torch.where(covered.any(dim=1, keepdim=True), covered, by_ratio)

@@ -42,6 +42,8 @@ class GateConfig:
     tolerances: dict[str, float] = field(default_factory=lambda: {"hide_per_session": 0.15})
     block_unshown: bool = True  # a guardrail whose interval leaves its tolerance blocks a release
     min_sessions: int = 30  # in a deciding environment: below it an interval means nothing
+    # Warn where the two simulators give the baseline values further apart than this ratio.
+    level_ratio: float = 2.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.min_lift) or self.min_lift <= -1.0:
@@ -50,6 +52,8 @@ class GateConfig:
             if not 0.0 <= value < 1.0:
                 setting = name if name == "tolerance" else f"tolerances.{name}"
                 raise ConfigError(f"gate.{setting} is a ratio", got=value, expected="[0, 1)")
+        if self.level_ratio < 1.0:
+            raise ConfigError("gate.level_ratio", got=self.level_ratio, expected=">= 1")
         if self.min_sessions < 2:
             raise ConfigError("gate.min_sessions", got=self.min_sessions, expected=">= 2")
         if self.target_metric == "coverage":

@@ -43,6 +43,9 @@ def _measures(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         cells = [_measure_cell(entry["arms"][arm].get(metric)) for arm in arms]
         target = metric == report["gate"].get("target_metric")
         rows.append((metric, cells, "target" if target else ""))
+    if shares := entry.get("outside_share", {}):
+        cells = [f"{shares[arm]:.1%}" if arm in shares else "-" for arm in arms]
+        rows.append(("share of steps outside the logs", cells, ""))
     return table(["mean ± standard error", *arms], rows)
 
 

@@ -15,6 +15,7 @@ from recomind.evaluation.gate_warnings import warnings_of
 from recomind.evaluation.guardrails import Guardrail, judge_guardrails, mean_of
 from recomind.evaluation.presentation import figure, interval, percent
 from recomind.evaluation.segments import losers
+from recomind.evaluation.trust import simulator_warnings
 
 _LOGGED_METRIC = "reward_per_session"
 Verdict = tuple[bool, str]  # whether one condition holds, and the sentence that says why
@@ -73,7 +74,8 @@ def decide(
             warning
             for environment in deciding
             for warning in warnings_of(environment, config, policy_arm, baseline_arm)
-        ],
+        ]
+        + simulator_warnings(environments, config, policy_arm, baseline_arm),
     }
 
 

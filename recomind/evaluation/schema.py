@@ -65,6 +65,7 @@ _ENVIRONMENT = {
         [{"name": str, "num_sessions": int, "lift": _LIFT, "p_fall": NotRequired(_NUMBER)}]
     ),
     "survival": MapOf([float]),
+    "outside_share": NotRequired(MapOf(float)),  # by arm: steps where the logs have hardly been
 }
 _GATE = {
     "released": bool,

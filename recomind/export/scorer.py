@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from recomind.aliases import as_today
 from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
 from recomind.data import StoredCatalogue, load_catalogue, storable
 from recomind.errors import ArtifactError, SchemaError
@@ -142,8 +143,14 @@ class PolicyScorer:
     ) -> Tensor:
         """Candidates [B, K] bool inside the policy's support constraint."""
         config = self.network.config
-        ratio, tau = config.support_ratio, config.support_density
-        return support_mask(utility_BK, mask_BK, ratio, log_density_BK, tau)
+        return support_mask(
+            utility_BK,
+            mask_BK,
+            config.support_ratio,
+            log_density_BK,
+            config.support_density,
+            keeps_ranker=config.support_keeps_ranker,
+        )
 
 
 def order_slots(
@@ -259,7 +266,8 @@ def load_scorer(folder: Path) -> PolicyScorer:
 def _untrained_network(
     extra: Mapping[str, Any], catalogue: StoredCatalogue, folder: Path
 ) -> QNetwork:
-    config = config_from_json(PolicyConfig, extra["policy_config"])
+    settings = as_today({"policy": extra["policy_config"]})["policy"]
+    config = config_from_json(PolicyConfig, settings)
     with torch.random.fork_rng(devices=[]):
         ranker = build_ranker(extra["ranker"], catalogue, folder)
         trunk = build_ranker(extra["trunk"], catalogue, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.metrics import session_ratios
 from recomind.evaluation.ope.held_out import held_out_sessions, logs_entry
 from recomind.evaluation.ope.logs import Settings
+from recomind.evaluation.outside import outside_shares
 from recomind.evaluation.power import power_note
 from recomind.evaluation.preflight import Named
 from recomind.evaluation.report import environment_entry
@@ -23,11 +24,13 @@ from recomind.pipeline.arms import Arms
 from recomind.pipeline.play import play
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
+from recomind.policy import QPolicy
 from recomind.streams import draw_seeds
 from recomind.types import SessionEnvironment
 
 Entry = dict[str, Any]  # an entry of `environments` in report.json
 _PILOT = 100  # sessions that tell how much a lift varies
+_FEW_SESSIONS = 200  # that a share of steps is counted in
 
 
 def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageLine) -> list[Entry]:
@@ -45,6 +48,8 @@ def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageL
     for name, kind, environment in environments:
         outcomes[name] = _played(last, (name, kind, environment), arms, progress)
         found.append(_entry(last, name, kind, outcomes[name], names))
+        if kind == "simulator":
+            found[-1]["outside_share"] = _outside(last, environment, arms)
     by_name = {name: environment for name, _, environment in environments}
     deciding = {entry["name"] for entry in deciding_environments(found)}
     for entry in (entry for entry in found if entry["name"] in deciding):
@@ -85,6 +90,16 @@ def _entry(
         target_metric=last.config.gate.target_metric,
         feature_names=feature_names,
     )
+
+
+def _outside(last: Round, environment: SessionEnvironment, arms: Arms) -> dict[str, float]:
+    """Arm -> share of its steps where the logs have hardly been, on a few of the sessions."""
+    config = last.config.evaluation
+    num = min(_FEW_SESSIONS, config.num_sessions)
+    seeds = draw_seeds(num, last.run.generator(f"evaluate-{config.seed}"))
+    here = {name: arm for name, arm in arms.items() if arm.only_in is None}
+    policy = cast(QPolicy, arms[POLICY].policy)
+    return outside_shares(environment, here, policy.network, seeds, config.batch_size)
 
 
 def _grow(

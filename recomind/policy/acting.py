@@ -135,8 +135,8 @@ class QPolicy(ScoredPolicy):
     def scored(self, state: SessionState, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Q [B, K], and the candidates inside the support.
 
-        When exploring beyond the logs, everything that the ranker supports is allowed, and the best
-        candidate of the whole support gets the top score, so that rank 1 is the greedy choice.
+        When exploring beyond the logs, everything that the ranker supports is allowed too, and the
+        best candidate of the whole support gets the top score, so that rank 1 is the greedy choice.
         """
         ratio = self.network.config.support_ratio
         values = supported_values(self._running, state, candidates.item_id, candidates.mask, ratio)
@@ -145,7 +145,8 @@ class QPolicy(ScoredPolicy):
             return values.q_BK, values.allowed_BK
         best_B = best_slot(values.q_BK, values.allowed_BK, candidates.item_id)
         wide_BK = support_mask(values.utility_BK, candidates.mask, ratio)
-        return values.q_BK.scatter(1, best_B[:, None], torch.inf), wide_BK
+        allowed_BK = wide_BK | values.allowed_BK  # whose best may be far below the ranker's
+        return values.q_BK.scatter(1, best_B[:, None], torch.inf), allowed_BK
 
 
 class RandomPolicy(ScoredPolicy):

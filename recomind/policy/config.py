@@ -19,10 +19,13 @@ class Precision(Enum):
 class PolicyConfig:
     """Q = frozen ranker utility + residual, under a support constraint."""
 
-    support_ratio: float = 0.6  # rho: only items with at least this share of the best utility
+    # rho: only items with at least this share of the best utility among those that tau leaves
+    support_ratio: float = 0.6
     # tau: only items with at least this share of the largest density with which the logging
     # policies showed the items of the pool; 0 is off, above 0 the logs need propensities.
     support_density: float = 0.0
+    # Allow the ranker's first choice of the whole pool, whatever its density (docs/adr/0012).
+    support_keeps_ranker: bool = False
     bootstrap: bool = True  # False: no ranker in Q and fresh weights, for ablations only
     residual_scale: float = 1.0  # units of reward per unit of the residual head
     precision: Precision = Precision.float32  # for acting and serving; learning is in float32

@@ -2,15 +2,19 @@
 
 Symbols: `B` states, `K` candidates.
 
-    allowed(a) = utility(a) >= rho max utility  and  ( g(a | s) >= tau max g  or  a is the best )
+    dense(a)   = g(a | s) >= tau max g
+    allowed(a) = dense(a)  and  utility(a) >= rho max over the dense of utility
 
-The first condition (ours) relies on the frozen ranker, the second on the logs: g is the density
-with which the logging policies showed the items that they could show (`recomind.policy.density`),
-and tau is the threshold of discrete BCQ (Fujimoto, Conti, Ghavamzadeh, Pineau: "Benchmarking Batch
-Deep Reinforcement Learning Algorithms", arXiv:1910.01708, section 3). Both maxima are over the
-pool. The candidate with the largest utility is always allowed, so that in the worst case the
-ranker's own choice is left, and at step 0 the policy's first choice is the ranker's under any
-constraint. A larger rho or tau never allows more. Ours.
+The first condition relies on the logs: g is the density with which the logging policies showed the
+items that they could show (`recomind.policy.density`), and tau is the threshold of discrete BCQ
+(Fujimoto, Conti, Ghavamzadeh, Pineau: "Benchmarking Batch Deep Reinforcement Learning Algorithms",
+arXiv:1910.01708, section 3). The second (ours) relies on the frozen ranker, among what is left: a
+utility that the logs say nothing about sets no bound. The densest candidate is always dense and the
+best dense one always allowed, so that nobody is left without a choice, and at step 0 the policy is
+the ranker greedy inside the density; without a density it is the ranker itself.
+
+`keeps_ranker` allows the ranker's first choice of the whole pool too, whatever its density. That is
+where a ranker extrapolates most: it costs the policy what the density brings (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ class CoversLogs(QFunction, Protocol):
 
     @property
     def config(self) -> PolicyConfig:
-        """Whose `support_density` is tau."""
+        """Whose `support_density` is tau, and whether the ranker's first choice is kept."""
         ...
 
     def encode_state(self, state: SessionState) -> Any:
@@ -63,6 +67,8 @@ def support_mask(
     support_ratio: float,
     log_density_BK: Tensor | None = None,
     support_density: float = 0.0,
+    *,
+    keeps_ranker: bool = False,
 ) -> Tensor:
     """Candidates [B, K] that may be chosen; at least one in each row with a candidate.
 
@@ -72,23 +78,30 @@ def support_mask(
     Args:
         utility_BK: utility by the frozen ranker.
         mask_BK: False where the slot is padding.
-        support_ratio: rho; 0 disables the first condition.
+        support_ratio: rho; 0 disables the second condition.
         log_density_BK: log g, up to a constant for each row; unused where tau is 0.
-        support_density: tau; 0 disables the second condition.
+        support_density: tau; 0 disables the first condition.
+        keeps_ranker: allow the candidate of the largest utility whatever its density, and measure
+            rho by it.
     """
-    by_density = log_density_BK is not None and support_density > 0.0
-    if support_ratio <= 0.0 and not by_density:
+    if log_density_BK is None or support_density <= 0.0:
+        return _good(utility_BK, mask_BK, support_ratio)
+    dense_BK = mask_BK & _is_dense(log_density_BK, mask_BK, support_density)
+    if not keeps_ranker:
+        return _good(utility_BK, dense_BK, support_ratio)
+    masked = utility_BK.masked_fill(~mask_BK, -torch.inf)
+    best_BK = masked == masked.max(dim=1, keepdim=True).values
+    return _good(utility_BK, mask_BK, support_ratio) & (dense_BK | best_BK)
+
+
+def _good(utility_BK: Tensor, mask_BK: Tensor, support_ratio: float) -> Tensor:
+    """Candidates of the mask with at least `support_ratio` of its best utility."""
+    if support_ratio <= 0.0:
         return mask_BK
     masked = utility_BK.masked_fill(~mask_BK, -torch.inf)
     best = masked.max(dim=1, keepdim=True).values
-    allowed_BK = mask_BK
-    if support_ratio > 0.0:
-        bound = torch.where(best >= 0, best * support_ratio, best / support_ratio)
-        allowed_BK = mask_BK & ((masked >= bound) | (masked == best))
-    if log_density_BK is not None and by_density:
-        dense_BK = _is_dense(log_density_BK, mask_BK, support_density)
-        allowed_BK = allowed_BK & (dense_BK | (masked == best))
-    return allowed_BK
+    bound = torch.where(best >= 0, best * support_ratio, best / support_ratio)
+    return mask_BK & ((masked >= bound) | (masked == best))
 
 
 def _is_dense(log_density_BK: Tensor, mask_BK: Tensor, support_density: float) -> Tensor:
@@ -122,6 +135,12 @@ def supported_values(
         return Supported(q_BK, utility_BK, support_mask(utility_BK, mask_BK, support_ratio))
     encoding = network.encode_state(state)
     q_BK, utility_BK = network.score_encoded(encoding, item_id)
-    log_density_BK, tau = network.log_density(encoding, item_id), network.config.support_density
-    allowed_BK = support_mask(utility_BK, mask_BK, support_ratio, log_density_BK, tau)
+    allowed_BK = support_mask(
+        utility_BK,
+        mask_BK,
+        support_ratio,
+        network.log_density(encoding, item_id),
+        network.config.support_density,
+        keeps_ranker=network.config.support_keeps_ranker,
+    )
     return Supported(q_BK, utility_BK, allowed_BK)

@@ -9,50 +9,21 @@ import pytest
 import torch
 
 from recomind.errors import ConfigError, SchemaError
-from recomind.evaluation.arms import InSupport, covered_mask
+from recomind.evaluation.arms import InSupport
 from recomind.evaluation.config import EvaluationConfig, GateConfig, check_arms
 from recomind.evaluation.preflight import check_request, require_target
 from recomind.evaluation.report import environment_entry
 from recomind.policy import PolicyConfig, QNetwork
-from recomind.policy.support import support_mask
 from recomind.types import Candidates
-
-UTILITY = torch.tensor([[1.0, 0.9, 0.8, 0.2, 2.0]])
-MASK = torch.tensor([[True, True, True, True, False]])
-DENSITY = torch.tensor([[0.01, 0.2, 1.0, 0.9, 5.0]]).log()
-
-
-def test_the_support_without_its_exception():
-    # The first choice has a hundredth of the largest density; padding counts for nothing.
-    assert support_mask(UTILITY, MASK, 0.6, DENSITY, 0.1).tolist() == [[1, 1, 1, 0, 0]]
-    assert covered_mask(UTILITY, MASK, 0.6, DENSITY, 0.1).tolist() == [[0, 1, 1, 0, 0]]
-    assert covered_mask(UTILITY, MASK, 0.6, DENSITY, 0.0).tolist() == [[1, 1, 1, 0, 0]]
-    assert covered_mask(UTILITY, MASK, 0.6, None, 0.1).tolist() == [[1, 1, 1, 0, 0]]
-
-
-def test_where_nothing_else_is_covered_the_first_choice_stays():
-    density = torch.tensor([[0.01, 0.01, 0.01, 1.0, 1.0]]).log()
-    assert covered_mask(UTILITY, MASK, 0.6, density, 0.5).tolist() == [[1, 1, 1, 0, 0]]
-
-
-def test_what_is_covered_is_never_more_than_the_support():
-    generator = torch.Generator().manual_seed(0)
-    utility, density = (torch.rand(200, 12, generator=generator) for _ in range(2))
-    mask = torch.rand(200, 12, generator=generator) < 0.9
-    mask[:, 0] = True
-    wide = support_mask(utility, mask, 0.3, density.log(), 0.4)
-    covered = covered_mask(utility, mask, 0.3, density.log(), 0.4)
-    assert bool(covered.any(1).all())
-    alone = wide.sum(1) == 1  # nothing but the first choice
-    assert bool((covered <= wide)[~alone].all())
-    assert bool((covered != wide).any())
 
 
 class Network:
     """Q says the opposite of utility; items are as dense as their id says."""
 
-    def __init__(self, tau):
-        self.config = PolicyConfig(support_ratio=0.0, support_density=tau)
+    def __init__(self, tau, keeps_ranker):
+        self.config = PolicyConfig(
+            support_ratio=0.0, support_density=tau, support_keeps_ranker=keeps_ranker
+        )
         self.density = object()
 
 
@@ -70,8 +41,20 @@ class Running:
         return item_id.double().exp().log()
 
 
-@pytest.mark.parametrize(("tau", "chosen"), [(math.exp(-1.5), 3), (0.0, 1)])
-def test_the_ranker_in_support_takes_its_best_of_what_is_covered(monkeypatch, world, tau, chosen):
+_TAU = math.exp(-1.5)  # covers 3 and 4
+
+
+@pytest.mark.parametrize(
+    ("tau", "keeps_ranker", "chosen", "possible"),
+    [
+        (_TAU, False, 3, {3, 4}),
+        (_TAU, True, 3, {1, 3, 4}),
+        (0.0, False, 1, {1, 2, 3, 4}),
+    ],
+)
+def test_the_ranker_in_support_takes_its_best_of_what_is_covered(
+    monkeypatch, world, tau, keeps_ranker, chosen, possible
+):
     ids = torch.tensor([[1, 2, 3, 4]])
     utility = torch.tensor([[0.9, 0.5, 0.4, 0.1]])
     monkeypatch.setattr("recomind.evaluation.arms.RunningQ", lambda network: Running(utility))
@@ -81,12 +64,12 @@ def test_the_ranker_in_support_takes_its_best_of_what_is_covered(monkeypatch, wo
         log_propensity=torch.zeros(1, 4),
         batch_size=[1],
     )
-    network, state = cast(QNetwork, Network(tau)), world.reset_to(torch.tensor([0]))
+    network, state = cast(QNetwork, Network(tau, keeps_ranker)), world.reset_to(torch.tensor([0]))
     decision = InSupport(network).act(state, pool, torch.zeros(1, 4))
     assert decision.item_id.tolist() == [chosen]
     by_chance = InSupport(network, by_chance=True)
     drawn = {int(by_chance.act(state, pool, torch.rand(1, 4)).item_id) for _ in range(200)}
-    assert drawn == ({1, 3, 4} if tau else {1, 2, 3, 4})
+    assert drawn == possible
 
 
 def test_a_lift_is_split_into_support_and_learning(play, evaluation):

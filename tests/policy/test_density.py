@@ -22,11 +22,14 @@ from recomind.candidates import (
 )
 from recomind.data import SessionDataset, write_sessions
 from recomind.errors import ArtifactError, ConfigError
+from recomind.evaluation.arms import Arm, InSupport
+from recomind.evaluation.outside import outside_shares
 from recomind.policy import (
     LoggedDensity,
     PolicyConfig,
     QNetwork,
     QPolicy,
+    RankerPolicy,
     RunningQ,
     SupportedValues,
     check_propensities,
@@ -39,7 +42,7 @@ from recomind.policy.density_fitting import known_rows
 from recomind.ranker.config import ExternalConfig
 from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.simulation import collect_sessions
-from recomind.streams import make_generator
+from recomind.streams import draw_seeds, make_generator
 from recomind.types import Candidates, Catalogue, Decision, SessionState
 from simulators.video_feed.world import TASKS
 from tests.simulation.tiny import (
@@ -168,6 +171,35 @@ def test_acting_keeps_to_what_the_mask_says():
     assert torch.equal(slot, q.masked_fill(~allowed, -torch.inf).argmax(1))
     free = QPolicy(network(0.0)).act(state, pool, uniforms).slot
     assert not bool(allowed.gather(1, free[:, None]).all())  # the constraint binds here
+
+
+@pytest.mark.parametrize("support_ratio", [0.0, 0.8])
+def test_at_step_0_the_policy_is_the_ranker_inside_the_density(support_ratio):
+    config = PolicyConfig(support_ratio=support_ratio, support_density=0.3)
+    made = QNetwork(tiny_ranker(0), WEIGHTS, config, density=fitted()[0])
+    world = tiny_world()
+    state = world.reset(200, make_generator(4))
+    pool, uniforms = tiny_pool().candidates(state, world.streams), torch.full((200, 4), 0.5)
+    policy = QPolicy(made).act(state, pool, uniforms).item_id
+    assert torch.equal(policy, InSupport(made).act(state, pool, uniforms).item_id)
+    ranker = RankerPolicy([tiny_ranker(0)], WEIGHTS).act(state, pool, uniforms).item_id
+    assert not torch.equal(policy, ranker)  # the density binds here
+
+
+def test_what_the_density_leaves_stays_the_greedy_choice_when_exploring_beyond_it():
+    """Also where it is far below the best utility of the pool."""
+    config = PolicyConfig(support_ratio=0.95, support_density=0.3)
+    made = QNetwork(tiny_ranker(0), WEIGHTS, config, density=fitted()[0])
+    world = tiny_world()
+    state = world.reset(200, make_generator(4))
+    pool, uniforms = tiny_pool().candidates(state, world.streams), torch.full((200, 4), 0.5)
+    greedy = QPolicy(made).act(state, pool, uniforms).slot
+    beyond = QPolicy(made, explores_beyond_logs=True)
+    assert torch.equal(beyond.act(state, pool, uniforms).slot, greedy)
+    with torch.no_grad():
+        utility = made.q_values(state, pool.item_id)[1]
+    by_ranker = support_mask(utility, pool.mask, 0.95).gather(1, greedy[:, None])
+    assert not bool(by_ranker.all())
 
 
 def test_exploring_beyond_the_logs_leaves_the_first_choice_and_has_exact_propensities():
@@ -331,3 +363,21 @@ def test_an_external_ranker_has_the_density_of_the_one_that_completes_it(num_tas
         torch.testing.assert_close(found, log_density(state, item_id), atol=1e-4, rtol=1e-4)
     with pytest.raises(ConfigError, match="on a ranker of ours; got: ExternalRanker"):
         QNetwork(external, {"watch_10s": 1.0}, settings, tiny_ranker(0), fitted()[0])
+
+
+def test_the_share_of_steps_outside_the_logs():
+    config = PolicyConfig(support_ratio=0.0, support_density=0.3)
+    made = QNetwork(tiny_ranker(0), WEIGHTS, config, density=fitted()[0])
+    torch.nn.init.normal_(made.residual.weight, generator=make_generator(1))
+    policies = {
+        "ranker": RankerPolicy([tiny_ranker(0)], WEIGHTS),
+        "ranker_in_support": InSupport(made),
+        "policy": QPolicy(made),
+    }
+    pool, seeds = tiny_pool(), draw_seeds(40, make_generator(3))
+    arms = {name: Arm(policy=each, candidates=pool) for name, each in policies.items()}
+    shares = outside_shares(tiny_world(), arms, made, seeds)
+    assert shares["policy"] == shares["ranker_in_support"] == 0.0
+    assert 0.1 < shares["ranker"] <= 1.0
+    free = QNetwork(tiny_ranker(0), WEIGHTS, PolicyConfig(support_ratio=0.0))
+    assert outside_shares(tiny_world(), arms, free, seeds) == {}

@@ -1,4 +1,4 @@
-"""Who may be chosen: never nobody, never more under a stricter bound, and what the formula says."""
+"""Who may be chosen: never nobody, nobody outside the density, and what the formula says."""
 
 from __future__ import annotations
 
@@ -24,20 +24,39 @@ def tensors_of(found) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return utility, density, mask
 
 
+@given(candidates, shares, shares, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_somebody_is_always_allowed_and_padding_never(found, rho, tau, keeps):
+    utility, density, mask = tensors_of(found)
+    allowed = support_mask(utility, mask, rho, density, tau, keeps_ranker=keeps)
+    assert bool(allowed.any())
+    assert not bool((allowed & ~mask).any())
+    if keeps:
+        assert bool(allowed[0, utility.masked_fill(~mask, -torch.inf).argmax()])
+
+
 @given(candidates, shares, shares)
 @settings(max_examples=200, deadline=None)
-def test_the_best_by_utility_is_always_allowed_and_padding_never(found, rho, tau):
+def test_the_best_of_the_dense_is_allowed_whatever_else_the_pool_holds(found, rho, tau):
     utility, density, mask = tensors_of(found)
+    dense = support_mask(utility, mask, 0.0, density, tau)
     allowed = support_mask(utility, mask, rho, density, tau)
-    assert not bool((allowed & ~mask).any())
-    assert bool(allowed[0, utility.masked_fill(~mask, -torch.inf).argmax()])
+    assert bool((allowed <= dense).all())
+    assert bool(allowed[0, utility.masked_fill(~dense, -torch.inf).argmax()])
+    assert torch.equal(allowed, support_mask(utility, dense, rho))
+    # Whom the logs do not cover sets no bound, however good the ranker thinks it is.
+    louder = torch.where(dense, utility, utility + 100.0)
+    assert torch.equal(allowed, support_mask(louder, mask, rho, density, tau))
 
 
 @given(candidates, shares, shares, shares)
 @settings(max_examples=200, deadline=None)
-def test_a_larger_tau_never_allows_more(found, rho, one, two):
+def test_a_larger_tau_never_covers_more(found, rho, one, two):
     utility, density, mask = tensors_of(found)
-    loose, strict = (support_mask(utility, mask, rho, density, t) for t in sorted((one, two)))
+    taus = sorted((one, two))
+    loose, strict = (support_mask(utility, mask, 0.0, density, t) for t in taus)
+    assert bool((strict <= loose).all())
+    loose, strict = (support_mask(utility, mask, rho, density, t, keeps_ranker=True) for t in taus)
     assert bool((strict <= loose).all())
 
 
@@ -51,35 +70,41 @@ def test_without_tau_it_is_the_utility_alone(found, rho):
     assert torch.equal(support_mask(utility, mask, 0.0, density, 0.0), mask)
 
 
-@given(candidates, shares, st.floats(0.01, 1.0), numbers)
+@given(candidates, st.floats(0.01, 1.0), numbers)
 @settings(max_examples=200, deadline=None)
-def test_it_is_what_the_definition_says(found, rho, tau, shift):
+def test_it_is_what_the_definition_says(found, tau, shift):
     utility, density, mask = tensors_of(found)
-    allowed = support_mask(utility, mask, rho, density, tau)[0].tolist()
-    by_utility = support_mask(utility, mask, rho)[0].tolist()
-    rows = list(zip(utility[0].tolist(), density[0].tolist(), mask[0].tolist(), strict=True))
-    there = [row for row in rows if row[2]]
-    best, densest = max(u for u, _, _ in there), max(d for _, d, _ in there)
-    for (u, d, m), got, by_u in zip(rows, allowed, by_utility, strict=True):
+    allowed = support_mask(utility, mask, 0.0, density, tau)[0].tolist()
+    rows = list(zip(density[0].tolist(), mask[0].tolist(), strict=True))
+    densest = max(d for d, there in rows if there)
+    moved = support_mask(utility, mask, 0.0, density + shift, tau)[0].tolist()
+    for (d, there), got, other in zip(rows, allowed, moved, strict=True):
         distance = math.exp(d - densest) - tau
-        if m and u != best and abs(distance) > 1e-5:  # away from rounding
-            assert got == (by_u and distance > 0)
-    moved = support_mask(utility, mask, rho, density + shift, tau)[0].tolist()
-    for (_, d, m), one, other in zip(rows, allowed, moved, strict=True):
-        if m and abs(math.exp(d - densest) - tau) > 1e-4:
-            assert one == other  # a number a state says nothing
+        if abs(distance) > 1e-4:  # away from rounding
+            assert got == (there and distance > 0)
+            assert got == other  # a number a state says nothing
 
 
 def test_by_hand():
     utility = torch.tensor([[1.0, 0.9, 0.8, 0.2, 5.0]])
     log_density = torch.tensor([[0.01, 0.2, 0.04, 0.5, 9.0]]).log()
     mask = torch.tensor([[True, True, True, True, False]])
-    rows = {0.05: [1, 1, 1, 1, 0], 0.1: [1, 1, 0, 1, 0], 0.5: [1, 0, 0, 1, 0], 1.0: [1, 0, 0, 1, 0]}
+    rows = {0.05: [0, 1, 1, 1, 0], 0.1: [0, 1, 0, 1, 0], 0.5: [0, 0, 0, 1, 0], 1.0: [0, 0, 0, 1, 0]}
     for tau, expected in rows.items():
         assert support_mask(utility, mask, 0.0, log_density, tau).int().tolist() == [expected]
-    assert support_mask(utility, mask, 0.7, log_density, 0.1).int().tolist() == [[1, 1, 0, 0, 0]]
-    # The densest is not good enough, and what is good enough is not dense: the ranker's choice.
-    assert support_mask(utility, mask, 0.7, log_density, 0.9).int().tolist() == [[1, 0, 0, 0, 0]]
+    assert support_mask(utility, mask, 0.7, log_density, 0.1).int().tolist() == [[0, 1, 0, 0, 0]]
+    # The best of the pool is not dense, and none of the others good enough beside it.
+    assert support_mask(utility, mask, 0.7, log_density, 0.9).int().tolist() == [[0, 0, 0, 1, 0]]
+
+
+def test_by_hand_where_the_rankers_choice_is_kept():
+    utility = torch.tensor([[1.0, 0.9, 0.8, 0.2, 5.0]])
+    log_density = torch.tensor([[0.01, 0.2, 0.04, 0.5, 9.0]]).log()
+    mask = torch.tensor([[True, True, True, True, False]])
+    rows = {(0.0, 0.1): [1, 1, 0, 1, 0], (0.7, 0.1): [1, 1, 0, 0, 0], (0.7, 0.9): [1, 0, 0, 0, 0]}
+    for (rho, tau), expected in rows.items():
+        allowed = support_mask(utility, mask, rho, log_density, tau, keeps_ranker=True)
+        assert allowed.int().tolist() == [expected]
 
 
 @pytest.mark.parametrize("tau", [-0.1, 1.1, math.nan])

@@ -32,6 +32,7 @@ def model(job: ExportJob, parity: Mapping[str, Any]) -> dict[str, Any]:
         "support": {
             "ratio": network.config.support_ratio,
             "density": network.config.support_density,
+            "keeps_ranker": network.config.support_keeps_ranker,
         },
         "released": record.released,
         "reasons": list(record.reasons),

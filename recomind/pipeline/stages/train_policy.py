@@ -11,7 +11,7 @@ from recomind.pipeline.loading import problem
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
-from recomind.policy import QNetwork
+from recomind.policy import PolicyConfig, QNetwork
 from recomind.training.trainer import train_policy
 
 
@@ -29,7 +29,6 @@ class TrainPolicy(Stage):
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Train, with a learning curve."""
         trained_on, checkpoints = problem(round), round.path("checkpoints")
-        tau = round.config.policy.support_density
         curve = LearningCurve(round, trained_on, checkpoints / CURVE, line)
         curve.start(cast(QNetwork, trained_on.network()))
         trained = train_policy(
@@ -39,11 +38,18 @@ class TrainPolicy(Stage):
             checkpoint_dir=checkpoints,
             on_iteration=curve,
             tensorboard_dir=round.run.folder / "tensorboard" / f"round_{round.index}",
-            # The one setting that a checkpoint depends on and the training's own do not hold.
-            inputs=manifest.inputs | ({"policy.support_density": str(tau)} if tau else {}),
+            inputs=manifest.inputs | _support(round.config.policy),
         )
         with write_artifact(self.path(round), manifest) as staging:
             tensors = cast(QNetwork, trained).trainable_state()
             save_tensors(staging / "policy.safetensors", tensors)
             write_json(staging / CURVE, curve.points)
         return curve.note
+
+
+def _support(config: PolicyConfig) -> dict[str, str]:
+    """What a checkpoint depends on and the training's own settings do not hold."""
+    if not config.support_density:
+        return {}
+    without = {} if config.support_keeps_ranker else {"policy.support_keeps_ranker": "False"}
+    return {"policy.support_density": str(config.support_density)} | without
