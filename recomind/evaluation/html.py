@@ -102,6 +102,8 @@ def _learning(curve: Sequence[Mapping[str, Any]]) -> str:
         ("world_return", "In an environment it never trained in"),
     ):
         points = [(p["env_steps"], p[key]) for p in curve if p[key] is not None]
+        if not points:  # a policy that learned from logs has no return in a simulator
+            continue
         style = "arm-2" if key == "simulator_return" else "arm-0"
         line = Series(name=title, points=points, style=style, dots=len(points) < 40)
         chart = line_chart(
@@ -112,7 +114,7 @@ def _learning(curve: Sequence[Mapping[str, Any]]) -> str:
             y_range=padded(returns) if returns else None,
         )
         plots.append(f"<div><h3>{title}</h3>{chart}</div>")
-    return f'<h2>Learning</h2><div class="card plots">{"".join(plots)}</div>\n'
+    return f'<h2>Learning</h2><div class="card plots">{"".join(plots)}</div>\n' if plots else ""
 
 
 def _calibration(curves: Mapping[str, Any]) -> str:

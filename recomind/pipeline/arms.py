@@ -36,7 +36,7 @@ def report_arms(last: Round, kept: Round) -> Arms:
     }
     if not last.is_first:
         arms[FIRST_RANKER] = Arm(policy=ranker_policy(last.first), candidates=load_pool(last.first))
-    return arms | _of_policy(kept) | _logging_arm(last.run)
+    return arms | _of_policy(kept) | logging_arm(last.run)
 
 
 def _of_policy(kept: Round) -> Arms:
@@ -49,7 +49,7 @@ def _of_policy(kept: Round) -> Arms:
     }
 
 
-def _logging_arm(run: Run) -> Arms:
+def logging_arm(run: Run) -> Arms:
     """The policy that collected the first round's logs, in the world that it was written for."""
     if run.world is None or reads_logs(run.config.data):
         return {}

@@ -13,29 +13,35 @@ from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.policy import QNetwork, QPolicy
 from recomind.streams import draw_seeds
-from recomind.training.problem import SessionProblem
-from recomind.types import SessionEnvironment
+from recomind.types import CandidateSource, SessionEnvironment
 
 CURVE = "learning_curve.json"
 SECONDS = "seconds_round_{}.json"  # beside TensorBoard's folders: no part of a result
 
 
 class LearningCurve:
-    """Greedy return in the simulator and, where there is one, in the world, as training goes on.
+    """Greedy return in the simulator and in the world, where they are, as training goes on.
 
     The world's return is only looked at: nothing is chosen by it.
 
     Args:
         round: whose policy is trained.
-        problem: what it is trained on.
+        pool: what it chooses from.
+        simulator: where it trains; None where it learns from logs.
         path: file of the points so far.
         line: told of each iteration.
     """
 
-    def __init__(self, round: Round, problem: SessionProblem, path: Path, line: StageLine) -> None:
+    def __init__(
+        self,
+        round: Round,
+        pool: CandidateSource,
+        simulator: SessionEnvironment | None,
+        path: Path,
+        line: StageLine,
+    ) -> None:
         self.round, self.path, self.line = round, path, line
-        self.pool, self.simulator = problem.candidates(), problem.environment()
-        self.world = round.run.world
+        self.pool, self.simulator, self.world = pool, simulator, round.run.world
         self.seeds = draw_seeds(round.config.curve_sessions, round.generator("curve"))
         self.points: list[dict[str, Any]] = []
         self.note = ""
@@ -68,8 +74,7 @@ class LearningCurve:
         write_json(path, [*seconds, [steps, so_far + (steps - before) / steps_per_s]])
 
     def _add(self, steps: int, network: QNetwork) -> None:
-        simulator = self._return(self.simulator, network)
-        world = None if self.world is None else self._return(self.world, network)
+        simulator, world = (self._return(each, network) for each in (self.simulator, self.world))
         self.points.append(
             {
                 "env_steps": steps,
@@ -78,11 +83,14 @@ class LearningCurve:
                 "world_return": world,
             }
         )
-        true = "" if world is None else f", {world:.2f} true"
-        self.note = f"return {simulator:.2f} simulated{true}"
+        named = ((simulator, "simulated"), (world, "true"))
+        said = [f"{value:.2f} {name}" for value, name in named if value is not None]
+        self.note = f"return {', '.join(said)}" if said else "learned from logs"
         write_json(self.path, self.points)
 
-    def _return(self, environment: SessionEnvironment, network: QNetwork) -> float:
+    def _return(self, environment: SessionEnvironment | None, network: QNetwork) -> float | None:
+        if environment is None:
+            return None
         with torch.no_grad():
             outcomes = rollout(environment, QPolicy(network), self.pool, self.seeds)
         return float(outcomes.reward.mean())

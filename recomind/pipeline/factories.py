@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from recomind.candidates import CandidatePool, CandidatesConfig, fresh_items, make_pool
-from recomind.data import load_catalogue
+from recomind.data import SessionDataset, load_catalogue
 from recomind.policy import PolicyConfig, QNetwork, RankerPolicy, load_density
 from recomind.ranker import load_rankers, trunk_of
 from recomind.retrieval import load_retrieval
 from recomind.simulation import LearnedSimulator, load_simulator
 from recomind.simulation.effects import standardised_effects
+from recomind.training.offline.logs import TrainingLogs
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,6 +28,20 @@ class SimulatorFactory:
     def __call__(self) -> LearnedSimulator:
         """A fresh simulator."""
         return load_simulator(self.simulator_folder, self.ranker_folder, self.reward_weights)
+
+
+@dataclass(kw_only=True, slots=True)
+class LogsFactory:
+    """Reads the sessions that a policy learns from, in place of a simulator."""
+
+    session_folders: list[Path]
+    history_length: int
+    reward_weights: dict[str, float]
+
+    def __call__(self) -> TrainingLogs:
+        """All sessions, in memory."""
+        dataset = SessionDataset.load(self.session_folders, self.history_length)
+        return TrainingLogs(dataset=dataset, reward_weights=self.reward_weights)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recomind.artifacts import load_tensors, read_manifest
 from recomind.candidates import CandidatePool
 from recomind.pipeline.factories import (
+    LogsFactory,
     MembersFactory,
     NetworkFactory,
     PoolFactory,
@@ -58,6 +59,7 @@ def problem(round: Round) -> SessionProblem:
         candidates=pool_factory(round),
         network=network_factory(round),
         members=members_factory(round),
+        logs=logs_factory(round),
     )
 
 
@@ -66,6 +68,15 @@ def simulator_factory(round: Round) -> SimulatorFactory:
     return SimulatorFactory(
         simulator_folder=round.path("simulator"),
         ranker_folder=round.path("ranker"),
+        reward_weights=round.run.weights,
+    )
+
+
+def logs_factory(round: Round) -> LogsFactory:
+    """Reads all sessions so far."""
+    return LogsFactory(
+        session_folders=round.session_folders,
+        history_length=round.config.ranker.history_length,
         reward_weights=round.run.weights,
     )
 

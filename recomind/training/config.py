@@ -10,6 +10,7 @@ from recomind.candidates import ExplorationConfig, ExplorationKind
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.config import ActorCriticConfig
 from recomind.training.algorithms import algorithm_name
+from recomind.training.offline.config import OfflineConfig
 
 _POSITIVE = (
     *("n_step", "batch_size", "num_sessions", "rollout_length", "steps_per_iteration"),
@@ -29,6 +30,7 @@ class TrainingConfig:
     actor_critic: ActorCriticConfig = field(
         default_factory=ActorCriticConfig
     )  # the actor-critic's own settings
+    offline: OfflineConfig = field(default_factory=OfflineConfig)  # those of bc, cql and iql
     options: dict[str, Any] = field(default_factory=dict)  # settings of an algorithm of your own
     gamma: float = 0.95  # discount per event, in [0, 1)
     n_step: int = 3  # rewards summed before bootstrapping

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recomind.policy import RankerPolicy
+from recomind.training.offline.logs import TrainingLogs
 from recomind.types import CandidateSource, SessionEnvironment, TrainableQFunction
 
 
@@ -23,3 +24,5 @@ class SessionProblem:
     # The rankers that an ensemble's exploration draws from; needed where `training.exploration`
     # is `ensemble`.
     members: Callable[[], RankerPolicy] | None = None
+    # What `bc`, `cql` and `iql` learn from, in place of the environment.
+    logs: Callable[[], TrainingLogs] | None = None

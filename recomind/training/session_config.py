@@ -98,6 +98,7 @@ class RLAlgorithm:
 
     config: Callable[[], SessionConfig]  # makes its configuration, which names its class
     reference: type | None = None  # the same training as a plain loop, where there is one
+    from_logs: bool = False  # learns from the problem's logs, and opens no environment
 
 
 def find_algorithm(name: str) -> RLAlgorithm:

@@ -232,10 +232,10 @@ def _check_inputs(manifest: Manifest, inputs: Mapping[str, str]) -> None:
 
 
 def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:
-    ours = {k: v.value if isinstance(v, Enum) else v for k, v in dataclasses.asdict(config).items()}
-    ours |= {"seed": seed}  # as in a manifest: enums by their values
+    ours = _plain(config) | {"seed": seed}
     theirs = as_today({"training": manifest.config})["training"] | {"seed": manifest.seed}
-    differ = [k for k in ours if ours[k] != theirs.get(k) and k not in _MAY_CHANGE]
+    theirs = _plain(TrainingConfig()) | theirs  # settings that came later are at their defaults
+    differ = [k for k in ours if ours[k] != theirs[k] and k not in _MAY_CHANGE]
     if differ:
         raise ConfigError(
             "the checkpoints here were written with other settings",
@@ -243,6 +243,12 @@ def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:
             expected={name: theirs.get(name) for name in differ},
             mend="continue with the same settings, or use another folder",
         )
+
+
+def _plain(config: TrainingConfig) -> dict[str, Any]:
+    """As in a manifest: enums by their values."""
+    settings = dataclasses.asdict(config)
+    return {k: v.value if isinstance(v, Enum) else v for k, v in settings.items()}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recomind.candidates.around import around
 from recomind.data import SessionDataset
 from recomind.evaluation.metrics import SessionRatio
 from recomind.evaluation.ope.estimate import estimate_all
@@ -164,21 +165,7 @@ def _pools(
     for chunk in rows.split(_CHUNK):
         state = dataset.state(chunk)
         drawn = pool.candidates(state, SessionStreams(draw_seeds(len(chunk), generator)))
-        logged_B, item_BK = dataset.item_id(chunk), drawn.item_id.clone()
-        same_BK = drawn.mask & (item_BK == logged_B[:, None])
-        at_B = torch.where(same_BK.any(1), same_BK.int().argmax(1), 0)
-        item_BK.scatter_(1, at_B[:, None], item_BK[:, :1])
-        item_BK[:, 0] = logged_B
-        mask_BK = drawn.mask.clone()
-        mask_BK[:, 0] = True
-        found.append(
-            Candidates(
-                item_id=item_BK,
-                mask=mask_BK,
-                log_propensity=drawn.log_propensity,
-                batch_size=[len(chunk)],
-            )
-        )
+        found.append(around(drawn, dataset.item_id(chunk)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""`recomind train-policy`: from the ranker's weights, in the simulator, with RLlib."""
+"""`recomind train-policy`: from the ranker's weights, in the simulator or from the logs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
 from recomind.policy import PolicyConfig, QNetwork
+from recomind.training.session_config import find_algorithm
 from recomind.training.trainer import train_policy
 
 
@@ -22,14 +23,19 @@ class TrainPolicy(Stage):
     groups = ("policy", "training", "candidates", "ranker")
 
     def inputs(self, round: Round) -> list[Path]:
-        """What it begins from, where it trains, what it chooses from, and what the logs cover."""
+        """What it begins from, where it trains, what it chooses from, and what the logs cover.
+
+        The network reads the effects of items from the simulator's folder, whatever trains it.
+        """
         density = round.paths("density") if round.config.policy.support_density else []
-        return round.paths("ranker", "simulator", "index") + density
+        logs = round.session_folders if _from_logs(round) else []
+        return round.paths("ranker", "simulator", "index") + density + logs
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Train, with a learning curve."""
         trained_on, checkpoints = problem(round), round.path("checkpoints")
-        curve = LearningCurve(round, trained_on, checkpoints / CURVE, line)
+        simulator = None if _from_logs(round) else trained_on.environment()
+        curve = LearningCurve(round, trained_on.candidates(), simulator, checkpoints / CURVE, line)
         curve.start(cast(QNetwork, trained_on.network()))
         trained = train_policy(
             trained_on,
@@ -53,3 +59,8 @@ def _support(config: PolicyConfig) -> dict[str, str]:
         return {}
     without = {} if config.support_keeps_ranker else {"policy.support_keeps_ranker": "False"}
     return {"policy.support_density": str(config.support_density)} | without
+
+
+def _from_logs(round: Round) -> bool:
+    """Whether the algorithm learns from logs and opens no simulator."""
+    return find_algorithm(round.config.training.algorithm).from_logs
