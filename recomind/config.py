@@ -22,7 +22,7 @@ import recomind
 from recomind import plugins
 from recomind.aliases import take_old_names, with_old_names
 from recomind.candidates import CandidatesConfig
-from recomind.data import LogSource, collected_logs, make_source, reads_logs
+from recomind.data import LogSource, WindowedLogs, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, RecomindError, did_you_mean
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.export import ExportConfig
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 STAGES = (
     "collect-logs",
     "prepare-data",
+    "join-outcomes",
     "train-ranker",
     "build-index",
     "fit-simulator",
@@ -89,7 +90,7 @@ class RecomindConfig:
     name: str = "run"  # what the run and its folder below `runs/` are called
     output: str = "runs/${name}"  # folder of the run
     seed: int = 0  # all randomness follows from it
-    rounds: int = 1  # times collect -> refit -> retrain; above 1 needs a world
+    rounds: int = 1  # times collect -> refit -> retrain; above 1: in a world, or data=served
     keep: KeepRound = KeepRound.best  # which round's policy is evaluated and exported
     round: int = 0  # the round that a stage run alone works on
     world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none
@@ -124,12 +125,6 @@ class RecomindConfig:
             raise ConfigError(
                 "data.source=world without a world",
                 mend="choose one, such as world=fatigue, or data=table for logs of your own",
-            )
-        if reads_logs(self.data) and self.rounds > 1:
-            raise ConfigError(
-                "rounds of fresh logs need a world to collect from",
-                got=f"rounds={self.rounds}, data.source={self.data.get('source')}",
-                expected="rounds=1",
             )
         if self.training.support_ratio != self.policy.support_ratio:
             raise ConfigError(
@@ -260,7 +255,15 @@ def _marked(value: Any, variables: dict[str, str]) -> Any:
 def _check_data(config: RecomindConfig) -> None:
     """Settings of the logs are checked before any stage begins, and the rest follows them."""
     if reads_logs(config.data):
-        _follow_logs(config, make_source(config.data, config.allowed_targets))
+        source = make_source(config.data, config.allowed_targets)
+        if config.rounds > 1 and not isinstance(source, WindowedLogs):
+            raise ConfigError(
+                "rounds of fresh logs need a world to collect from, or served logs that go on",
+                got=f"rounds={config.rounds}, data.source={config.data.get('source')}",
+                expected="rounds=1",
+                mend="data=served takes the next window of a service's log each round",
+            )
+        _follow_logs(config, source)
     else:
         collected_logs(config.data)
         config.ranker.utility_weights = config.reward or config.ranker.utility_weights
