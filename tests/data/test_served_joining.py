@@ -154,6 +154,18 @@ def test_the_next_request_tells_an_outcome_that_never_came():
     assert join(three(**other), [outcome("a", 1), outcome("c", 21)])[1].told == 0
 
 
+def test_a_request_that_was_repeated_counts_once():
+    """Its first answer was lost: the service ended, or the connection did."""
+    first, second, third = three(**history(3))
+    retry = decision("r", 1, 11, session="x", step=1, gap_s=4.0, item=5)
+    told_of_retry = third | history(3, 5)
+    frame, counts = join(
+        [first, second, retry, told_of_retry], [outcome("a", 1), outcome("r", 12), outcome("c", 21)]
+    )
+    assert frame["item_id"].to_list() == [3, 5, 3]
+    assert (counts.retried, counts.joined, counts.after_gap) == (1, 3, 0)
+
+
 @pytest.mark.parametrize("unseen_ends", [False, True])
 def test_a_last_decision_without_an_outcome_is_an_end_only_where_it_was_not_seen(unseen_ends):
     config = dataclasses.replace(CONFIG, unseen_ends=unseen_ends)

@@ -44,6 +44,7 @@ class JoinCounts:
     decisions: int = 0
     joined: int = 0  # decisions with an outcome
     told: int = 0  # without one, but the session's next request says what it was
+    retried: int = 0  # without either, and asked for again: its answer was not received
     pending: int = 0  # without either, and still within the limit
     without_outcome: int = 0  # without either, and beyond it
     after_gap: int = 0  # known, but after a decision of their session that is not
@@ -87,9 +88,9 @@ def join_outcomes(
             first decision; all where None. Outcomes of the others are not counted.
 
     Returns:
-        Events with the columns of `recomind.data.sessions.SCHEMA`, all in the split "train":
-        one for each decision that is known, and at position -1 the history that the first
-        request of each session brought; and the counts.
+        Events with the columns of `recomind.data.sessions.SCHEMA` and `decision_id`, all in the
+        split "train": one for each decision that is known, and at position -1 the history that
+        the first request of each session brought; and the counts.
 
     Raises:
         SchemaError: a column is absent, a task is neither 0 nor 1, or a dwell time is negative.
@@ -104,7 +105,7 @@ def join_outcomes(
     joined = placed.join(
         _whole_outcomes(placed, outcomes, tasks, config, counts), on="decision_id", how="left"
     ).sort("session_id", "position")
-    joined = _with_told(joined, tasks)
+    joined = _without_retries(_with_told(joined, tasks), counts)
     _count(joined, now_ms, config, counts)
     kept = up_to_the_gap(joined.filter(~pl.col("headless")), unseen_ends=config.unseen_ends)
     known = joined.filter(~pl.col("headless"), ~pl.col("is_open")).height
@@ -178,6 +179,18 @@ def _with_told(joined: pl.DataFrame, tasks: Sequence[str]) -> pl.DataFrame:
         is_open=~is_joined & ~told,
         is_joined=is_joined,
     )
+
+
+def _without_retries(joined: pl.DataFrame, counts: JoinCounts) -> pl.DataFrame:
+    """Without decisions of which nothing is known, and whose request was repeated as it was."""
+    same = [
+        pl.col(column).shift(-1).over("session_id") == pl.col(column)
+        for column in ("step", "history_item_id")
+    ]
+    retried = pl.col("is_open") & pl.all_horizontal(same).fill_null(False)
+    counts.retried = joined.filter(retried).height
+    position = pl.int_range(pl.len(), dtype=pl.Int32).over("session_id")
+    return joined.filter(~retried).with_columns(position=position)
 
 
 def _count(joined: pl.DataFrame, now_ms: int, config: JoinConfig, counts: JoinCounts) -> None:

@@ -52,7 +52,7 @@ def up_to_the_gap(joined: pl.DataFrame, *, unseen_ends: bool) -> pl.DataFrame:
 def as_events(
     kept: pl.DataFrame, tasks: Sequence[str], names: Sequence[str], snapshot: int
 ) -> pl.DataFrame:
-    """Rows of a sessions artifact; each session has a timeline of its own.
+    """Rows of a sessions artifact, with `decision_id`; each session has a timeline of its own.
 
     Time passes as the requests say (`gap_s`), and by the service's clock where they do not.
     """
@@ -88,6 +88,7 @@ def as_events(
         pl.lit(snapshot, dtype=pl.Int32).alias("snapshot"),
         *(pl.col(task).cast(pl.UInt8) for task in tasks),
         *features,
+        "decision_id",
     ]
     return pl.concat([part.select(columns) for part in both])
 
@@ -113,6 +114,7 @@ def _history(timed: pl.DataFrame, tasks: Sequence[str]) -> pl.DataFrame:
         pl.lit(value=False).alias("left"),
         pl.lit(value=False).alias("left_known"),
         pl.lit(None, dtype=pl.Float64).alias("propensity"),
+        pl.lit(None, dtype=pl.String).alias("decision_id"),
         *(
             pl.col("history_feedback").list.get(h).cast(pl.UInt8).alias(task)
             for h, task in enumerate(tasks)
