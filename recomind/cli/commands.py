@@ -8,7 +8,15 @@ from recomind.pipeline.registry import complete_command
 from recomind.pipeline.run import Round
 
 # These say more than a progress line; each is a file here, imported when it is asked for.
-_SPEAKING = ("run", "evaluate", "serve", "check-ranker", "check-world", "describe-data")
+_SPEAKING = (
+    "run",
+    "evaluate",
+    "serve",
+    "join-outcomes",
+    "check-ranker",
+    "check-world",
+    "describe-data",
+)
 
 
 def perform(command: str, round: Round) -> bool:

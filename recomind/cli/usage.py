@@ -5,6 +5,7 @@ from __future__ import annotations
 FLOW = {
     "collect-logs": "a world, a logging policy -> sessions with propensities",
     "prepare-data": "raw logs -> sessions, catalogue",
+    "join-outcomes": "decisions of a service, what came of them -> sessions",
     "train-ranker": "sessions -> ranker ensemble, calibrated",
     "build-index": "sessions, catalogue -> item vectors, nearest-neighbour index",
     "fit-simulator": "rankers, sessions -> training and hold-out simulator",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recomind.config.schema import RecomindConfig
-from recomind.data import LogSource, collected_logs, make_source, reads_logs
+from recomind.data import LogSource, WindowedLogs, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
 from recomind.evaluation.config import GateConfig
 from recomind.ranker import RankerConfig
@@ -12,7 +12,15 @@ from recomind.ranker import RankerConfig
 def follow_logs(config: RecomindConfig) -> None:
     """Settings of the logs are checked before any stage begins, and the rest follows them."""
     if reads_logs(config.data):
-        _follow_logs(config, make_source(config.data, config.allowed_targets))
+        source = make_source(config.data, config.allowed_targets)
+        if config.rounds > 1 and not isinstance(source, WindowedLogs):
+            raise ConfigError(
+                "rounds of fresh logs need a world to collect from, or served logs that go on",
+                got=f"rounds={config.rounds}, data.source={config.data.get('source')}",
+                expected="rounds=1",
+                mend="data=served takes the next window of a service's log each round",
+            )
+        _follow_logs(config, source)
     else:
         collected_logs(config.data)
         config.ranker.utility_weights = config.reward or config.ranker.utility_weights

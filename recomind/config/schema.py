@@ -53,7 +53,7 @@ class RecomindConfig:
     name: str = "run"  # what the run and its folder below `runs/` are called
     output: str = "runs/${name}"  # folder of the run
     seed: int = 0  # all randomness follows from it
-    rounds: int = 1  # times collect -> refit -> retrain; above 1 needs a world
+    rounds: int = 1  # times collect -> refit -> retrain; above 1: in a world, or data=served
     keep: KeepRound = KeepRound.best  # which round's policy is evaluated and exported
     round: int = 0  # the round that a stage run alone works on
     world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none
@@ -88,12 +88,6 @@ class RecomindConfig:
             raise ConfigError(
                 "data.source=world without a world",
                 mend="choose one, such as world=fatigue, or data=table for logs of your own",
-            )
-        if reads_logs(self.data) and self.rounds > 1:
-            raise ConfigError(
-                "rounds of fresh logs need a world to collect from",
-                got=f"rounds={self.rounds}, data.source={self.data.get('source')}",
-                expected="rounds=1",
             )
         if self.training.support_ratio != self.policy.support_ratio:
             raise ConfigError(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recomind.data.sources import (
         Logs,
         LogSource,
+        WindowedLogs,
         collected_logs,
         make_source,
         reads_logs,
@@ -44,6 +45,7 @@ __all__ = [
     "StoreFormat",
     "StoredCatalogue",
     "TableCatalogue",
+    "WindowedLogs",
     "WorldLogs",
     "add_items",
     "change_items",

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import polars as pl
 
 from recomind.artifacts import read_manifest
 from recomind.data.ids import IdMap
 from recomind.data.scaling import LIMIT
 
 _ITEM_IDS, _SCALING = "item_ids.parquet", "user_scaling"
+SERVED_SCALING = "user_feature_scaling"  # in the manifest of a scorer
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,6 +34,15 @@ class RawInputs:
     def scaling_of(self, feature: str) -> Mapping[str, float]:
         """Mean and standard deviation of a feature; 0 and 1 where it is not scaled."""
         return self.scaling.get(feature, {"mean": 0.0, "std": 1.0})
+
+    def save(self, staging: Path) -> dict[str, Any]:
+        """Write the map of ids where there is one; returns what the manifest says beside it."""
+        if self.item_ids:
+            IdMap(pl.Series("id", list(map(str, self.item_ids)))).table.write_parquet(
+                staging / _ITEM_IDS
+            )
+        known = {name: dict(scaling) for name, scaling in self.scaling.items()}
+        return {SERVED_SCALING: known} if known else {}
 
     @property
     def limit(self) -> float | None:

@@ -3,6 +3,7 @@
 catalogue.safetensors, catalogue.json    the items' latest content
 weights.safetensors                      the whole Q network, the ranker included
 external/                                the model of a ranker that existed already, if there is one
+item_ids.parquet                         a company's ids of the rows, where the logs had them
 manifest.json                            kind "scorer"; `extra` holds what rebuilds the network, and
                                          the release gate's verdict
 
@@ -226,6 +227,7 @@ def export_policy(
     )
     with write_artifact(folder, manifest) as staging:
         manifest.extra = verdict | rebuild_recipe(network, staging) | {"user_feature_names": names}
+        manifest.extra |= record.raw.save(staging)
         catalogue.save(staging)
         save_tensors(staging / WEIGHTS, network.state_dict())
     return manifest

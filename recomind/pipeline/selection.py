@@ -14,8 +14,9 @@ Judged = Sequence[Mapping[str, Any]]  # `selection.json` of each round
 
 
 def chooses(last: Round) -> bool:
-    """Whether one of the rounds up to `last` is chosen; where there are several, so is a world."""
-    return not last.is_first and last.config.keep is KeepRound.best
+    """Whether one of the rounds up to `last` is chosen: by the world, where there is one."""
+    is_judged = bool(last.config.world) and last.config.keep is KeepRound.best
+    return not last.is_first and is_judged
 
 
 def judged_rounds(last: Round) -> list[dict[str, Any]]:

@@ -19,38 +19,16 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from recomind.artifacts import sync_folder
+from recomind.data.sources.served.decisions import JOURNAL, PART, read_journal
 from recomind.errors import ArtifactError
 
-SCHEMA: dict[str, Any] = {
-    "decision_id": pl.String,
-    "request_id": pl.String,  # the caller's, or ""
-    "time_ms": pl.Int64,  # since 1970, UTC, by the service's clock
-    "session_id": pl.String,  # the caller's, or ""
-    "user_id": pl.Int64,
-    "step": pl.Int64,
-    "gap_s": pl.Float64,
-    "user_features": pl.List(pl.Float32),  # standardised
-    "pool_item_id": pl.List(pl.Int64),  # every candidate
-    "pool_log_propensity": pl.List(
-        pl.Float32
-    ),  # log-probability of being in the pool; 0 for the caller's own
-    "pool_score": pl.List(pl.Float32),
-    "pool_supported": pl.List(pl.Boolean),
-    "item_id": pl.Int64,  # the choice, shown first
-    "shown_item_id": pl.List(pl.Int64),  # all that was answered, in order
-    "log_propensity": pl.Float64,  # log-probability of the choice, given the pool
-    "explored": pl.Boolean,  # the choice is not the best
-    "arm": pl.String,  # "policy", or "ranker" after a fall-back
-    "scorer": pl.String,  # identity of the scorer's artifact
-}
 _SYNC_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -58,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, slots=True)
 class DecisionRecord:
-    """One row of the log; see `SCHEMA`."""
+    """One row of the log; see `recomind.data.sources.served.decisions.SCHEMA`."""
 
     decision_id: str
     request_id: str
@@ -68,6 +46,10 @@ class DecisionRecord:
     step: int
     gap_s: float
     user_features: list[float]
+    history_item_id: list[int]
+    history_feedback: list[list[bool]]
+    history_dwell_s: list[float]
+    history_gap_s: list[float]
     pool_item_id: list[int]
     pool_log_propensity: list[float]
     pool_score: list[float]
@@ -78,6 +60,7 @@ class DecisionRecord:
     explored: bool
     arm: str
     scorer: str
+    catalogue: str
 
 
 class DecisionLog:
@@ -109,7 +92,7 @@ class DecisionLog:
     def append(self, records: Sequence[DecisionRecord]) -> bool:
         """Write decisions; False where the disk does not take them, which holds no answer up."""
         lines = b"".join(
-            json.dumps(asdict(record), separators=(",", ":")).encode() + b"\n" for record in records
+            json.dumps(_row(record), separators=(",", ":")).encode() + b"\n" for record in records
         )
         with self._lock:
             try:
@@ -130,7 +113,7 @@ class DecisionLog:
         journal.close()
 
     def _open(self) -> None:
-        self._path = self.folder / f"{time.time_ns():019d}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._path = self.folder / f"{time.time_ns():019d}-{uuid.uuid4().hex[:8]}{JOURNAL}"
         self._journal = FileIO(self._path, "a")
         fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._num_rows, self._opened_s = 0, time.monotonic()
@@ -154,10 +137,14 @@ class DecisionLog:
         journal.close()
 
 
+def _row(record: DecisionRecord) -> dict[str, object]:
+    return {each.name: getattr(record, each.name) for each in fields(record)}
+
+
 def recover(folder: Path) -> int:
     """Turn journals that nobody writes any more into parts; returns how many there were."""
     num = 0
-    for path in sorted(Path(folder).glob("*.jsonl")):
+    for path in sorted(Path(folder).glob(f"*{JOURNAL}")):
         with path.open("rb") as journal:
             try:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,41 +155,14 @@ def recover(folder: Path) -> int:
     return num
 
 
-def read_decisions(folder: Path) -> pl.DataFrame:
-    """All decisions of a folder, those still in journals included, in the order of time.
-
-    Raises:
-        ArtifactError: there is no such folder, or a part is damaged.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ArtifactError("no log of decisions here", got=folder)
-    frames = [pl.DataFrame(schema=SCHEMA)]
-    for path in (*sorted(folder.glob("*.jsonl")), *sorted(folder.glob("*.parquet"))):
-        try:
-            frames.append(_read_journal(path) if path.suffix == ".jsonl" else pl.read_parquet(path))
-        except FileNotFoundError:  # it became a part between the two lists
-            continue
-        except pl.exceptions.PolarsError as error:
-            raise ArtifactError("a damaged part of the log", got=f"{path}: {error}") from error
-    everything = pl.concat(frames)
-    return everything.unique("decision_id", keep="first").sort("time_ms", "decision_id")
-
-
-def _read_journal(path: Path) -> pl.DataFrame:
-    """The whole lines of a journal; half a line at its end was never answered."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return pl.DataFrame([json.loads(line) for line in lines], schema=SCHEMA)
-
-
 def _to_part(path: Path) -> None:
-    frame = _read_journal(path)
+    frame = read_journal(path)
     if frame.height:
         staging = path.with_suffix(".tmp")
         frame.write_parquet(staging)
         with staging.open("rb") as file:
             os.fsync(file.fileno())
-        staging.replace(path.with_suffix(".parquet"))
+        staging.replace(path.with_suffix(PART))
         sync_folder(path.parent)
     path.unlink()
 

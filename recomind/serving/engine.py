@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recomind.artifacts import Manifest, read_manifest, verify_signature
 from recomind.candidates import CandidatePool, CandidatesConfig, make_exploration, make_pool
+from recomind.data.sources.served.decisions import catalogue_identity
 from recomind.errors import ArtifactError, ConfigError, ParityError, ServiceError
 from recomind.export import Golden, PolicyScorer, compare, load_scorer
 from recomind.export.golden import GOLDEN, make_golden
@@ -42,6 +43,7 @@ class RankingEngine:
         identity: of the scorer's artifact.
         log: keeps what `recommend` decides, where it is wanted.
         names: translates a company's ids and features.
+        catalogue: identity of the catalogue, for the log.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class RankingEngine:
         identity: str = "",
         log: DecisionLog | None = None,
         names: CompanyNames | None = None,
+        catalogue: str = "",
     ) -> None:
         self.scorer, self.pool, self.identity = scorer, pool, identity
         self.config, self.log, self._counts = config, log, Counts()
+        self._catalogue = catalogue
         self._exploration = make_exploration(config.exploration)
         self._generator = torch.Generator().manual_seed(secrets.randbits(63))
         self.schema = RequestSchema.of(scorer, config, has_pool=pool is not None, names=names)
@@ -95,7 +99,9 @@ class RankingEngine:
                 answers.append(answer)
                 self._counts.explored += answer["explored"]
                 if self.log is not None:
-                    records.append(scored.record(row, request, answer, log_propensity))
+                    records.append(
+                        scored.record(row, request, answer, log_propensity, self._catalogue)
+                    )
         if self.log is not None and not self.log.append(records):
             self._counts.unlogged += len(records)
         return answers
@@ -255,7 +261,8 @@ def load_engine(
             Path(config.decision_log), config.decision_part_rows, config.decision_part_s
         )
     names = CompanyNames.load(Path(scorer_folder), manifest.extra)
-    return RankingEngine(scorer, config, pool, manifest.identity, log, names)
+    catalogue = catalogue_identity(manifest.files)
+    return RankingEngine(scorer, config, pool, manifest.identity, log, names, catalogue)
 
 
 def check_golden(scorer: PolicyScorer, path: Path, num: int) -> None:

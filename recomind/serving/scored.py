@@ -65,10 +65,15 @@ class Scored:
         }
 
     def record(
-        self, row: int, request: RankRequest, answer: dict[str, Any], log_propensity: float
+        self,
+        row: int,
+        request: RankRequest,
+        answer: dict[str, Any],
+        log_propensity: float,
+        catalogue: str,
     ) -> DecisionRecord:
-        """The row of the log for `answer`."""
-        inside = self.pool.mask[row]
+        """The row of the log for `answer`; `catalogue` is the identity of what its ids are of."""
+        inside, history = self.pool.mask[row], request.history
         return DecisionRecord(
             decision_id=answer["decision_id"],
             request_id=request.request_id,
@@ -78,6 +83,10 @@ class Scored:
             step=request.step,
             gap_s=request.gap_s,
             user_features=request.user_features,
+            history_item_id=[event.item_id for event in history],
+            history_feedback=[event.feedback for event in history],
+            history_dwell_s=[event.dwell_s for event in history],
+            history_gap_s=[event.gap_s for event in history],
             pool_item_id=self.pool.item_id[row][inside].tolist(),
             pool_log_propensity=self.pool.log_propensity[row][inside].tolist(),
             pool_score=self.score_BK[row][inside].tolist(),
@@ -88,6 +97,7 @@ class Scored:
             explored=answer["explored"],
             arm=answer["arm"],
             scorer=answer["scorer"],
+            catalogue=catalogue,
         )
 
 

@@ -11,9 +11,10 @@ import torch
 from scipy import stats
 
 from recomind.candidates import ExplorationConfig, ExplorationKind
+from recomind.data.sources.served.decisions import SCHEMA, read_decisions
 from recomind.errors import ArtifactError, ConfigError
 from recomind.serving import RankingEngine, ServingConfig, load_engine
-from recomind.serving.decisions import SCHEMA, DecisionLog, read_decisions, recover
+from recomind.serving.decisions import DecisionLog, recover
 from recomind.serving.http import Asked, respond_all
 from tests.serving.test_request import GOOD
 

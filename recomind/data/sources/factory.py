@@ -17,6 +17,7 @@ SHIPPED = {  # short names; any other source is named by its dotted path
     "kuairand": "recomind.data.sources.kuairand.KuaiRand",
     "recbole": "recomind.data.sources.recbole.RecBole",
     "movielens": "recomind.data.sources.public.MovieLens",
+    "served": "recomind.data.sources.served.source.ServedLogs",
     "mind": "recomind.data.sources.public.Mind",
 }
 

@@ -63,3 +63,16 @@ class LogSource(Protocol):
             SchemaError: a file, column or value is missing or wrong.
         """
         ...
+
+
+@runtime_checkable
+class WindowedLogs(LogSource, Protocol):
+    """Logs that go on: each round of a run takes the next window of them."""
+
+    def at_window(self, index: int) -> LogSource:
+        """The source of the window `index`, from 0."""
+        ...
+
+    def identity(self) -> dict[str, str]:
+        """What a window holds, to stand among the inputs of its sessions in place of `files`."""
+        ...

@@ -7,26 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from recomind.artifacts import Manifest, source_identity
-from recomind.data import LogSource, make_source, write_sessions
+from recomind.data import LogSource, WindowedLogs, make_source, write_sessions
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
 
 
 class PrepareData(Stage):
-    """The raw logs that `data.source` names; they are the first round's, whichever is asked for."""
+    """The raw logs that `data.source` names.
+
+    They are the first round's, whichever is asked for, or a window of them is each round's own.
+    """
 
     name, kind, artifact, groups = "prepare-data", "sessions", "sessions", ("data",)
 
     def path(self, round: Round) -> Path:
-        """The first round's sessions."""
-        return round.first.path(self.artifact)
+        """The first round's sessions, or the round's own."""
+        return _reader(round).path(self.artifact)
 
     def manifest(self, round: Round) -> Manifest:
-        """The first round's; it names the raw files as they are now."""
-        manifest = super().manifest(round.first)
-        full = bool(round.config.data.get("full_hash", False))
-        manifest.inputs |= source_identity(_source(round).files(), full=full)
+        """It names the raw files as they are now, or what the round's window of them holds."""
+        manifest, source = super().manifest(_reader(round)), _source(round)
+        if isinstance(source, WindowedLogs):
+            manifest.inputs |= source.identity()
+        else:
+            full = bool(round.config.data.get("full_hash", False))
+            manifest.inputs |= source_identity(source.files(), full=full)
         return manifest
 
     def inputs(self, round: Round) -> list[Path]:
@@ -51,7 +57,14 @@ class PrepareData(Stage):
 
 
 def _source(round: Round) -> LogSource:
-    return make_source(round.config.data, round.config.allowed_targets)
+    source = make_source(round.config.data, round.config.allowed_targets)
+    return source.at_window(round.index) if isinstance(source, WindowedLogs) else source
+
+
+def _reader(round: Round) -> Round:
+    """The round whose sessions the logs are."""
+    source = make_source(round.config.data, round.config.allowed_targets)
+    return round if isinstance(source, WindowedLogs) else round.first
 
 
 def _counts(facts: Mapping[str, Any]) -> str:

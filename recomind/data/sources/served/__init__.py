@@ -1,0 +1,1 @@
+"""`data=served`: what a service decided and what came of it, as the next round's logs."""
