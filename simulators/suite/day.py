@@ -42,7 +42,7 @@ class Day(SuiteWorld):
         return list(_PARTS)
 
     def see(self, hidden: Hidden) -> Tensor:
-        """[B, 3]"""
+        """[B, 3]: one-hot of the part of the day."""
         return one_hot(hidden["part"], len(_PARTS)).float()
 
     def start(self, taste_BT: Tensor, draws_BD: Tensor) -> Hidden:

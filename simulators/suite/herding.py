@@ -22,7 +22,7 @@ from simulators.suite.world import LIKED, SuiteWorld
 
 
 class Herding(SuiteWorld):
-    """Even topics are niches, liked first and soon saturated; odd ones have a crowd that follows."""
+    """Even topics are niches, liked first and soon saturated; a crowd follows odd ones."""
 
     taste_scale: ClassVar[float] = 0.5
     size: ClassVar[tuple[float, float]] = (10.0, 40.0)  # likes that saturate a niche, a mass market

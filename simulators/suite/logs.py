@@ -3,7 +3,7 @@
 | name | ranks by | explores (uniform in the pool) |
 |---|---|---|
 | `random` | nothing | 100 % |
-| `weak` | what the average user likes: popularity | 30 % in half of the sessions, 10 % in the others |
+| `weak` | what the average user likes | 30 % in half of the sessions, else 10 % |
 | `ranker` | what the user's visible cohort likes | 10 % |
 
 Both scores are true mean rewards of a rested session, so they stand for well-fitted models that

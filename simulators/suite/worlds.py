@@ -33,6 +33,6 @@ WORLDS: dict[str, Callable[..., World]] = {
     "ranker_optimal": RankerOptimal,
 }
 
-# Two worlds of a kind: one to choose a recipe on, one held back. Fixed before any policy was trained.
+# Of two alike, one to choose a recipe on and one to judge it; fixed before any training.
 CHOSEN_ON = ("satiation", "boredom", "day", "mood", "herding", "ranker_optimal")
 HELD_BACK = ("drift", "repetition", "clickbait", "delayed", "time_budget", "steady")
