@@ -1,0 +1,172 @@
+"""What a finished run of the suite says, and what several say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.records import Records
+from experiments.result import figure, over_seeds
+from experiments.suite.references import METRIC
+from recomind.evaluation.gate import decide
+from recomind.evaluation.report import read_report
+from recomind.evaluation.rollout import rollout
+from recomind.pipeline.loading import load_pool
+from recomind.pipeline.run import Run
+from recomind.pipeline.run_file import read_config
+from recomind.streams import draw_seeds, make_generator
+from simulators.suite.references import references
+from simulators.suite.worlds import CHOSEN_ON, HELD_BACK
+
+_REFERENCE_SESSIONS = 500
+_NO_HEADROOM = 0.02  # of the myopic reference's reward: below it a share of it means nothing
+_PREFIX = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
+Figures = dict[str, Any]
+
+
+def of_run(folder: Path, world: str) -> Figures:
+    """Means of all arms in world and simulators, lifts, verdicts, and the headroom of its pools.
+
+    `lift` is over the ranker refit on the same logs, `rl_lift` over that ranker in the policy's
+    support. `released` is the verdict of the world, `released_on_logs` the one that a company
+    without a world would get, whose hold-out simulator decides.
+    """
+    report = read_report(folder / "report")
+    found: Figures = {"released": int(report["gate"]["released"])}
+    for entry in report["environments"]:
+        if entry["kind"] in _PREFIX:
+            found |= _of_environment(entry, _PREFIX[entry["kind"]])
+    run = Run(read_config(folder))
+    blind = [entry for entry in report["environments"] if entry["kind"] != "world"]
+    found["released_on_logs"] = int(decide(blind, run.config.gate)["released"])
+    return found | _headroom(run, found)
+
+
+def _of_environment(entry: Mapping[str, Any], prefix: str) -> Figures:
+    found = {f"{prefix}mean.{arm}": of[METRIC]["mean"] for arm, of in entry["arms"].items()}
+    found |= {f"{prefix}outside.{arm}": v for arm, v in entry.get("outside_share", {}).items()}
+    for name in ("lift", "rl_lift"):
+        lift = entry[name].get(METRIC, {"value": None, "low": None, "high": None})
+        found |= {f"{prefix}{name}": lift["value"]}
+        found |= {f"{prefix}{name}.{bound}": lift[bound] for bound in ("low", "high")}
+    return found
+
+
+def _headroom(run: Run, found: Figures) -> Figures:
+    """The references on the run's last pools, and the share of their distance that was won."""
+    world = run.require_world("suite")
+    pool = load_pool(run.rounds[-1], run.policy_index)
+    seeds = draw_seeds(_REFERENCE_SESSIONS, make_generator(904))
+    means = {
+        arm: float(rollout(world, policy, pool, seeds).reward.mean())
+        for arm, policy in references(world).items()  # pyright: ignore[reportArgumentType]
+    }
+    distance = means["look_ahead"] - means["myopic"]
+    won = (found["mean.policy"] - found["mean.ranker"]) / distance if distance else None
+    known = won is not None and distance > _NO_HEADROOM * means["myopic"]
+    return {f"reference.{arm}": mean for arm, mean in means.items()} | {
+        "headroom_won": won if known else None
+    }
+
+
+def pool(records: Records) -> dict[str, dict]:
+    """By world, logs and round, and over the worlds of each half."""
+    found: dict[str, dict] = {}
+    for name, runs in _grouped(records):
+        size, world, logs, events, round_index = name
+        at = f"{size}.{world}.{logs}.{events}.round_{round_index}"
+        for what in ("lift", "rl_lift", "headroom_won", "optimism", "holdout_optimism"):
+            found[f"{what}.{at}"] = _over([_value(run, what) for run in runs], runs, what)
+        found[f"outside_share.{at}"] = _over([run.get("sim_outside.policy") for run in runs])
+        for arm in sorted({key for run in runs for key in run if "mean." in key}):
+            found[f"{arm}.{at}"] = _over([run.get(arm) for run in runs], unit="rewards per session")
+    for half, worlds in (("held_back", HELD_BACK), ("chosen_on", CHOSEN_ON)):
+        found |= _of_half(records, half, worlds)
+    return {name: each for name, each in found.items() if each["value"] is not None}
+
+
+def _of_half(records: Records, half: str, worlds: Sequence[str]) -> dict[str, dict]:
+    """Means over the worlds of a half, each the mean of its seeds; wrong releases are counted."""
+    found: dict[str, dict] = {}
+    groups: dict[tuple[Any, ...], dict[str, list[Figures]]] = {}
+    for (size, world, logs, events, index), runs in _grouped(records):
+        if world in worlds:
+            groups.setdefault((size, logs, events, index), {})[world] = runs
+    for (size, logs, events, index), by_world in groups.items():
+        at = f"{half}.{size}.{logs}.{events}.round_{index}"
+        for what in ("lift", "rl_lift", "headroom_won"):
+            each = {w: _mean([_value(run, what) for run in runs]) for w, runs in by_world.items()}
+            values = [value for value in each.values() if value is not None]
+            pooled = over_seeds(values) if len(values) > 1 else figure(_mean(values), n=len(values))
+            pooled.pop("per_seed", None)
+            found[f"{what}.{at}"] = pooled | {"over": "worlds", "by_world": each}
+        found |= {f"{name}.{at}": each for name, each in _released(by_world).items()}
+    return found
+
+
+def _released(by_world: Mapping[str, Sequence[Figures]]) -> dict[str, dict]:
+    """Of the runs that a gate without a world releases, how many are truly worse."""
+    runs = [run for runs in by_world.values() for run in runs]
+    released = [run for run in runs if run["released_on_logs"]]
+    wrongly = [run for run in released if run["lift"] <= 0.0]
+    surely = sum(run["lift.high"] < 0.0 for run in wrongly)
+    return {
+        "released_on_logs": figure(len(released), n=len(runs), unit="runs"),
+        "wrongly_released": figure(len(wrongly), n=len(released), unit="runs", surely=surely),
+        "released": figure(sum(run["released"] for run in runs), n=len(runs), unit="runs"),
+    }
+
+
+def _value(run: Mapping[str, Any], what: str) -> float | None:
+    if what == "optimism":
+        return run["sim_mean.policy"] / run["mean.policy"] if run["mean.policy"] else None
+    if what == "holdout_optimism":
+        return run["holdout_mean.policy"] / run["mean.policy"] if run["mean.policy"] else None
+    return run[what]
+
+
+def _over(
+    values: Sequence[float | None],
+    runs: Sequence[Figures] = (),
+    what: str = "",
+    unit: str = "ratio",
+) -> dict:
+    """Over seeds where there are several, else one run's interval over its sessions."""
+    known = [value for value in values if value is not None]
+    if len(known) > 1:
+        return over_seeds(known, unit=unit)
+    bounds = {}
+    if len(runs) == 1 and f"{what}.low" in runs[0]:
+        bounds = {end: runs[0][f"{what}.{end}"] for end in ("low", "high")}
+        bounds["over"] = "sessions of one run"
+    return figure(_mean(known), n=len(known), unit=unit, **bounds)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _grouped(records: Records) -> Iterator[tuple[tuple[Any, ...], list[Figures]]]:
+    """Size, world, logs, events and round, with the figures of the seeds that have run."""
+    made = {tuple(r[n] for n in records.names): r["figures"] for r in records.all()}
+    groups: dict[tuple[Any, ...], list[Figures]] = {}
+    for run, figures in sorted(made.items()):
+        groups.setdefault(run[:-1], []).append(figures)
+    return iter(groups.items())
+
+
+def table(records: Records) -> str:
+    """Lift and rewards by world, for the terminal."""
+    lines = [f"{'':44s}{'lift':>8s}{'rl_lift':>9s}{'won':>7s}{'sim/true':>10s}{'released':>10s}"]
+    for name, runs in _grouped(records):
+        cells = [_mean([_value(run, what) for run in runs]) for what in ("lift", "rl_lift")]
+        cells += [
+            _mean([_value(run, what) for run in runs]) for what in ("headroom_won", "optimism")
+        ]
+        shown = ["-" if cell is None else f"{cell:+.3f}" for cell in cells]
+        verdict = f"{sum(run['released_on_logs'] for run in runs)}/{len(runs)}"
+        row = f"{shown[0]:>8s}{shown[1]:>9s}{shown[2]:>7s}{shown[3]:>10s}{verdict:>10s}"
+        lines.append(f"{' '.join(map(str, name)):44s}{row}")
+    return "\n".join(lines)
