@@ -47,11 +47,15 @@ class PrepareData(Stage):
         )
         for note in logs.notes:
             line.remark(note)
-        return f"{logs.frame.height} events, {_counts(logs.facts)}"
+        return f"{manifest.extra['num_events']} events, {_counts(logs.facts)}"
 
 
 def _source(round: Round) -> LogSource:
-    return make_source(round.config.data, round.config.allowed_targets)
+    """The source; what it cannot hold in memory lies in the run's folder, which has the room."""
+    settings = dict(round.config.data)
+    if settings.get("spill") == "":
+        settings["spill"] = str(round.run.folder / "spill")
+    return make_source(settings, round.config.allowed_targets)
 
 
 def _counts(facts: Mapping[str, Any]) -> str:
