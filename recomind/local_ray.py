@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from recomind.errors import RecomindError
 
 _OBJECT_STORE_BYTES = 512 * 1024**2
 _START_ATTEMPTS = 3
+_WAITING = 64  # tasks that wait or run at a time: their results lie in memory
+_RETRIES = 8  # of a task whose node or process dies
 
 
 def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> None:
@@ -59,3 +63,35 @@ def _hide_token() -> None:
     path = Path.home() / ".ray" / "auth_token"
     with contextlib.suppress(OSError):
         path.chmod(0o600)
+
+
+class RayTasks:
+    """Calls as Ray tasks, on whichever nodes the Ray that is running has; it starts a small one.
+
+    A task whose node dies runs again elsewhere, so it must give the same each time.
+    """
+
+    at_once = True
+
+    def map(
+        self, function: Callable[..., Any], shared: Any, calls: Iterable[tuple[Any, ...]]
+    ) -> Iterator[Any]:
+        """What `function(shared, *call)` gives for each call, in their order."""
+        if not ray.is_initialized():
+            start_ray(num_cpus=os.cpu_count() or 1)
+        remote = ray.remote(max_retries=_RETRIES, num_cpus=1)(function)
+        everywhere = ray.put(shared)
+        waiting: deque[ray.ObjectRef[Any]] = deque()
+        for call in calls:
+            waiting.append(remote.remote(everywhere, *call))
+            if len(waiting) >= _WAITING:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+
+
+def _result(reference: ray.ObjectRef[Any]) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error  # as the function raised it

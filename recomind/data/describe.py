@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
+from recomind.data.sessions import user_feature_columns
 from recomind.data.sources.interface import Logs
 
+_MOST_EVENTS = 2_000_000  # that are looked at
 _FEW_HOLDOUT = 200  # events of hold-out users on later days that a hold-out simulator needs
 _RARE, _COMMON = 0.002, 0.98  # a base rate beyond these teaches little
 _MOST_ROWS = 12  # rows of a table
@@ -35,17 +38,30 @@ class Description:
 
 
 def describe(logs: Logs) -> Description:
-    """Describe what a source made of its logs."""
-    shown = logs.frame.filter(pl.col("position") >= 0)
+    """Describe what a source made of its logs; a log that goes through files, by some users."""
+    frame, note = _in_memory(logs.frame)
+    shown = frame.filter(pl.col("position") >= 0)
     starts = shown.group_by("session_id").agg(length=pl.len(), known=pl.col("left_known").last())
     found = Description(
         facts=_facts(logs, shown, starts),
         tables=_tables(logs, shown),
         survival=_survival(starts),
-        notes=list(logs.notes),
+        notes=[*logs.notes, *note],
     )
     _suspect(found, logs, shown, starts)
     return found
+
+
+def _in_memory(frame: pl.DataFrame | pl.LazyFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The events, those of every n-th user where they are many; and what is to be said of it."""
+    if isinstance(frame, pl.DataFrame):
+        return frame, []
+    num = int(frame.select(pl.len()).collect().item())
+    every = math.ceil(num / _MOST_EVENTS)
+    if every == 1:
+        return frame.collect(), []
+    chosen = frame.filter(pl.col("user_id").hash(seed=0) % every == 0).collect()
+    return chosen, [f"{num:,} events, of which the {chosen.height:,} of one user in {every} count"]
 
 
 def _facts(logs: Logs, shown: pl.DataFrame, sessions: pl.DataFrame) -> dict[str, str]:
@@ -63,7 +79,7 @@ def _facts(logs: Logs, shown: pl.DataFrame, sessions: pl.DataFrame) -> dict[str,
         "catalogue snapshots": f"{logs.catalogue.num_snapshots}",
         "item features": f"{len(logs.catalogue.dense_names)} numbers, "
         f"{len(logs.catalogue.categorical_names)} categories",
-        "user features": str(sum(name.startswith("u_") for name in logs.frame.columns)),
+        "user features": str(len(user_feature_columns(shown))),
         "later events of items not seen in training": f"{cold / max(later.height, 1):.1%}",
         "dwell time": f"median {dwell.median():.3g} s, at most {dwell.max():.3g} s",
         "hold-out users' later events": f"{later.filter('holdout').height:,}",

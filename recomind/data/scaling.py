@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,29 +24,64 @@ class Scaling:
     std: float  # 1.0 where the feature was constant
 
     @classmethod
-    def of(cls, reference: np.ndarray) -> Scaling:
-        """The scaling that standardises `reference` [E]."""
-        std = float(reference.std())
-        return cls(mean=float(reference.mean()), std=std if std > 1e-9 else 1.0)
+    def of_counts(cls, values: np.ndarray, num: np.ndarray) -> Scaling:
+        """The scaling of `values` [...], each repeated `num` [...] times."""
+        mean = float((values * num).sum() / num.sum())
+        std = math.sqrt(float((np.square(values - mean) * num).sum() / num.sum()))
+        return cls(mean=mean, std=std if std > 1e-9 else 1.0)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """`values` [...] standardised, clipped to `LIMIT`, float32."""
         scaled = (values - self.mean) / self.std
         return np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
 
+    def expression(self, name: str) -> pl.Expr:
+        """A column of float64, as `apply` makes it."""
+        scaled = (pl.col(name) - self.mean) / self.std
+        return scaled.clip(-LIMIT, LIMIT).cast(pl.Float32)
 
-def standardised(
-    features: pl.DataFrame, train: pl.Series
-) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
-    """Every column standardised by its rows `train` [E] bool; and name -> {mean, std}."""
-    mask = train.to_numpy()
-    columns, scalings = [], {}
-    for name in features.columns:
-        values = features[name].to_numpy()
-        scaling = Scaling.of(values[mask])
-        columns.append(pl.Series(name, scaling.apply(values)))
-        scalings[name] = asdict(scaling)
-    return pl.DataFrame(columns), scalings
+
+@dataclass(kw_only=True, slots=True)
+class Moments:
+    """Mean and spread of `U` features over some rows; in pieces, they are those of the whole.
+
+    Pieces are merged one after another (Chan, Golub and LeVeque 1979): the same pieces in the same
+    order give the same bits.
+    """
+
+    num: int
+    mean_U: np.ndarray  # float64
+    spread_U: np.ndarray  # float64, sum of squared distances from the mean
+
+    @classmethod
+    def of(cls, features_EU: np.ndarray) -> Moments:
+        """Of rows [E, U]."""
+        mean_U = features_EU.mean(axis=0)
+        return cls(
+            num=len(features_EU),
+            mean_U=mean_U,
+            spread_U=np.square(features_EU - mean_U).sum(axis=0),
+        )
+
+    def plus(self, other: Moments) -> Moments:
+        """Of the rows of both."""
+        num = self.num + other.num
+        apart_U = other.mean_U - self.mean_U
+        return Moments(
+            num=num,
+            mean_U=self.mean_U + apart_U * (other.num / num),
+            spread_U=self.spread_U
+            + other.spread_U
+            + np.square(apart_U) * (self.num * other.num / num),
+        )
+
+    def scalings(self, names: Sequence[str]) -> dict[str, Scaling]:
+        """The scaling of each feature."""
+        std_U = np.sqrt(self.spread_U / max(self.num, 1))
+        return {
+            name: Scaling(mean=float(mean), std=float(std) if std > 1e-9 else 1.0)
+            for name, mean, std in zip(names, self.mean_U, std_U, strict=True)
+        }
 
 
 class FeatureScaling:

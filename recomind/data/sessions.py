@@ -10,7 +10,9 @@ A user with one event before the log and a session of two, tasks `click` and `hi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from recomind.data.validate import (
 from recomind.errors import ArtifactError, ConfigError, SchemaError, did_you_mean
 
 KIND, EVENTS = "sessions", "sessions.parquet"
+_BATCH_EVENTS = 500_000  # events of a lazy frame that are checked and written at once
 ROW_GROUP_EVENTS = 50_000  # events of a row group; a reader of a part reads whole row groups
 SPLITS = ("history", "train", "calibration", "test")
 ORDER = ("history_id", "time_ms", "position")
@@ -51,7 +54,7 @@ _WHERE = "the sessions"
 
 def write_sessions(
     folder: Path,
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | pl.LazyFrame,
     catalogue: StoredCatalogue,
     *,
     tasks: Sequence[str],
@@ -64,7 +67,8 @@ def write_sessions(
     Args:
         folder: where the artifact goes.
         frame: one row an event: the columns of `SCHEMA`, one UInt8 column 0/1 a task, and
-            float32 columns `u_<name>`, standardised. Sorted here by `ORDER`.
+            float32 columns `u_<name>`, standardised. Sorted here by `ORDER`, except for a lazy
+            frame: that is sorted already, and is checked and written batch by batch.
         catalogue: the items.
         tasks: names of the task columns, in order.
         manifest: of kind "sessions"; `extra` and the facts a reader needs are added to it.
@@ -75,22 +79,51 @@ def write_sessions(
         SchemaError: an empty frame, or a column or value that may not be.
     """
     names = user_feature_columns(frame)
-    frame = checked_events(frame, catalogue, tasks=tasks)
+    whole = isinstance(frame, pl.DataFrame)
+    batches = (
+        iter([checked_events(frame, catalogue, tasks=tasks)])
+        if whole
+        else _checked_batches(frame, catalogue, tasks)
+    )
+    # The first error of a user's is raised before a folder is made.
+    first = next(batches)
     manifest.kind = KIND
     manifest.extra |= dict(extra or {})
-    manifest.extra |= {
-        "tasks": list(tasks),
-        "user_feature_names": [name[2:] for name in names],
-        "num_events": frame.height,
-        "num_sessions": frame.filter(pl.col("position") == 0).height,
-        "num_users": frame["user_id"].n_unique(),
-        "num_items": catalogue.num_items,
-    }
+    manifest.extra |= {"tasks": list(tasks), "user_feature_names": [name[2:] for name in names]}
     with write_artifact(folder, manifest) as staging:
-        frame.write_parquet(staging / EVENTS, row_group_size=ROW_GROUP_EVENTS)
+        manifest.extra |= _write_events(staging / EVENTS, itertools.chain([first], batches))
+        manifest.extra["num_items"] = catalogue.num_items
         catalogue.save(staging)
         for name, table in (tables or {}).items():
             table.write_parquet(staging / name)
+
+
+def _checked_batches(
+    frame: pl.LazyFrame, catalogue: StoredCatalogue, tasks: Sequence[str]
+) -> Iterator[pl.DataFrame]:
+    before: pl.DataFrame | None = None
+    for batch in frame.collect_batches(chunk_size=_BATCH_EVENTS, maintain_order=True):
+        yield checked_events(batch, catalogue, tasks=tasks, before=before)
+        before = batch.tail(1)
+
+
+def _write_events(path: Path, batches: Iterator[pl.DataFrame]) -> dict[str, int]:
+    """Write the events of batches, and count them."""
+    import pyarrow.parquet as pq  # a quarter of a second that most commands need not spend
+
+    counts, users, writer = Counter[str](), pl.Series("user_id", [], pl.Int64), None
+    try:
+        for batch in batches:
+            table = batch.to_arrow()
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table, row_group_size=ROW_GROUP_EVENTS)
+            counts["num_events"] += batch.height
+            counts["num_sessions"] += batch.filter(pl.col("position") == 0).height
+            users = pl.concat([users, batch["user_id"].unique()]).unique()
+    finally:
+        if writer is not None:
+            writer.close()
+    return dict(counts) | {"num_users": len(users)}
 
 
 def split_code(split: str) -> int:
@@ -100,15 +133,25 @@ def split_code(split: str) -> int:
     return SPLITS.index(split)
 
 
-def user_feature_columns(frame: pl.DataFrame) -> list[str]:
+def user_feature_columns(frame: pl.DataFrame | pl.LazyFrame) -> list[str]:
     """Names of the `u_*` columns in the frame's order."""
-    return [name for name in frame.columns if name.startswith("u_")]
+    return [name for name in frame.collect_schema().names() if name.startswith("u_")]
 
 
 def checked_events(
-    frame: pl.DataFrame, catalogue: StoredCatalogue, *, tasks: Sequence[str]
+    frame: pl.DataFrame,
+    catalogue: StoredCatalogue,
+    *,
+    tasks: Sequence[str],
+    before: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The events sorted by `ORDER`, in the artifact's column order.
+
+    Args:
+        frame: events, as `write_sessions` takes them.
+        catalogue: the items.
+        tasks: names of the task columns, in order.
+        before: the event before the first one, of a larger frame that is sorted already.
 
     Raises:
         SchemaError: an empty frame, or a column or value that may not be.
@@ -123,9 +166,21 @@ def checked_events(
     require_schema(frame, schema, _WHERE)
     require_present(frame, [name for name in schema if name != "propensity"], _WHERE)
     _check_values(frame, catalogue, tasks, features)
-    frame = frame.select(list(schema)).sort(*ORDER, maintain_order=True)
-    _check_order(frame)
+    frame = _sorted(frame.select(list(schema)))
+    _check_order(frame if before is None else pl.concat([before.select(frame.columns), frame]))
     return frame
+
+
+def _sorted(frame: pl.DataFrame) -> pl.DataFrame:
+    rises = pl.lit(False)
+    for name in reversed(ORDER):
+        column, previous = pl.col(name), pl.col(name).shift(1)
+        rises = (column > previous) | ((column == previous) & rises)
+        if name == ORDER[-1]:
+            rises |= column == previous
+    if frame.select(rises.fill_null(True).all()).item():
+        return frame
+    return frame.sort(*ORDER, maintain_order=True)
 
 
 def check_loaded(

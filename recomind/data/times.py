@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -67,23 +68,44 @@ def guess_unit(values: pl.Series) -> str:
     )
 
 
-def to_milliseconds(times: pl.Series, unit: str, zone: str) -> tuple[pl.Series, str]:
-    """Times [E] as Float64 milliseconds since 1970, and what they were taken for.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeForm:
+    """How the times of a column are written, and the zone of those without one."""
 
-    What cannot be read as most of the others, or names a moment that the zone skips, is null.
+    unit: str = ""  # of numbers, one of `UNITS`
+    text: str = ""  # the format of text; with neither, datetimes
+    zone: str
+    said: str  # the same, in words
+
+    def milliseconds(self, times: pl.Series) -> pl.Series:
+        """Times [E] as Float64 milliseconds since 1970; null where one is written otherwise."""
+        if self.text:
+            return _from_datetimes(_parsed(times, self.text), self.zone)
+        if not self.unit:
+            return _from_datetimes(times, self.zone)
+        numbers, factor = times.cast(pl.Float64, strict=False), UNITS[self.unit]
+        return numbers * factor if factor >= 1 else numbers / (1 / factor)
+
+
+def time_form(times: pl.Series, unit: str, zone: str) -> TimeForm:
+    """How `times` are written.
 
     Args:
-        times: numbers, text, dates or datetimes.
+        times: numbers, text, dates or datetimes; all of a column, or its first ones.
         unit: of numbers, one of `UNITS`; empty to have it guessed.
         zone: of text and datetimes without one.
+
+    Raises:
+        SchemaError: they can be no times, or their unit cannot be told.
     """
     if times.dtype == pl.String:
         numbers = times.cast(pl.Float64, strict=False)
         if numbers.count() < 0.5 * times.count() or _are_days(times):
-            return _from_text(times, zone)
+            text = _text_form(times)
+            return TimeForm(text=text, zone=zone, said=f"text {text}")
         times = numbers
     if times.dtype.is_temporal():
-        return _from_datetimes(times, zone), f"{times.dtype}"
+        return TimeForm(zone=zone, said=f"{times.dtype}")
     if not times.dtype.is_numeric():
         raise SchemaError(
             f"column {times.name!r} can be no time",
@@ -92,10 +114,20 @@ def to_milliseconds(times: pl.Series, unit: str, zone: str) -> tuple[pl.Series, 
         )
     if unit and unit not in UNITS:
         raise ConfigError(f"unknown data.log.time_unit {unit!r}: {did_you_mean(unit, UNITS)}")
-    said = f"{unit}, as set" if unit else f"{guess_unit(times)}, guessed"
-    factor = UNITS[said.partition(",")[0]]
-    numbers = times.cast(pl.Float64)
-    return (numbers * factor if factor >= 1 else numbers / (1 / factor)), said
+    if unit:
+        return TimeForm(unit=unit, zone=zone, said=f"{unit}, as set")
+    unit = guess_unit(times)
+    return TimeForm(unit=unit, zone=zone, said=f"{unit}, guessed")
+
+
+def to_milliseconds(times: pl.Series, unit: str, zone: str) -> tuple[pl.Series, str]:
+    """Times [E] as Float64 milliseconds since 1970, and what they were taken for.
+
+    What cannot be read as most of the others, or names a moment that the zone skips, is null.
+    The arguments are those of `time_form`.
+    """
+    form = time_form(times, unit, zone)
+    return form.milliseconds(times), form.said
 
 
 def _are_days(times: pl.Series) -> bool:
@@ -103,19 +135,21 @@ def _are_days(times: pl.Series) -> bool:
     return bool(times.drop_nulls().head(1000).str.contains(r"^(19|20)\d{6}$").all())
 
 
-def _from_text(times: pl.Series, zone: str) -> tuple[pl.Series, str]:
-    best, best_format = None, ""
+def _text_form(times: pl.Series) -> str:
+    """The format that reads the most; the first of those that read all."""
+    best, fewest = "", len(times) + 1
     for form in _FORMATS:
-        zoned = form.endswith(("z", "+"))
-        parsed = times.str.to_datetime(
-            form, strict=False, time_unit="us", time_zone="UTC" if zoned else None
-        )
-        if best is None or parsed.null_count() < best.null_count():
-            best, best_format = parsed, form
-        if parsed.null_count() == times.null_count():
+        lost = _parsed(times, form).null_count()
+        if lost < fewest:
+            best, fewest = form, lost
+        if lost == times.null_count():
             break
-    assert best is not None
-    return _from_datetimes(best, zone), f"text {best_format}"
+    return best
+
+
+def _parsed(times: pl.Series, form: str) -> pl.Series:
+    zone = "UTC" if form.endswith(("z", "+")) else None
+    return times.str.to_datetime(form, strict=False, time_unit="us", time_zone=zone)
 
 
 def _from_datetimes(times: pl.Series, zone: str) -> pl.Series:
@@ -161,8 +195,8 @@ def outlier(time_ms: pl.Series, max_days: int) -> tuple[int, str] | None:
         return None
     row = int(rows[0])
     return row, (
-        f"{_date(float(time_ms[row]))}, where the median of all rows is {_date(float(median))} "
-        f"({len(rows)} such rows)"
+        f"{date_said(float(time_ms[row]))}, where the median of all rows is "
+        f"{date_said(float(median))} ({len(rows)} such rows)"
     )
 
 
@@ -179,7 +213,8 @@ def check_span(time_ms: pl.Series, where: str, max_days: int = 3660) -> None:
         )
 
 
-def _date(ms: float) -> str:
+def date_said(ms: float) -> str:
+    """Milliseconds since 1970 as a date and a time."""
     try:
         moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=ms)
     except OverflowError:

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class Logs:
     """Raw logs, read and checked: what the sessions artifact is written from."""
 
-    frame: pl.DataFrame  # events, as `recomind.data.write_sessions` wants them
+    # events, as `recomind.data.write_sessions` wants them; lazy ones are sorted already
+    frame: pl.DataFrame | pl.LazyFrame
     catalogue: StoredCatalogue
     tasks: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)  # counts, scalings: into the manifest
     notes: list[str] = field(default_factory=list)  # what a user should read, one line each
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)  # Parquet files kept beside
+    files: object = None  # holds files that a lazy frame reads: they may go when this does
 
 
 @runtime_checkable

@@ -13,11 +13,12 @@ from omegaconf import MISSING
 from recomind.data.sources.interface import Logs
 from recomind.data.sources.settings import named, typed
 from recomind.data.sources.table import TableLogs
+from recomind.data.sources.table.engine import Scale
 from recomind.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)
-class Preset(ABC):
+class Preset(Scale, ABC):
     """A `LogSource` whose columns are known; subclasses say in `settings` what they are."""
 
     root: str = MISSING  # folder that holds the raw files
@@ -28,6 +29,7 @@ class Preset(ABC):
     rates: dict[str, Any] = field(default_factory=dict)  # as in `data=table`
 
     def __post_init__(self) -> None:
+        Scale.__post_init__(self)
         if not Path(self.root).expanduser().is_dir():
             raise ConfigError("data.root is not a folder", got=repr(self.root))
         self.tasks = self.table().tasks
@@ -41,7 +43,10 @@ class Preset(ABC):
         settings = self.settings(Path(self.root).expanduser())
         for name in ("sessions", "splits", "rates"):
             settings[name] = {**settings.get(name, {}), **getattr(self, name)}
-        settings |= {"tasks": self.tasks or settings["tasks"], "unwanted": self.unwanted}
+        settings |= self.scale() | {
+            "tasks": self.tasks or settings["tasks"],
+            "unwanted": self.unwanted,
+        }
         if settings["rates"].get("by"):
             first = next(iter(named(settings["tasks"], "data.tasks")))
             settings["rates"].setdefault("of", [first])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,16 +92,53 @@ class Table:
         Raises:
             SchemaError: a file cannot be read, or an expression cannot be computed.
         """
-        wanted = [value.alias(name) for name, value in columns.items()]
         try:
-            lazy = self.lazy.select(*wanted, pl.col(FILE).cast(pl.Categorical), pl.col(ROW))
-            frame = lazy.collect(engine="streaming")
+            frame = self._selected(columns).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self.fault(error) from error
-        if not frame.height:
-            raise SchemaError(f"{self.setting} is empty", got=f"0 rows in {self._said()}")
+        self._require_rows(frame.height)
         self._check_lines()
         return frame.sort(ROW, maintain_order=True)
+
+    def batches(self, columns: dict[str, pl.Expr], num_rows: int) -> Iterator[pl.DataFrame]:
+        """What `collect` reads, in the order of the files, `num_rows` at a time.
+
+        Raises:
+            SchemaError: as `collect` does.
+        """
+        self._check_lines()
+        batches = self._selected(columns).collect_batches(chunk_size=num_rows, maintain_order=True)
+        found = 0
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise self.fault(error) from error
+            if batch is None:
+                break
+            if batch.height:
+                found += batch.height
+                yield batch
+        self._require_rows(found)
+
+    def head(self, expression: pl.Expr, num_rows: int) -> pl.Series:
+        """The first values of an expression.
+
+        Raises:
+            SchemaError: as `collect` does.
+        """
+        try:
+            return self.lazy.select(expression).head(num_rows).collect().to_series()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self.fault(error) from error
+
+    def _selected(self, columns: dict[str, pl.Expr]) -> pl.LazyFrame:
+        wanted = [value.alias(name) for name, value in columns.items()]
+        return self.lazy.select(*wanted, pl.col(FILE).cast(pl.Categorical), pl.col(ROW))
+
+    def _require_rows(self, found: int) -> None:
+        if not found:
+            raise SchemaError(f"{self.setting} is empty", got=f"0 rows in {self._said()}")
 
     def require(self, frame: pl.DataFrame, column: str, holds: pl.Expr, expected: str) -> None:
         """Raise SchemaError at the first row of `frame` where `holds` is not True."""
@@ -109,9 +147,16 @@ class Table:
             raise self.refused(bad, column, expected)
 
     def refused(
-        self, bad: pl.DataFrame, column: str, expected: object, *, why: str = "", mend: str = ""
+        self,
+        bad: pl.DataFrame,
+        column: str,
+        expected: object,
+        *,
+        why: str = "",
+        mend: str = "",
+        num: int = 0,
     ) -> SchemaError:
-        """The error that names file, row and value of the first of the rows `bad`."""
+        """The error that names file, row and value of the first of the rows `bad`, of `num`."""
         file, row = bad[FILE][0], int(bad[ROW][0])
         value = bad[column][0] if column in bad.columns else None
         value = value.to_list() if isinstance(value, pl.Series) else value
@@ -119,7 +164,7 @@ class Table:
         return SchemaError(
             f"{self._settings.get(column, column)} has a value it may not have",
             got=f"{repr(value)[:200]}{why} in {file}, row {self._in_file(file, row)}{line} "
-            f"({bad.height} such rows)",
+            f"({num or bad.height} such rows)",
             expected=expected,
             mend=mend,
         )

@@ -53,11 +53,15 @@ class PrepareData(Stage):
         )
         for note in logs.notes:
             line.remark(note)
-        return f"{logs.frame.height} events, {_counts(logs.facts)}"
+        return f"{manifest.extra['num_events']} events, {_counts(logs.facts)}"
 
 
 def _source(round: Round) -> LogSource:
-    source = make_source(round.config.data, round.config.allowed_targets)
+    """The source, at the round's window; what memory cannot hold lies in the run's folder."""
+    settings = dict(round.config.data)
+    if settings.get("spill") == "":
+        settings["spill"] = str(round.run.folder / "spill")
+    source = make_source(settings, round.config.allowed_targets)
     return source.at_window(round.index) if isinstance(source, WindowedLogs) else source
 
 

@@ -23,12 +23,13 @@ from recomind.data.sources.kuairand import columns
 from recomind.data.sources.kuairand.files import checked_log, official_files, raw_files
 from recomind.data.sources.settings import typed
 from recomind.data.sources.table import TableLogs
+from recomind.data.sources.table.engine import Scale
 
 TASKS = tuple(columns.TASKS)
 
 
 @dataclass(kw_only=True, slots=True)
-class KuaiRand:
+class KuaiRand(Scale):
     """The official KuaiRand-Pure files of the folder `root`; a `LogSource`."""
 
     root: str = MISSING  # folder that holds the raw files
@@ -44,6 +45,7 @@ class KuaiRand:
     author_buckets: int = 4096  # authors are hashed into this many ids, plus 0 for unknown
 
     def __post_init__(self) -> None:
+        Scale.__post_init__(self)
         for name in ("session_gap_hours", "user_smoothing", "item_smoothing"):
             require_setting(getattr(self, name) > 0, name, getattr(self, name), "> 0")
         require_setting(self.author_buckets >= 1, "author_buckets", self.author_buckets, ">= 1")
@@ -90,7 +92,7 @@ class KuaiRand:
         videos["categories"]["author"]["buckets"] = self.author_buckets
         smoothing = {"user_smoothing": self.user_smoothing, "item_smoothing": self.item_smoothing}
         history = {"path": str(files.history), "optional": True, "use": self.use_history_file}
-        settings = {
+        settings = self.scale() | {
             "log": columns.LOG | {"path": [str(path) for path in files.logs]},
             "tasks": columns.TASKS,
             "context": ["tab"],

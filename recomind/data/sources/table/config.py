@@ -26,6 +26,12 @@ class LogTable(Files):
     dwell_s: str = ""  # seconds spent; empty: unknown, and counted as 1
     duplicates: str = "drop"  # rows of equal user, item and time: drop or keep
 
+    def __post_init__(self) -> None:
+        if self.duplicates not in ("drop", "keep"):
+            raise ConfigError(
+                "data.log.duplicates", got=repr(self.duplicates), expected="drop or keep"
+            )
+
 
 @dataclass(kw_only=True, slots=True)
 class ItemTable(Files):
@@ -125,6 +131,8 @@ class EventSettings(Protocol):
     sessions: SessionRules
     splits: SplitRules
     rates: Rates
+    partition_events: int  # events that are held in memory at once
+    spill: str  # folder for what is not
 
     @property
     def contexts(self) -> dict[str, str]:

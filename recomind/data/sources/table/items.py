@@ -262,18 +262,17 @@ def dated(content: ItemContent, first_day: int, num_days: int) -> dict[str, np.n
 
 
 def catalogue_of(
-    dense: Mapping[str, np.ndarray], content: ItemContent, shown: pl.DataFrame, standardise: bool
+    dense: Mapping[str, np.ndarray], content: ItemContent, train_DN: np.ndarray, standardise: bool
 ) -> tuple[TableCatalogue, dict[str, Any]]:
     """The catalogue, and its scalings and vocabularies for the manifest.
 
     Args:
         dense: name -> [D, N], not yet standardised.
         content: the items.
-        shown: `snapshot` and `item_id` of the training events, which standardise the features.
-        standardise: False where they are standardised already.
+        train_DN: how many training events each item has in each snapshot; they standardise.
+        standardise: False where the features are standardised already.
     """
-    day, item = shown["snapshot"].to_numpy(), shown["item_id"].to_numpy()
-    scalings = {name: Scaling.of(value_DN[day, item]) for name, value_DN in dense.items()}
+    scalings = {name: Scaling.of_counts(value_DN, train_DN) for name, value_DN in dense.items()}
     if not standardise:
         scalings = {name: Scaling(mean=0.0, std=1.0) for name in dense}
     columns = [_scaled(scalings[n], v, standardise) for n, v in dense.items()]

@@ -7,16 +7,27 @@ Columns made of the user's: `user` and `item` (ids as text), `time_ms`, one 0/1 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
 from recomind.data.ids import as_ids
 from recomind.data.sources.scanning import Table
-from recomind.data.sources.table.config import RELATIVE, EventSettings
-from recomind.data.times import outlier, to_milliseconds
-from recomind.errors import ConfigError, SchemaError
+from recomind.data.sources.table.census import HOUR_MS, Census
+from recomind.data.sources.table.config import RELATIVE, EventSettings, LogTable
+from recomind.data.sources.table.spill import Part, Spill
+from recomind.data.times import (
+    DAY_MS,
+    EARLIEST_MS,
+    LATEST_MS,
+    TimeForm,
+    date_said,
+    local_days,
+    outlier,
+    time_form,
+)
+from recomind.errors import SchemaError
 
 _YES, _NO = ("1", "true", "t", "yes", "y", "1.0"), ("0", "false", "f", "no", "n", "0.0")
 _SETTING_OF = {
@@ -33,44 +44,69 @@ _SETTING_OF = {
 _FLAGS = ("left", "left_known", "holdout")
 
 
+_SAMPLE = 100_000  # rows that the form of the times is told from
+
+
 @dataclass(kw_only=True, slots=True)
 class RawLog:
-    """Checked events, in the order of the files."""
+    """Checked events."""
 
     table: Table
-    events: pl.DataFrame
-    facts: dict[str, Any]
+    spill: Spill
+    parts: list[Part]  # batches in the order of the files, each sorted by `time_ms`
+    census: Census
+    said: str  # what times were taken for
 
 
-def read_log(source: EventSettings, num_items: int) -> RawLog:
-    """Read and check the log.
+def read_log(source: EventSettings, num_items: int, counted: Sequence[str]) -> RawLog:
+    """Read and check the log, a batch of `source.partition_events` rows at a time.
 
     Args:
         source: the settings.
         num_items: rows of the item table; SQL expressions may use it, as `num_items`.
+        counted: columns of events whose values the census counts.
     """
     plain = (source.log.user, source.log.item, source.sessions.column, source.sessions.timeline)
     table = Table(source.log, "data.log", ids=plain)
     if "num_items" not in table.columns:
         table.lazy = table.lazy.with_columns(num_items=pl.lit(float(num_items)))
         table.columns.append("num_items")
-    events = table.collect(_columns(source, table))
+    columns = _columns(source, table)
+    form = _time_form(table, columns["time"], source.log)
+    spill, census, parts = Spill(), Census(counted), []
+    for batch, is_only in _with_only(table.batches(columns, source.partition_events)):
+        if spill.folder is None and not is_only:
+            spill.to_disk(source.spill)
+        events = _checked(table, batch, source, form)
+        census.add(events)
+        ordered = events.drop("time").sort("time_ms", maintain_order=True)
+        parts.append(spill.keep(f"raw-{len(parts)}", ordered))
+    _check_times(table, census, source.log, form)
+    said = form.said if form else RELATIVE
+    return RawLog(table=table, spill=spill, parts=parts, census=census, said=said)
+
+
+def _with_only(batches: Iterator[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, bool]]:
+    """Each batch, and whether there is no other."""
+    first, second = next(batches), next(batches, None)
+    yield first, second is None
+    if second is not None:
+        yield second, False
+    for batch in batches:
+        yield batch, False
+
+
+def _checked(
+    table: Table, events: pl.DataFrame, source: EventSettings, form: TimeForm | None
+) -> pl.DataFrame:
     events = _with_ids(table, events)
-    num_rows = events.height
-    events, unit = _with_times(table, events, source)
+    events = _with_times(table, events, source.log, form)
     for name in [n for n in events.columns if n in source.tasks or n.startswith("label.")]:
         events = _binary(table, events, name)
     for name in [n for n in _FLAGS if n in events.columns]:
         events = _binary(table, events, name).with_columns(pl.col(name).cast(pl.Boolean))
     events = _with_dwell(table, events)
-    events = _with_propensity(table, events)
-    unique = _without_repeats(events, source)
-    facts = {
-        "num_log_rows": num_rows,
-        "num_repeats_dropped": num_rows - unique.height,
-        "time_unit": unit,
-    }
-    return RawLog(table=table, events=unique, facts=facts)
+    return _with_propensity(table, events)
 
 
 def _columns(source: EventSettings, table: Table) -> dict[str, pl.Expr]:
@@ -108,48 +144,82 @@ def _with_ids(table: Table, events: pl.DataFrame) -> pl.DataFrame:
     return events
 
 
-def _with_times(
-    table: Table, events: pl.DataFrame, source: EventSettings
-) -> tuple[pl.DataFrame, str]:
-    log = source.log
-    table.require(events, "time", pl.col("time").is_not_null(), "a time in every row")
+def _time_form(table: Table, time: pl.Expr, log: LogTable) -> TimeForm | None:
+    """How times are written; None for a relative clock."""
     if log.time_unit == RELATIVE:
-        return events.with_columns(time_ms=pl.col("time").cast(pl.Int64)), RELATIVE
+        return None
     try:
-        times, said = to_milliseconds(events["time"], log.time_unit, log.time_zone)
+        return time_form(table.head(time.alias("time"), _SAMPLE), log.time_unit, log.time_zone)
     except SchemaError as error:
+        if "cannot be read" in error.what:
+            raise
         raise SchemaError(
             f"data.log.time: {error.what}",
             got=error.got,
             expected=error.expected,
             mend=error.mend,
         ) from error
+
+
+def _with_times(
+    table: Table, events: pl.DataFrame, log: LogTable, form: TimeForm | None
+) -> pl.DataFrame:
+    """Events with `time_ms`, and with `local_day` and `ms_of_day` where the clock has days."""
+    table.require(events, "time", pl.col("time").is_not_null(), "a time in every row")
+    if form is None:
+        return events.with_columns(time_ms=pl.col("time").cast(pl.Int64))
+    times = form.milliseconds(events["time"])
     unread = events.filter(times.is_null())
     if unread.height:
         raise table.refused(
             unread,
             "time",
-            f"a time as most others are: {said}",
+            f"a time as most others are: {form.said}",
             mend="such as 2024-01-31T18:30:00+02:00, or leave the row out by data.log.where",
         )
-    found = outlier(times, log.max_days)
+    found = None if _possible(times) else outlier(times, log.max_days)
     if found is not None:
-        row, why = found
-        raise table.refused(
-            events[row],
-            "time",
-            f"1990 to 2100, within data.log.max_days={log.max_days} of the median",
-            why=f", which as {said} is {why},",
-            mend="set data.log.time_unit to s, ms, us or ns, or leave the row out by "
-            "data.log.where",
-        )
+        raise _far(table, events[found[0]], log, form, found[1])
     events = events.with_columns(time_ms=times.round().cast(pl.Int64))
-    if events["time_ms"].n_unique() == 1 and events.height > 1:
+    local_day, ms_of_day = local_days(pl.col("time_ms"), log.time_zone)
+    return events.with_columns(
+        local_day=local_day.cast(pl.Int32), ms_of_day=ms_of_day.cast(pl.Int32)
+    )
+
+
+def _possible(times: pl.Series) -> bool:
+    return bool(times.is_between(EARLIEST_MS, LATEST_MS, closed="left").all())
+
+
+def _check_times(table: Table, census: Census, log: LogTable, form: TimeForm | None) -> None:
+    """No time may lie `log.max_days` from the median of all, and not all may be equal."""
+    if form is None:
+        return
+    extremes, median = census.extremes(), census.median_ms()
+    limit = log.max_days * DAY_MS
+    for row in (extremes[0], extremes[1]):
+        if abs(row["time_ms"][0] - median) > limit + HOUR_MS:
+            num = max(census.num_beyond(median - limit, median + limit), 1)
+            why = (
+                f"{date_said(row['time_ms'][0])}, where the median of all rows is "
+                f"{date_said(median)} ({num} such rows)"
+            )
+            raise _far(table, row, log, form, why)
+    if extremes["time_ms"].n_unique() == 1 and census.num_rows > 1:
         raise SchemaError(
             "data.log.time holds one value only, so events have no order",
-            got=f"{events['time'][0]} in all {events.height} rows",
+            got=f"{extremes['time'][0]} in all {census.num_rows} rows",
         )
-    return events, said
+
+
+def _far(table: Table, row: pl.DataFrame, log: LogTable, form: TimeForm, why: str) -> SchemaError:
+    return table.refused(
+        row,
+        "time",
+        f"1990 to 2100, within data.log.max_days={log.max_days} of the median",
+        why=f", which as {form.said} is {why},",
+        mend="set data.log.time_unit to s, ms, us or ns, or leave the row out by data.log.where",
+    )
 
 
 def _binary(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -201,12 +271,9 @@ def _numbers(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
     return cast.with_columns(pl.col("_cast").alias(name)).drop("_cast")
 
 
-def _without_repeats(events: pl.DataFrame, source: EventSettings) -> pl.DataFrame:
-    if source.log.duplicates not in ("drop", "keep"):
-        raise ConfigError(
-            "data.log.duplicates", got=repr(source.log.duplicates), expected="drop or keep"
-        )
-    if source.log.duplicates == "keep":
+def without_repeats(events: pl.DataFrame, log: LogTable) -> pl.DataFrame:
+    """Events [E] without those whose user, item and time are an earlier row's."""
+    if log.duplicates == "keep":
         return events
-    key = ["user", "item", "time_ms", *({"session", "position"} & set(events.columns))]
+    key = ["user_id", "item_id", "time_ms", *({"session_id", "position"} & set(events.columns))]
     return events.unique(key, keep="first", maintain_order=True)

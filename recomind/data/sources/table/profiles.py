@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import polars as pl
 
 from recomind.data.ids import IdMap, as_ids
@@ -41,21 +43,33 @@ def read_users(files: UserTable) -> pl.DataFrame | None:
     return frame.drop("_file", "_row")
 
 
-def with_profiles(events: pl.DataFrame, users: pl.DataFrame | None, ids: IdMap) -> pl.DataFrame:
-    """Events with the user's columns; a gap in a number becomes the mean over users."""
-    if users is None:
-        return events
-    numbers = [n for n in users.columns if n.startswith("number.")]
-    means = {name: users[name].mean() for name in numbers}
-    if hollow := [name[7:] for name, mean in means.items() if mean is None]:
-        raise SchemaError(f"data.users.numbers.{hollow[0]} holds no number", mend="leave it out")
-    gaps = [n for n in numbers if users[n].null_count()]
-    users = users.with_columns(
-        *(pl.col(n).is_null().cast(pl.Float64).alias(f"{n}_missing") for n in gaps),
-        pl.Series("user_id", ids.rows(users["id"])),
-    ).drop("id")
-    joined = events.join(users, on="user_id", how="left", maintain_order="left")
-    return joined.with_columns(
-        *(pl.col(n).fill_null(mean) for n, mean in means.items()),
-        *(pl.col(f"{n}_missing").fill_null(1.0) for n in gaps),
-    )
+@dataclass(kw_only=True, slots=True)
+class Profiles:
+    """The user table by row of the user, and what stands for a gap in it."""
+
+    table: pl.DataFrame  # `user_id` and the columns of `read_users`
+    fill: dict[str, float]  # column -> value
+
+    @classmethod
+    def of(cls, users: pl.DataFrame, ids: IdMap) -> Profiles:
+        """A gap in a number becomes the mean over users; a further column says where one was."""
+        numbers = [n for n in users.columns if n.startswith("number.")]
+        fill: dict[str, float] = {}
+        for name in numbers:
+            mean = users[name].mean()
+            if not isinstance(mean, float):
+                raise SchemaError(
+                    f"data.users.numbers.{name[7:]} holds no number", mend="leave it out"
+                )
+            fill[name] = mean
+        gaps = [n for n in numbers if users[n].null_count()]
+        table = users.with_columns(
+            *(pl.col(n).is_null().cast(pl.Float64).alias(f"{n}_missing") for n in gaps),
+            pl.Series("user_id", ids.rows(users["id"])),
+        ).drop("id")
+        return cls(table=table, fill=fill | {f"{n}_missing": 1.0 for n in gaps})
+
+    def joined(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Events with the user's columns."""
+        joined = events.join(self.table, on="user_id", how="left", maintain_order="left")
+        return joined.with_columns(pl.col(n).fill_null(value) for n, value in self.fill.items())

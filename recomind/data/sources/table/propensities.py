@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import polars as pl
 
 from recomind.errors import ConfigError
@@ -9,26 +12,56 @@ from recomind.errors import ConfigError
 ENOUGH = 0.95  # share of events that must have one for a density of the logs
 
 
-def note_on_propensities(events: pl.DataFrame, support_density: float) -> str:
+@dataclass(kw_only=True, slots=True)
+class Propensities:
+    """How many of a log's events have one, and its range; events before the log are left out."""
+
+    num_events: int = 0
+    num_known: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+
+    @property
+    def share(self) -> float:
+        """Of the events that have one."""
+        return self.num_known / max(self.num_events, 1)
+
+    def add(self, shown: pl.Series) -> None:
+        """Take in those of further events [E]."""
+        self.num_events += len(shown)
+        self.num_known += shown.count()
+        if shown.count():
+            self.low = min(self.low, float(shown.min()))  # pyright: ignore[reportArgumentType]
+            self.high = max(self.high, float(shown.max()))  # pyright: ignore[reportArgumentType]
+
+    def merge(self, other: Propensities) -> None:
+        """Take in those of another part of the log."""
+        self.num_events += other.num_events
+        self.num_known += other.num_known
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+
+def note_on_propensities(chances: Propensities, support_density: float) -> str:
     """Which share of the events has one, and what follows from it.
 
     Args:
-        events: of the log; those before it have a negative position.
+        chances: of the log.
         support_density: tau of the density of the logs; 0 for none.
 
     Raises:
         ConfigError: too few for the density of the logs that the config asks for.
     """
-    shown = events.filter(pl.col("position") >= 0)
-    known = shown["propensity"].count() / max(shown.height, 1)
+    known = chances.share
     if not known:
         return (
             "propensities: none, so there is no density of the logs to keep a policy near "
             "(policy.support_density), and confounding is not tested; name them in "
             "data.log.propensity"
         )
-    low, high = shown["propensity"].min(), shown["propensity"].max()
-    said = f"propensities: known for {known:.1%} of the events, {low:.3g} to {high:.3g}"
+    said = (
+        f"propensities: known for {known:.1%} of the events, {chances.low:.3g} to "
+        f"{chances.high:.3g}"
+    )
     if known < ENOUGH and support_density > 0:
         raise ConfigError(
             "too few propensities for a density of the logs",

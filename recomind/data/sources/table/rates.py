@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recomind.data.running import Earlier
+from recomind.data.running import RESOLUTION, Earlier, as_integers
 from recomind.data.sources.table.config import Rates
 from recomind.data.sources.table.history import Prior
 from recomind.errors import ConfigError, did_you_mean
@@ -68,34 +68,83 @@ def plan_of(rates: Rates, contexts: Sequence[str], categories: Sequence[str]) ->
     )
 
 
-def with_surprise(
-    events: pl.DataFrame, rates: Rates, plan: Plan, codes: Mapping[str, np.ndarray]
-) -> pl.DataFrame:
+@dataclass(kw_only=True, slots=True)
+class Totals:
+    """Events and labels by value of each context, `C` values; those of all under the name ""."""
+
+    num: dict[str, np.ndarray]  # [C] int64
+    labels: dict[tuple[str, str], np.ndarray]  # (context, label) -> [C] int64
+
+    @classmethod
+    def none(cls, rates: Rates, plan: Plan, sizes: Mapping[str, int]) -> Totals:
+        """Before the first event."""
+        names = ["", *plan.contexts]
+        return cls(
+            num={name: np.zeros(sizes.get(name, 1), np.int64) for name in names},
+            labels={
+                (name, label): np.zeros(sizes.get(name, 1), np.int64)
+                for name in names
+                for label in labels_of(rates)
+            },
+        )
+
+    def plus(self, events: pl.DataFrame) -> Totals:
+        """With further events, that have the labels and `code.<context>`."""
+        codes = {name: _codes(events, name) for name in self.num}
+        ones = {label: (events[label] == 1).to_numpy() for _, label in self.labels}
+        return Totals(
+            num={n: v + np.bincount(codes[n], minlength=len(v)) for n, v in self.num.items()},
+            labels={
+                (n, label): v + np.bincount(codes[n][ones[label]], minlength=len(v))
+                for (n, label), v in self.labels.items()
+            },
+        )
+
+    def __add__(self, other: Totals) -> Totals:
+        """Of the events of both."""
+        return Totals(
+            num={n: v + other.num[n] for n, v in self.num.items()},
+            labels={n: v + other.labels[n] for n, v in self.labels.items()},
+        )
+
+
+def with_surprise(events: pl.DataFrame, rates: Rates, plan: Plan, before: Totals) -> pl.DataFrame:
     """Events with `surprise.<label>` and, for each context, `base.<context>.<label>`.
 
     The base is the context's rate before the event, not before its day: on a log's first days it
     would be unknown.
 
     Args:
-        events: with `time_ms` and the labels.
+        events: of a span of time, with `time_ms`, the labels and `code.<context>`.
         rates: the settings.
         plan: from `plan_of`.
-        codes: [E] int64 of each context.
+        before: totals of the events before the span.
     """
+    if not labels_of(rates):
+        return events
     time = events["time_ms"].to_numpy()
-    overall = Earlier(time, np.zeros_like(time))
-    within = {name: Earlier(time, codes[name]) for name in plan.contexts}
+    codes = {name: _codes(events, name) for name in ["", *plan.contexts]}
+    within = {name: Earlier(time, code) for name, code in codes.items()}
     columns, m = {}, rates.context_smoothing
     for label in labels_of(rates):
-        value = events[label].to_numpy().astype(np.float64)
-        rate = (overall.total(value) + m * rates.prior) / (overall.count() + m)
-        base = rate
-        for place, (name, earlier) in enumerate(within.items()):
-            here = (earlier.total(value) + m * rate) / (earlier.count() + m)
+        value, rate, base = events[label].to_numpy(), rates.prior, None
+        for name, earlier in within.items():
+            total = earlier.total(value) + before.labels[name, label][codes[name]]
+            num = earlier.count() + before.num[name][codes[name]]
+            here = (total + m * rate) / (num + m)
+            if not name:
+                rate = base = here
+                continue
             columns[f"base.{name}.{label}"] = pl.Series(here)
-            base = here if place == 0 else base
+            base = here if name == plan.contexts[0] else base
         columns[f"surprise.{label}"] = pl.Series(value - base)
     return events.with_columns(**columns)
+
+
+def _codes(events: pl.DataFrame, context: str) -> np.ndarray:
+    if not context:
+        return np.zeros(events.height, np.int64)
+    return events[f"code.{context}"].to_numpy()
 
 
 def labels_of(rates: Rates) -> list[str]:
@@ -126,38 +175,62 @@ def user_rate(earlier: Earlier, events: pl.DataFrame, value: np.ndarray, m: floa
     return total / (earlier.count() + events["prior_num"].to_numpy() + m)
 
 
-def sums_before(
-    day: np.ndarray, group: np.ndarray, value: np.ndarray, num_days: int, num_groups: int
-) -> np.ndarray:
-    """[D, G]: the sum of `value` [E] over the events of each group on days before the row's."""
-    cell = day * num_groups + group
-    daily = np.bincount(cell, weights=value, minlength=num_days * num_groups)
-    daily_DG = daily.reshape(num_days, num_groups)
-    return np.cumsum(daily_DG, axis=0) - daily_DG
+@dataclass(kw_only=True, slots=True)
+class ItemSums:
+    """What happened with each item on each day, in integers: parts of a log add up exactly."""
+
+    num_DN: np.ndarray  # int64, events
+    train_DN: np.ndarray  # int64, events that train, by snapshot
+    labels: dict[str, np.ndarray]  # label -> [D, N] int64, surprise in units of `RESOLUTION`
+
+    @classmethod
+    def of(
+        cls, events: pl.DataFrame, rates: Rates, num_days: int, num_items: int, *, by_day: bool
+    ) -> ItemSums:
+        """Of some events, with `day`, `snapshot`, `split` and the columns of `with_user_rates`."""
+        item, shape = events["item_id"].to_numpy(), (num_days, num_items)
+        cell = events["snapshot"].to_numpy().astype(np.int64) * num_items + item
+        train = (events["split"] == "train").to_numpy()
+        size = num_days * num_items
+        sums = {}
+        for label in labels_of(rates) if by_day else ():
+            own = f"surprise.{label}" if label.startswith("label.") else f"beyond_user.{label}"
+            total = np.zeros(size, np.int64)
+            np.add.at(total, cell, as_integers(events[own].to_numpy()))
+            sums[label] = total.reshape(shape)
+        return cls(
+            num_DN=np.bincount(cell, minlength=size).reshape(shape),
+            train_DN=np.bincount(cell[train], minlength=size).reshape(shape),
+            labels=sums,
+        )
+
+    def add(self, other: ItemSums) -> None:
+        """Take in the sums of further events."""
+        self.num_DN += other.num_DN
+        self.train_DN += other.train_DN
+        for label, sum_DN in other.labels.items():
+            self.labels[label] += sum_DN
+
+
+def _before(daily_DN: np.ndarray) -> np.ndarray:
+    """[D, N] float64: the sum over earlier days."""
+    return (np.cumsum(daily_DN, axis=0) - daily_DN).astype(np.float64)
 
 
 def item_statistics(
-    events: pl.DataFrame,
-    rates: Rates,
-    plan: Plan,
-    prior: Prior,
-    groups_N: Mapping[str, np.ndarray],
-    num_days: int,
+    sums: ItemSums, rates: Rates, plan: Plan, prior: Prior, groups_N: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Name -> [D, N]: what each day knows of each item from earlier days.
 
     Args:
-        events: with `day`, `item_id`, and the columns of `with_user_rates`.
+        sums: of all events.
         rates: the settings.
         plan: from `plan_of`.
         prior: what was known before day 0.
         groups_N: [N] int64 of each category in `plan.groups`, densely numbered.
-        num_days: `D`.
     """
-    num_items, m = len(prior.item_num_N), rates.item_smoothing
-    day, item = events["day"].to_numpy(), events["item_id"].to_numpy()
-    num_DN = sums_before(day, item, np.ones(len(day)), num_days, num_items)
-    per_day_DN = num_DN / np.maximum(np.arange(num_days), 1)[:, None]
+    num_DN, m = _before(sums.num_DN), rates.item_smoothing
+    per_day_DN = num_DN / np.maximum(np.arange(len(num_DN)), 1)[:, None]
     statistics = {"log_exposures_per_day": np.log1p(per_day_DN)}
     if prior.configured:
         before = np.log1p(np.broadcast_to(prior.item_num_N, num_DN.shape))
@@ -165,12 +238,10 @@ def item_statistics(
     if not plan.item and not plan.groups:
         return statistics
     for task in rates.of:
-        value = events[f"beyond_user.{task}"].to_numpy()
-        sum_DN = sums_before(day, item, value, num_days, num_items) + prior.item_sum_N
+        sum_DN = _before(sums.labels[task]) * RESOLUTION + prior.item_sum_N
         statistics |= _nested(task, sum_DN, num_DN + prior.item_num_N, plan, groups_N, m)
     for name in rates.of_items:
-        value = events[f"surprise.label.{name}"].to_numpy()
-        sum_DN = sums_before(day, item, value, num_days, num_items)
+        sum_DN = _before(sums.labels[f"label.{name}"]) * RESOLUTION
         statistics |= _nested(name, sum_DN, num_DN, plan, groups_N, m)
     return statistics
 

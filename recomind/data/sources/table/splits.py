@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import polars as pl
 import torch
@@ -13,24 +15,42 @@ from recomind.data.sources.table.config import SplitRules
 from recomind.errors import ConfigError, SchemaError, did_you_mean
 from recomind.streams import hash_uniform
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Days:
+    """The days of a log on its own clocks, counted from 1970."""
+
+    first: int
+    last: int
+    num_seen: int  # with events
+
+    @property
+    def num(self) -> int:
+        """First to last."""
+        return self.last - self.first + 1
+
+
 _MIN_DAYS = 4  # train, calibration, and two of test
 
 
-def with_splits(events: pl.DataFrame, rules: SplitRules) -> pl.DataFrame:
-    """Events [E] with `split` and `holdout`.
+def with_splits(events: pl.DataFrame, rules: SplitRules, days: Days | None) -> pl.DataFrame:
+    """Events [E] with `split`.
 
     Args:
-        events: with `local_day` since 1970 and `day` from 0, or a column `split`; and `user`.
+        events: with `day` from 0, or a column `split`.
         rules: the settings.
+        days: of the whole log; None where its clock has none.
     """
-    split = _given(events) if "split" in events.columns else _by_day(events, rules)
-    events = events.with_columns(split.alias("split"))
-    _require_each(events, rules)
-    if "holdout" in events.columns:
-        return events
-    keys = torch.from_numpy(hash_keys(events["user"]))
-    holdout = (hash_uniform(keys, rules.holdout_seed) < rules.holdout_share).numpy()
-    return events.with_columns(holdout=pl.Series(holdout))
+    if "split" in events.columns:
+        return events.with_columns(_given(events).alias("split"))
+    assert days is not None
+    return events.with_columns(split=_by_day(days, rules))
+
+
+def are_held_out(ids: pl.Series, rules: SplitRules) -> pl.Series:
+    """[N] bool: whether users are kept for hold-out simulators, by a hash of their ids [N]."""
+    keys = torch.from_numpy(hash_keys(ids))
+    return pl.Series((hash_uniform(keys, rules.holdout_seed) < rules.holdout_share).numpy())
 
 
 def _given(events: pl.DataFrame) -> pl.Series:
@@ -46,47 +66,42 @@ def _given(events: pl.DataFrame) -> pl.Series:
     return split
 
 
-def _by_day(events: pl.DataFrame, rules: SplitRules) -> pl.Series:
-    first_day, last_day = (int(events["local_day"].min()), int(events["local_day"].max()))  # pyright: ignore
-    num_days = last_day - first_day + 1
-    if num_days < _MIN_DAYS:
+def _by_day(days: Days, rules: SplitRules) -> pl.Expr:
+    if days.num < _MIN_DAYS:
         raise SchemaError(
             "the log is too short to be split by time",
-            got=f"{num_days} days",
+            got=f"{days.num} days",
             expected=f"at least {_MIN_DAYS}",
             mend="give more days, or a column with the splits in data.splits.column",
         )
-    test = _day_index(rules.test_from, first_day, num_days - 2)
-    calibration = _day_index(rules.calibration_from, first_day, test - 1)
+    test = _day_index(rules.test_from, days.first, days.num - 2)
+    calibration = _day_index(rules.calibration_from, days.first, test - 1)
     day = pl.col("day")
-    split = (
+    return (
         pl.when(day >= test)
         .then(pl.lit("test"))
         .when(day >= calibration)
         .then(pl.lit("calibration"))
         .otherwise(pl.lit("train"))
     )
-    return events.select(split.alias("split"))["split"]
 
 
-def _require_each(events: pl.DataFrame, rules: SplitRules) -> None:
-    absent = {"train", "calibration", "test"} - set(events["split"].unique())
-    if absent:
-        raise ConfigError(
-            f"no events for {', '.join(sorted(absent))}",
-            got=f"calibration_from={rules.calibration_from!r}, test_from={rules.test_from!r}",
-            expected=f"days such that each split has some; {_days(events)}",
+def require_each(splits: Collection[str], rules: SplitRules, days: Days | None) -> None:
+    """Raise ConfigError unless the splits of a log's events are all there."""
+    absent = {"train", "calibration", "test"} - set(splits)
+    if not absent:
+        return
+    there = f"the column has {sorted(splits)}"
+    if days is not None:
+        first, last = (
+            datetime.date(1970, 1, 1) + datetime.timedelta(days=d) for d in (days.first, days.last)
         )
-
-
-def _days(events: pl.DataFrame) -> str:
-    if "local_day" not in events.columns:
-        return f"the column has {events['split'].unique().sort().to_list()}"
-    days = [
-        datetime.date(1970, 1, 1) + datetime.timedelta(days=int(d))
-        for d in events["local_day"].unique().sort()
-    ]
-    return f"the log has {days[0]} to {days[-1]}, {len(days)} days with events"
+        there = f"the log has {first} to {last}, {days.num_seen} days with events"
+    raise ConfigError(
+        f"no events for {', '.join(sorted(absent))}",
+        got=f"calibration_from={rules.calibration_from!r}, test_from={rules.test_from!r}",
+        expected=f"days such that each split has some; {there}",
+    )
 
 
 def _day_index(text: str, first_day: int, default: int) -> int:

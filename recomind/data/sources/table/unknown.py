@@ -26,20 +26,24 @@ def check_unknown(
     for name, (table, files) in (("item", items), ("user", users)):
         if table is None:
             continue
-        unknown = raw.events.filter(~pl.col(name).is_in(table["id"].implode()))
-        share = unknown.height / raw.events.height
+        unknown = raw.census.counts(name).join(table, on="id", how="anti")
+        num = int(unknown["num"].sum())
+        share = num / raw.census.num_rows
         if share > files.max_unknown:
+            lacks = pl.col(name).is_in(unknown["id"].implode())
+            rows = [part.scan().filter(lacks).bottom_k(1, by="_row") for part in raw.parts]
             raise raw.table.refused(
-                unknown,
+                pl.concat(rows).collect().sort("_row"),
                 name,
                 f"the id of a row of data.{name}s; at most {files.max_unknown:.3g} of the events "
                 f"may lack one, {share:.3g} do",
                 mend=f"are both ids of one kind? If so, complete the table, or raise "
                 f"data.{name}s.max_unknown",
+                num=num,
             )
         if unknown.height:
             facts |= {
-                f"num_unknown_{name}s": unknown[name].n_unique(),
-                f"num_events_of_unknown_{name}s": unknown.height,
+                f"num_unknown_{name}s": unknown.height,
+                f"num_events_of_unknown_{name}s": num,
             }
     return facts

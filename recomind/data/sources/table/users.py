@@ -27,14 +27,14 @@ _MOST_VALUES = 64  # one-hot columns of a name at most
 
 @dataclass(kw_only=True, slots=True)
 class Looks:
-    """What features of an event are computed from, beside the events themselves."""
+    """What features of events are computed from, beside the events themselves."""
 
     rates: Rates
     plan: Plan
-    contexts: Mapping[str, np.ndarray]  # [E] int64 codes, by name
-    groups: Mapping[str, np.ndarray]  # [E] int64 of the shown item's category, by name
+    groups: Mapping[str, np.ndarray]  # [N] int64 of an item's category, by name
     group_words: Mapping[str, list[str]]  # words of codes 1, 2, ...
-    train: pl.Series  # [E] bool: the rows that decide which one-hot columns exist
+    one_hots: Mapping[str, list[str]]  # column -> values with a 0/1 feature each
+    common_groups: Mapping[str, list[int]]  # name -> codes with a rate of the user's each
     has_history: bool
     has_dwell: bool
     clock: bool
@@ -44,20 +44,22 @@ def user_features(events: pl.DataFrame, looks: Looks) -> pl.DataFrame:
     """Features [E, U] float64, one column each, not yet standardised.
 
     Args:
-        events: with the columns of `with_user_rates`; `beyond_item.<task>`: surprise minus the
-            item's rate on earlier days; `context.<name>`; `number.<name>` and `category.<name>`
-            of the user; and `ms_of_day`.
+        events: all of some users, with the columns of `with_user_rates`; `beyond_item.<task>`:
+            surprise minus the item's rate on earlier days; `context.<name>`, `code.<name>`;
+            `number.<name>` and `category.<name>` of the user; and `ms_of_day`.
         looks: what else is needed.
     """
     columns: dict[str, np.ndarray] = {}
     if looks.rates.of:
         time, user = events["time_ms"].to_numpy(), events["user_id"].to_numpy()
         earlier = Earlier(time, user)
-        within = {n: Earlier(time, user, looks.contexts[n]) for n in looks.plan.user_contexts}
+        within = {
+            n: Earlier(time, user, events[f"code.{n}"].to_numpy()) for n in looks.plan.user_contexts
+        }
         columns |= _activity(events, looks, earlier, within)
         for task in looks.rates.of:
             columns |= _rates(task, events, looks, earlier, within)
-        columns |= _rates_on_groups(events, looks, user)
+        columns |= _rates_on_groups(events, looks, earlier)
     found = pl.DataFrame(columns) if columns else pl.DataFrame({"_": np.zeros(events.height)})
     found = found.hstack(
         [
@@ -72,11 +74,32 @@ def user_features(events: pl.DataFrame, looks: Looks) -> pl.DataFrame:
         ]
     )
     return found.drop("_", strict=False).hstack(
-        [
-            *_one_hots(events, looks.train, "context."),
-            *_one_hots(events, looks.train, "category."),
-        ]
+        [*_one_hots(events, looks, "context."), *_one_hots(events, looks, "category.")]
     )
+
+
+def counted(events: pl.DataFrame) -> list[str]:
+    """Columns whose values may have a 0/1 feature each."""
+    contexts = [n for n in events.columns if n.startswith("context.") and not is_number(events[n])]
+    return contexts + [n for n in events.columns if n.startswith("category.")]
+
+
+def common_words(counts: pl.DataFrame, num_train: int) -> list[str]:
+    """The values that have a feature, in order.
+
+    Args:
+        counts: `id` and `num` of each value over the training rows.
+        num_train: how many those are.
+    """
+    common = counts.filter(pl.col("id").is_not_null() & (pl.col("num") >= _RARE * num_train))
+    first = common.sort(["num", "id"], descending=[True, False]).head(_MOST_VALUES)
+    return in_natural_order(first["id"]).to_list()
+
+
+def common_codes(num_C: np.ndarray, num_train: int) -> list[int]:
+    """The codes of a category that have a feature, in order; `num_C` is as in `common_words`."""
+    first = np.argsort(-num_C, kind="stable")[:_MOST_VALUES]
+    return sorted(int(c) for c in first if c > 0 and num_C[c] >= _RARE * num_train)
 
 
 def is_number(values: pl.Series) -> bool:
@@ -127,23 +150,19 @@ def _rates(
     return columns
 
 
-def _rates_on_groups(events: pl.DataFrame, looks: Looks, user: np.ndarray) -> dict[str, np.ndarray]:
+def _rates_on_groups(
+    events: pl.DataFrame, looks: Looks, everyone: Earlier
+) -> dict[str, np.ndarray]:
     """The user's rate on items of each common value of a category: known before the item is.
 
     `rate_on_<category>_<value>_<task>`, over the user's earlier events with such an item.
     """
-    columns, time = {}, events["time_ms"].to_numpy()
-    everyone, m = Earlier(time, user), looks.rates.user_smoothing
-    train = looks.train.to_numpy()
-    for name in looks.plan.user_groups:
-        code = looks.groups[name]
-        seen = np.bincount(code[train], minlength=len(looks.group_words[name]) + 1)
-        common = [
-            c for c in np.argsort(-seen)[:_MOST_VALUES] if c > 0 and seen[c] >= _RARE * train.sum()
-        ]
-        for c in sorted(common):
-            here = (code == c).astype(np.float64)
-            count = everyone.total(here)
+    columns, m, item = {}, looks.rates.user_smoothing, events["item_id"].to_numpy()
+    for name, codes in looks.common_groups.items():
+        code = looks.groups[name][item]
+        for c in codes:
+            here = code == c
+            count = everyone.total(here.astype(np.int64))
             for task in looks.rates.of:
                 value = events[f"beyond_item.{task}"].to_numpy() * here
                 word = looks.group_words[name][c - 1]
@@ -156,18 +175,13 @@ def _clock(events: pl.DataFrame) -> list[pl.Series]:
     return [of_day.sin().alias("hour_sin"), of_day.cos().alias("hour_cos")]
 
 
-def _one_hots(events: pl.DataFrame, train: pl.Series, prefix: str) -> list[pl.Series]:
+def _one_hots(events: pl.DataFrame, looks: Looks, prefix: str) -> list[pl.Series]:
     """One 0/1 column a value that is not rare among the training rows; rare ones are all 0."""
     columns = []
-    for name in [n for n in events.columns if n.startswith(prefix)]:
-        values = events[name]
-        if prefix == "context." and is_number(values):
-            continue
-        text = values.cast(pl.String)
-        counts = text.filter(train).drop_nulls().value_counts().sort("count", descending=True)
-        common = counts.filter(pl.col("count") >= _RARE * int(train.sum())).head(_MOST_VALUES)
+    for name in [n for n in events.columns if n.startswith(prefix) and n in looks.one_hots]:
+        text = events[name].cast(pl.String)
         columns += [
             (text == word).fill_null(False).cast(pl.Float64).alias(f"{name[len(prefix) :]}_{word}")
-            for word in in_natural_order(common[name])
+            for word in looks.one_hots[name]
         ]
     return columns
