@@ -189,6 +189,10 @@ class SessionDataset:
         """[B] int64."""
         return self._int["user_id"][rows]
 
+    def user_features(self, rows: Tensor) -> Tensor:
+        """[B, U] float32, as they were before the events."""
+        return self._user_EU[rows]
+
     def position(self, rows: Tensor) -> Tensor:
         """[B] int64: 0-based place in the session."""
         return self._int["position"][rows]

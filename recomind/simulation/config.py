@@ -17,6 +17,14 @@ class Pessimism(Enum):
     deviation = "deviation"  # mean - k standard deviations
 
 
+class Moving(Enum):
+    """What becomes of user features that change within logged sessions; lower case for Hydra."""
+
+    learn = "learn"  # move those that the events tell, keep the others, and say which
+    freeze = "freeze"  # keep all as they were at the start
+    refuse = "refuse"  # as `learn`, but fit nothing where the events do not tell one
+
+
 @dataclass(kw_only=True, slots=True)
 class SimulatorConfig:
     """Response, dwell and leave models, and guards against their errors."""
@@ -30,6 +38,7 @@ class SimulatorConfig:
     # Estimate each item's effects on leaving and on later responses from the logs (`effects`), for
     # items whose content does not say what tires users or drives them away.
     item_effects: bool = False
+    moving_features: Moving = Moving.learn  # user features that change within a session
     # Truncate a session where the members' expected rewards of the shown item differ by more than
     # this (largest - smallest, in units of reward); 0 never does.
     uncertainty_stop: float = 0.0

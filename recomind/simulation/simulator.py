@@ -28,6 +28,7 @@ from recomind.simulation.environment import (
     rows_of,
 )
 from recomind.simulation.finite import require_finite_probabilities
+from recomind.simulation.moving import MovingFeatures
 from recomind.simulation.response import SummaryNet, calibrated, joint_feedback, joint_rate
 from recomind.simulation.running import RunningSessions
 from recomind.simulation.summary import summarise
@@ -53,6 +54,7 @@ class FittedSessions(BatchedSessions):
         starts: states [S] at step 0; each session begins from one drawn at random.
         dwell: dwell-time distribution given the item and the feedback.
         couplings: how each task is drawn given the first one (`joint_feedback`).
+        moving: how user features go on that change within a session; None where none do.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class FittedSessions(BatchedSessions):
         couplings: Sequence[int],
         reward_weights: Mapping[str, float],
         horizon: int,
+        moving: MovingFeatures | None = None,
     ) -> None:
         if len(starts) == 0:
             raise SchemaError(
@@ -78,6 +81,7 @@ class FittedSessions(BatchedSessions):
             history_length=starts.history_mask.shape[1],
         )
         self.starts, self.dwell, self.couplings = starts, dwell, list(couplings)
+        self.moving = moving
 
     @abstractmethod
     def probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
@@ -92,6 +96,9 @@ class FittedSessions(BatchedSessions):
         draw = streams.uniform(zero, 1, LANE_BEGIN)[:, 0]
         index = (draw.double() * len(self.starts)).long()
         return rows_of(self.starts, index), {}
+
+    def _features_now(self, state: SessionState, hidden: Hidden) -> Tensor:
+        return state.user_features if self.moving is None else self.moving.after(state)
 
     def _respond(
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams

@@ -21,10 +21,11 @@ from recomind.artifacts import (
 from recomind.data import SessionDataset, load_catalogue
 from recomind.errors import SchemaError
 from recomind.ranker import Calibration, load_rankers, load_weights, quality, trunk_of
-from recomind.simulation.config import Pessimism, SimulatorConfig
+from recomind.simulation.config import Moving, Pessimism, SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
 from recomind.simulation.effects import EffectsCatalogue, with_saved_effects
 from recomind.simulation.environment import state_from, state_tensors
+from recomind.simulation.moving import fit_moving, load_moving, save_moving
 from recomind.simulation.response import (
     SummaryNet,
     fit_exploring,
@@ -82,7 +83,7 @@ def fit_simulator(
     exploring = config.calibrate_exploring
     calibrations = fit_exploring(rankers, fatigue_nets, dataset, later) if exploring else []
     hazards = [fit_leave(dataset, rows, later, config, seed + i) for i in range(len(rankers))]
-    labels = dataset.labels(rows)
+    labels, moving = dataset.labels(rows), fit_moving(dataset, rows, later, config.moving_features)
     starts = _starts(dataset, dataset.session_starts("train", holdout=False), config, seed)
     metrics = hazard_quality(hazards, dataset, dataset.rows("test", holdout=False))
     manifest.kind = KIND
@@ -94,6 +95,7 @@ def fit_simulator(
     }
     with write_artifact(folder, manifest) as staging:
         _save_states(staging / _STARTS, starts)
+        save_moving(staging, moving, manifest)
         dwell = fit_dwell(dataset, rows, later, config, seed)
         save_tensors(staging / _DWELL, dwell.state_dict())
         if isinstance(dataset.catalogue, EffectsCatalogue):
@@ -148,6 +150,7 @@ def load_simulator(
         couplings=extra["couplings"],
         reward_weights=reward_weights,
         horizon=config.horizon,
+        moving=load_moving(folder, extra),
     )
 
 
@@ -177,6 +180,7 @@ def fit_holdout(
         dataset, of_items = with_tree_effects(dataset, rows[:cut], rows[cut:], seed)
         manifest.metrics |= of_items
     models = fit_trees(dataset, rows[:cut], rows[cut:], seed)
+    moving = fit_moving(dataset, rows[:cut], rows[cut:], config.moving_features)
     starts = dataset.session_starts("calibration", "test", holdout=True)
     metrics = _tree_quality(models, dataset, rows[cut:])
     manifest.kind = HOLDOUT_KIND
@@ -187,6 +191,7 @@ def fit_holdout(
     }
     with write_artifact(folder, manifest) as staging:
         _save_states(staging / _STARTS, _starts(dataset, starts, config, seed))
+        save_moving(staging, moving, manifest)
         dwell = fit_dwell(dataset, rows[:cut], rows[cut:], config, seed)
         save_tensors(staging / _DWELL, dwell.state_dict())
         models.save(staging)
@@ -208,6 +213,7 @@ def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimul
         couplings=extra["couplings"],
         reward_weights=reward_weights,
         horizon=config.horizon,
+        moving=load_moving(folder, extra),
     )
 
 
@@ -232,6 +238,7 @@ def _tree_quality(models: TreeModels, dataset: SessionDataset, rows: Tensor) -> 
 def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
     plain = dataclasses.asdict(config)
     plain["pessimism"] = config.pessimism.value
+    plain["moving_features"] = config.moving_features.value
     plain[_FATIGUE] = plain.pop("fatigue")
     return {
         "tasks": list(dataset.tasks),
@@ -243,6 +250,8 @@ def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
 
 def _decoded(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = dict(config) | {"pessimism": Pessimism(config["pessimism"])}
+    # A simulator of an earlier version keeps all features, which it has no file to move by.
+    plain["moving_features"] = Moving(config.get("moving_features", Moving.freeze.value))
     plain["fatigue"] = plain.pop(_FATIGUE)
     return plain
 

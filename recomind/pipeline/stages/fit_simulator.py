@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from recomind.artifacts import Manifest
@@ -11,6 +12,7 @@ from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
 from recomind.simulation import fit_simulator
+from recomind.simulation.moving import KNOWN
 
 
 class FitSimulator(Stage):
@@ -31,7 +33,22 @@ class FitSimulator(Stage):
         )
         auc = metrics.get("auc.leave")
         notes = [f"AUC {auc:.3f} for leaving on later days"] if auc else []
-        return "; ".join(notes + _cut_short(dataset, config.horizon))
+        moving = moving_notes(manifest.extra.get("moving_features", {}))
+        return "; ".join(notes + moving + _cut_short(dataset, config.horizon))
+
+
+def moving_notes(explained: Mapping[str, float]) -> list[str]:
+    """What becomes of user features that change within a session."""
+    known = [name for name, share in explained.items() if share >= KNOWN]
+    frozen = [f"{name} ({share:.0%})" for name, share in explained.items() if share < KNOWN]
+    notes = [f"moves with the events: {', '.join(known)}"] if known else []
+    if frozen:
+        notes.append(
+            "warning: these user features change within a session, and its events explain little "
+            f"of how: {', '.join(frozen)}; simulated sessions keep them as they were at the start. "
+            "Leave them out, or compute them from responses, dwell times and the clock"
+        )
+    return notes
 
 
 def _cut_short(dataset: SessionDataset, horizon: int) -> list[str]:
