@@ -206,10 +206,10 @@ class ItemSums:
 
     def add(self, other: ItemSums) -> None:
         """Take in the sums of further events."""
-        self.num_DN += other.num_DN
-        self.train_DN += other.train_DN
-        for label, sum_DN in other.labels.items():
-            self.labels[label] += sum_DN
+        # Arrays that Ray brings cannot be written to.
+        self.num_DN = self.num_DN + other.num_DN
+        self.train_DN = self.train_DN + other.train_DN
+        self.labels = {label: own + other.labels[label] for label, own in self.labels.items()}
 
 
 def _before(daily_DN: np.ndarray) -> np.ndarray:
