@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from experiments.records import Records
 from experiments.result import figure, over_seeds
@@ -17,6 +17,8 @@ from recomind.pipeline.run import Run
 from recomind.pipeline.run_file import read_config
 from recomind.streams import draw_seeds, make_generator
 from simulators.suite.references import references
+from simulators.suite.satiation import Satiation
+from simulators.suite.world import SuiteWorld
 from simulators.suite.worlds import CHOSEN_ON, HELD_BACK
 
 _REFERENCE_SESSIONS = 500
@@ -55,12 +57,12 @@ def _of_environment(entry: Mapping[str, Any], prefix: str) -> Figures:
 
 def _headroom(run: Run, found: Figures) -> Figures:
     """The references on the run's last pools, and the share of their distance that was won."""
-    world = run.require_world("suite")
+    world = cast("SuiteWorld | Satiation", run.require_world("suite"))
     pool = load_pool(run.rounds[-1], run.policy_index)
     seeds = draw_seeds(_REFERENCE_SESSIONS, make_generator(904))
     means = {
         arm: float(rollout(world, policy, pool, seeds).reward.mean())
-        for arm, policy in references(world).items()  # pyright: ignore[reportArgumentType]
+        for arm, policy in references(world).items()
     }
     distance = means["look_ahead"] - means["myopic"]
     won = (found["mean.policy"] - found["mean.ranker"]) / distance if distance else None

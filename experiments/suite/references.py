@@ -28,7 +28,7 @@ METRIC = "reward_per_session"
 RECORDS = Records(Path(__file__).parent / "headroom", ("world", "seed"))
 SEED = 902  # of the sessions; the prices were chosen on those of 901 (docs/adr/0012)
 NUM_CANDIDATES = 24  # uniform draws a step
-SETTINGS = {"repetition": {"num_items": 60}}  # as in conf/world/suite
+SETTINGS: dict[str, dict[str, Any]] = {"repetition": {"num_items": 60}}  # as in conf/world/suite
 EXCLUDED = {"repetition": 0}  # recent items that a pool leaves out; elsewhere the default
 
 
@@ -51,7 +51,8 @@ def _figures(
         num_candidates=NUM_CANDIDATES, num_nearest=0, num_fresh=0, exclude_recent=recent
     )
     pool = CandidatePool(settings, arms["random"][0].catalogue.num_items)
-    seeds, found, ratios = draw_seeds(num, make_generator(SEED)), {"num_sessions": num}, {}
+    seeds, ratios = draw_seeds(num, make_generator(SEED)), {}
+    found: dict[str, Any] = {"num_sessions": num}
     for arm, (world, policy) in arms.items():
         outcomes = rollout(world, policy, pool, seeds)
         ratios[arm] = METRICS[METRIC](outcomes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ class Mechanism(Protocol):
     """
 
     logging: str  # a name of `simulators.suite.logs.LOGS`
-    price: float  # rewards that a unit of `consequence` is worth, for look-ahead
+    price: ClassVar[float]  # rewards that a unit of `consequence` is worth, for look-ahead
 
     @property
     def hidden(self) -> Hidden:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from recomind.simulation import World
 from simulators.suite.boredom import Boredom
 from simulators.suite.clickbait import Clickbait
 from simulators.suite.day import Day
@@ -17,8 +14,9 @@ from simulators.suite.repetition import Repetition
 from simulators.suite.satiation import Satiation
 from simulators.suite.steady import Steady
 from simulators.suite.time_budget import TimeBudget
+from simulators.suite.world import SuiteWorld
 
-WORLDS: dict[str, Callable[..., World]] = {
+WORLDS: dict[str, type[SuiteWorld] | type[Satiation]] = {
     "satiation": Satiation,
     "drift": Drift,
     "boredom": Boredom,
