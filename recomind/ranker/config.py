@@ -12,10 +12,11 @@ from recomind.errors import ConfigError
 
 
 class RefitOn(Enum):
-    """The logs that a later round's ranker is fitted to, from fresh weights."""
+    """The logs that a later round's ranker is fitted to, from fresh weights but for one."""
 
     own = "own"  # those that policies of this run collected, without the first logging policy's
     all = "all"  # those of all rounds
+    auto = "auto"  # own, all, or all from the last weights: the best on held-out fresh sessions
 
 
 @dataclass(kw_only=True, slots=True)

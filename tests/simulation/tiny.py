@@ -61,13 +61,13 @@ def collect(world: World, num_sessions=NUM_SESSIONS, **changes) -> pl.DataFrame:
         "calibration_share": 0.25,
         "test_share": 0.25,
         "holdout_share": 0.5,
+        "generator": make_generator(0),
     } | changes
     return collect_sessions(
         world,
         world.logging_policy(),
         tiny_pool(),
         num_sessions=num_sessions,
-        generator=make_generator(0),
         user_feature_names=world.user_feature_names,
         **settings,
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recomind.artifacts import Manifest
 from recomind.data import SessionDataset, SessionSource, SessionStream
+from recomind.pipeline.loading import load_ensemble
 from recomind.pipeline.progress import StageLine
+from recomind.pipeline.refit import HeldOut, Refit, is_worse, ways_to_refit
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
 from recomind.ranker import (
@@ -23,49 +27,85 @@ from recomind.ranker import (
     save_rankers,
     training_rows,
 )
-from recomind.ranker.config import ExternalConfig, ExternalKind, RefitOn
+from recomind.ranker.config import ExternalConfig, ExternalKind
 from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external, require_tasks
 from recomind.streams import hash_uniform
 from recomind.types import Ranker
 
+_WORSE = (
+    "warning: the refit is worse than the last round's ranker on held-out fresh sessions; that one "
+    "is kept. Collect more sessions in a round, or try ranker.refit_on=auto"
+)
 _KEPT_SHARE = 0.8  # share of the sessions for a member that is not the first
 
 
 class TrainRanker(Stage):
-    """Every member from fresh weights, on the logs that `ranker.refit_on` says.
+    """Every member, on the logs that `ranker.refit_on` says.
 
-    With an external ranker, that is the first member, completed by the second for the tasks that
-    it does not have; it is calibrated and otherwise left as it is.
+    A later round keeps the last round's rankers where its own is worse on held-out fresh sessions
+    (`recomind.pipeline.refit`). With an external ranker, that is the first member, completed by the
+    second for the tasks that it does not have; it is calibrated and otherwise left as it is.
     """
 
     name, kind, artifact, groups = "train-ranker", "ranker", "ranker", ("ranker",)
 
     def inputs(self, round: Round) -> list[Path]:
-        """What the round's ranker learns from."""
-        own = not round.is_first and round.config.ranker.refit_on is RefitOn.own
-        return round.session_folders[1 if own else 0 :]
+        """What the round's ranker may learn from."""
+        ways = ways_to_refit(round)
+        return [p for p in round.session_folders if any(p in way.folders for way in ways)]
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Fit, calibrate, measure on the test days."""
-        config = round.config.ranker
-        source = SessionStream.open(
-            self.inputs(round), config.history_length, config.max_block_events
-        )
-        external = _external(config.external, source)
+        ways, external = ways_to_refit(round), round.config.ranker.external
+        held_out = None if round.is_first else HeldOut(round)
         # The external ranker is calibrated before the rest is trained: what is wrong with it shows.
-        first = 0 if external is None else 1
-        own = [
-            _fit_member(round, source, member, line, whole=member == first)
-            for member in range(first, config.num_members)
-        ]
+        completed = _external(external, _source(round, ways[0]))
+        first = 0 if completed is None else 1
+        fitted = [(way, _fit_member(round, way, first, line, whole=True)) for way in ways]
+        way, best, note = _best(fitted, held_out)
+        if held_out is not None and completed is None and (kept := _kept(round, best, held_out)):
+            own, note = kept, _WORSE
+        else:
+            others = range(first + 1, round.config.ranker.num_members)
+            own = [best, *(_fit_member(round, way, member, line) for member in others)]
         members: list[Ranker] = [*own]
-        if external is not None:
-            members = [CompletedRanker(external, own[0]), *own]
+        if completed is not None:
+            members = [CompletedRanker(completed, own[0]), *own]
+        source = _source(round, way)
         manifest.metrics = _quality(members[0], source)
         save_rankers(self.path(round), members, source.catalogue, manifest)
         task = next(iter(round.run.weights))
         auc = manifest.metrics.get(f"auc.{task}")
-        return f"AUC {auc:.4f} for {task} on later days" if auc else ""
+        return "; ".join(
+            filter(None, (f"AUC {auc:.4f} for {task} on later days" if auc else "", note))
+        )
+
+
+def _source(round: Round, way: Refit) -> SessionStream:
+    config = round.config.ranker
+    return SessionStream.open(list(way.folders), config.history_length, config.max_block_events)
+
+
+def _best(
+    fitted: Sequence[tuple[Refit, SessionRanker]], held_out: HeldOut | None
+) -> tuple[Refit, SessionRanker, str]:
+    """The way whose ranker loses least on held-out sessions, and what is said of it."""
+    if len(fitted) == 1 or held_out is None:
+        return *fitted[0], ""
+    losses = [float(held_out.losses(ranker).mean()) for _, ranker in fitted]
+    way, ranker = fitted[losses.index(min(losses))]
+    told = ", ".join(
+        f"{each.name} {loss:.4f}" for (each, _), loss in zip(fitted, losses, strict=True)
+    )
+    return way, ranker, f"refit on {way.name}: log-loss {told}"
+
+
+def _kept(round: Round, ranker: SessionRanker, held_out: HeldOut) -> list[SessionRanker]:
+    """The last round's rankers, where `ranker` is shown to be worse than their first; else none."""
+    last = load_ensemble(round.previous)
+    if not is_worse(held_out.losses(ranker), held_out.losses(last[0])):
+        return []
+    return [cast(SessionRanker, member) for member in last]
 
 
 def _external(config: ExternalConfig, source: SessionSource) -> ExternalRanker | None:
@@ -78,10 +118,10 @@ def _external(config: ExternalConfig, source: SessionSource) -> ExternalRanker |
 
 
 def _fit_member(
-    round: Round, source: SessionSource, member: int, line: StageLine, *, whole: bool
+    round: Round, way: Refit, member: int, line: StageLine, *, whole: bool = False
 ) -> SessionRanker:
     """One member: its own seed, and all sessions or its own bootstrap sample of them."""
-    config = round.config.ranker
+    config, source = round.config.ranker, _source(round, way)
     seed = round.seed(f"member-{member}")
 
     def rows(block: SessionDataset) -> Tensor:
@@ -91,16 +131,19 @@ def _fit_member(
         kept = hash_uniform(block.session_key(chosen), seed % 2**31) < _KEPT_SHARE
         return chosen[kept]
 
+    start = new_ranker(source, config, seed)
+    if way.warm:
+        start.load_state_dict(cast(nn.Module, load_ensemble(round.previous)[member]).state_dict())
+    alone = len(ways_to_refit(round)) == 1
+    name = f"ranker_member_{member}_{seed:x}{'' if alone else f'_{way.name}'}.safetensors"
     return fit_ranker(
-        new_ranker(source, config, seed),
+        start,
         source,
         num_epochs=config.num_epochs,
         seed=seed,
         rows=rows,
         progress=lambda share, loss: line(member + share, config.num_members, f"loss {loss:.4f}"),
-        checkpoint=round.run.folder
-        / "checkpoints"
-        / f"ranker_member_{member}_{seed:x}.safetensors",
+        checkpoint=round.run.folder / "checkpoints" / name,
     )
 
 
