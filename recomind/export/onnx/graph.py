@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from recomind.export.scorer import PolicyScorer, ordered_slots
 from recomind.ranker.capabilities import two_tower_part
 from recomind.streams import make_generator
 from recomind.types import SessionState
+
+if TYPE_CHECKING:
+    import onnx
 
 USER, THEIRS = "user_id", "theirs"
 STATE_INPUTS = (
@@ -183,6 +186,13 @@ def _stable_sort(
 def save(program: torch.onnx.ONNXProgram, scorer: PolicyScorer, path: Path) -> None:
     """Write the graph to `path`; weights beyond 1 GiB lie beside it."""
     program.save(str(path), external_data=_num_bytes(scorer) > _EXTERNAL_BYTES)
+
+
+def save_proto(model: onnx.ModelProto, scorer: PolicyScorer, path: Path) -> None:
+    """Write a graph that is a protobuf already, likewise."""
+    import onnx
+
+    onnx.save(model, path, save_as_external_data=_num_bytes(scorer) > _EXTERNAL_BYTES)
 
 
 def _num_bytes(scorer: PolicyScorer) -> int:
