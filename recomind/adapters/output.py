@@ -11,7 +11,7 @@ from torch import Tensor
 from recomind.adapters.config import ExternalConfig, OutputKind
 from recomind.errors import SchemaError
 
-_EDGE = 1e-6  # probabilities are kept this far from 0 and 1, where logits are infinite
+EDGE = 1e-6  # probabilities are kept this far from 0 and 1, where logits are infinite
 
 
 def checked_logits(
@@ -39,7 +39,7 @@ def checked_logits(
         )
     if config.output is OutputKind.logits:
         return values
-    outside = (values < -_EDGE) | (values > 1 + _EDGE)
+    outside = (values < -EDGE) | (values > 1 + EDGE)
     if bool(outside.any()):
         raise SchemaError(
             f"{name} returned a value that is no probability",
@@ -47,7 +47,7 @@ def checked_logits(
             expected="in [0, 1]",
             mend="set ranker.external.output=logits if the model returns logits",
         )
-    return values.clamp(_EDGE, 1 - _EDGE).logit()
+    return values.clamp(EDGE, 1 - EDGE).logit()
 
 
 def _tensor(output: Any, leading: tuple[int, ...], config: ExternalConfig, name: str) -> Tensor:

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recomind.adapters import ExternalKind
+from recomind.errors import ConfigError
 from recomind.export.formats import ExportJob
 from recomind.export.onnx.format import parity_of, write_model
 from recomind.export.onnx.graph import check_possible, open_session
+from recomind.export.onnx.theirs import external_part
 from recomind.export.scorer import PolicyScorer
 
 MODEL, VERSION = "policy", "1"
@@ -29,8 +32,14 @@ class TritonFormat:
     name: str = "triton"
 
     def check_possible(self, scorer: PolicyScorer) -> None:
-        """Raise ConfigError unless `scorer` can become an ONNX graph here."""
+        """Raise ConfigError unless `scorer` can become one ONNX graph here."""
         check_possible(scorer)
+        external = external_part(scorer.network.frozen)
+        if external is not None and external.config.kind is ExternalKind.lightgbm:
+            raise ConfigError(
+                "Triton's repository holds one ONNX graph, and LightGBM stays outside of it",
+                mend="export.formats=[onnx] writes the boosters beside the graph",
+            )
 
     def write(self, job: ExportJob, folder: Path) -> dict[str, Any]:
         """Write the repository; returns how far its graph is from the trained network."""

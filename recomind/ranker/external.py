@@ -10,6 +10,8 @@ Symbols: `B` states, `K` candidates, `H` tasks.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,20 @@ class ExternalRanker(nn.Module):
     def cost(self) -> str:
         """What a decision costs, in words."""
         return self._scorer.cost
+
+    @property
+    def model_path(self) -> Path:
+        """Where the model lies now."""
+        return Path(self.config.path)
+
+    @contextmanager
+    def asking(self, scorer: Scorer) -> Iterator[None]:
+        """Ask another form of the same model for a while, such as one that can be traced."""
+        kept, self._scorer = self._scorer, scorer
+        try:
+            yield
+        finally:
+            self._scorer = kept
 
     def train(self, mode: bool = True) -> ExternalRanker:
         """Stay in evaluation mode, whatever is asked."""

@@ -32,11 +32,11 @@ class ServingConfig:
     drain_timeout_s: float = 20.0  # after SIGTERM, for what is in flight
     start_timeout_s: float = 300.0  # for a replica to load its scorer on a machine that is busy
     num_golden_requests: int = 100  # answered by each replica before it is ready
-    fall_back: bool = True  # answer by the ranker where the policy's scores cannot be computed
-    exploration: ExplorationConfig = field(
-        default_factory=_greedy
-    )  # how /recommend explores, inside the
-    # support, with its exact propensity; epsilon 0 always shows the best
+    fall_back: bool = True  # answer by the ranker where the policy fails, or is late
+    policy_timeout_s: float = 0.0  # the policy is late after it, for a batch; 0: it is never late
+    control_share: float = 0.0  # share of users who always get the ranker: the A of an A/B test
+    # How /recommend explores, inside the support, with its exact propensity; epsilon 0: not at all
+    exploration: ExplorationConfig = field(default_factory=_greedy)
     decision_log: str = ""  # folder that keeps every decision of /recommend; "" keeps none
     decision_part_rows: int = 100_000  # a Parquet part is closed after so many decisions
     decision_part_s: float = 3600.0  # or after so many seconds
@@ -55,6 +55,14 @@ class ServingConfig:
                 "serving.exploration",
                 got="ensemble",
                 expected="subset, uniform or softmax: a scorer carries one ranker",
+            )
+        if not 0.0 <= self.control_share <= 1.0:
+            raise ConfigError("serving.control_share", got=self.control_share, expected="in [0, 1]")
+        if not 0.0 <= self.policy_timeout_s < self.request_timeout_s:
+            raise ConfigError(
+                "serving.policy_timeout_s",
+                got=self.policy_timeout_s,
+                expected="0, or less than serving.request_timeout_s, so that the ranker has time",
             )
         for name in _TIMES:
             if not 0.0 < getattr(self, name) <= _DAY_S:

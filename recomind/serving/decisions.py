@@ -59,6 +59,7 @@ class DecisionRecord:
     log_propensity: float
     explored: bool
     arm: str
+    reason: str
     scorer: str
     catalogue: str
 

@@ -19,14 +19,14 @@ from recomind.data.sources.served.decisions import catalogue_identity
 from recomind.errors import ArtifactError, ConfigError, ParityError, ServiceError
 from recomind.export import Golden, PolicyScorer, compare, load_scorer
 from recomind.export.golden import GOLDEN, make_golden
-from recomind.export.scorer import KIND, order_slots
-from recomind.policy import RankerPolicy
+from recomind.export.scorer import KIND
 from recomind.retrieval import load_retrieval
+from recomind.serving.arms import Arms
 from recomind.serving.company import CompanyNames
 from recomind.serving.config import ServingConfig
 from recomind.serving.decisions import DecisionLog
 from recomind.serving.request import RankRequest, RequestSchema, states_of
-from recomind.serving.scored import POLICY, RANKER, Counts, Scored, decisions
+from recomind.serving.scored import CONTROL, LATE, RANKER, Counts, Scored, decisions
 from recomind.streams import SessionStreams, draw_seeds, hash_int64, make_generator
 from recomind.types import Candidates, SessionState
 
@@ -58,7 +58,7 @@ class RankingEngine:
     ) -> None:
         self.scorer, self.pool, self.identity = scorer, pool, identity
         self.config, self.log, self._counts = config, log, Counts()
-        self._catalogue = catalogue
+        self._catalogue, self._arms = catalogue, Arms(scorer, config)
         self._exploration = make_exploration(config.exploration)
         self._generator = torch.Generator().manual_seed(secrets.randbits(63))
         self.schema = RequestSchema.of(scorer, config, has_pool=pool is not None, names=names)
@@ -120,35 +120,16 @@ class RankingEngine:
         size = self.schema.max_batch_size
         for begin in range(0, len(requests), size):
             part = requests[begin : begin + size]
-            scored = self._scored(part)
+            state = states_of(part, self.schema)
+            scored = self._arms.score(state, self._candidates(part, state))
             self._counts.scored += len(part)
-            self._counts.fallen_back += len(part) * (scored.arm == RANKER)
+            self._counts.fallen_back += scored.arms.count(RANKER)
+            self._counts.late += scored.reasons.count(LATE)
+            self._counts.control += scored.arms.count(CONTROL)
             self._counts.best_scores += scored.score_BK.gather(1, scored.order_BK[:, :1])[
                 :, 0
             ].tolist()
             yield part, scored
-
-    @torch.no_grad()
-    def _scored(self, requests: Sequence[RankRequest]) -> Scored:
-        state = states_of(requests, self.schema)
-        pool = self._candidates(requests, state)
-        try:
-            order, score, supported = self.scorer.rank_supported(state, pool.item_id, pool.mask)
-            arm = POLICY
-        except Exception as failure:
-            if not self.config.fall_back:
-                raise
-            _log.error("the ranker answers in the policy's place", exc_info=failure)
-            order, score = self._by_ranker(state, pool)
-            supported, arm = pool.mask, RANKER
-        return Scored(pool=pool, order_BK=order, score_BK=score, supported_BK=supported, arm=arm)
-
-    def _by_ranker(self, state: SessionState, pool: Candidates) -> tuple[Tensor, Tensor]:
-        network = self.scorer.network
-        weights = dict(zip(network.tasks, network.weights_H.tolist(), strict=True))
-        utility, mask = RankerPolicy([network.frozen], weights).scored(state, pool)
-        order = order_slots(utility, mask, utility, pool.item_id, mask)
-        return order, utility.masked_fill(~mask, -torch.inf)
 
     def _candidates(self, requests: Sequence[RankRequest], state: SessionState) -> Candidates:
         """Pools [B, K]: the requests' own items, which are certain, or the pool's."""

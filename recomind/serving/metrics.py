@@ -38,7 +38,7 @@ class ServiceMetrics:
         )
         self._counts = Counter(
             "recomind_rows",
-            "Requests scored: all, by a fall-back to the ranker, explored, and lost to the log",
+            "Requests scored: all, by a fall-back to the ranker, for it was late, control, ...",
             ["kind"],
             registry=registry,
         )
@@ -64,7 +64,7 @@ class ServiceMetrics:
 
     def add(self, counts: Counts) -> None:
         """Add what a replica counted over one batch."""
-        for kind in ("scored", "fallen_back", "explored", "unlogged"):
+        for kind in ("scored", "fallen_back", "late", "control", "explored", "unlogged"):
             self._counts.labels(kind).inc(getattr(counts, kind))
         for score in counts.best_scores:
             self._best.observe(score)

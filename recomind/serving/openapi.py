@@ -83,7 +83,8 @@ def _schemas(schema: RequestSchema) -> Json:
         "item_ids": {"type": "array", "items": item_id},
         "scores": {"type": "array", "items": {"type": "number"}},
         "released": {"type": "boolean"},
-        "arm": {"enum": ["policy", "ranker"], "description": "ranker: after a fall-back"},
+        "arm": {"enum": ["policy", "control", "ranker"], "description": "ranker: a fall-back"},
+        "reason": {"enum": ["", "error", "late"], "description": "of a fall-back"},
         "scorer": {"type": "string", "description": "identity of what answered"},
     }
     decision = answer | {

@@ -17,7 +17,8 @@ from recomind.serving.request import RankRequest
 from recomind.streams import SessionStreams
 from recomind.types import Candidates
 
-POLICY, RANKER = "policy", "ranker"  # who answered
+POLICY, RANKER, CONTROL = "policy", "ranker", "control"  # who answered
+ERROR, LATE = "error", "late"  # why the ranker answered in the policy's place
 _LANE = 11  # random lane: draws of an exploration in service
 
 
@@ -27,6 +28,8 @@ class Counts:
 
     scored: int = 0  # requests
     fallen_back: int = 0  # answered by the ranker in the policy's place
+    late: int = 0  # of those, because the policy took too long
+    control: int = 0  # answered by the ranker for the control group
     explored: int = 0  # shown something else than the best
     unlogged: int = 0  # decisions that the log could not take
     best_scores: list[float] = field(default_factory=list)  # one a request
@@ -40,7 +43,8 @@ class Scored:
     order_BK: Tensor  # [B, K] int64, slots from best to worst, padding last
     score_BK: Tensor  # [B, K] float32, by slot; -inf where the slot is padding
     supported_BK: Tensor  # [B, K] bool, inside the support constraint
-    arm: str  # POLICY, or RANKER after a fall-back
+    arms: list[str]  # [B] POLICY, CONTROL, or RANKER after a fall-back
+    reasons: list[str]  # [B] ERROR or LATE after a fall-back, else ""
 
     def answer(
         self,
@@ -60,7 +64,8 @@ class Scored:
             "item_ids": self.pool.item_id[row, slots].tolist(),
             "scores": self.score_BK[row, slots].tolist(),
             "released": released,
-            "arm": self.arm,
+            "arm": self.arms[row],
+            "reason": self.reasons[row],
             "scorer": scorer,
         }
 
@@ -96,6 +101,7 @@ class Scored:
             log_propensity=log_propensity,
             explored=answer["explored"],
             arm=answer["arm"],
+            reason=answer["reason"],
             scorer=answer["scorer"],
             catalogue=catalogue,
         )
@@ -107,17 +113,18 @@ def decisions(
     exploration: Exploration,
     streams: SessionStreams,
 ) -> list[tuple[int, float]]:
-    """Slot and exact log-propensity of each request's choice; a fall-back does not explore."""
-    if scored.arm == RANKER:
-        exploration = GreedyChoice()
+    """Slot and exact log-propensity of each request's choice; only the policy explores."""
     step_B = torch.tensor([request.step for request in requests], dtype=torch.int64)
     score_BK = scored.score_BK.masked_fill(~scored.pool.mask, 0.0)
-    slot_B, log_propensity_B = exploration.choose(
-        score_BK,
-        scored.supported_BK,
-        streams.uniform(step_B, 4, _LANE),
-        item_id_BK=scored.pool.item_id,
-    )
-    found = list(zip(slot_B.tolist(), log_propensity_B.tolist(), strict=True))
+    draws = streams.uniform(step_B, 4, _LANE)
+    chosen = {
+        explores: way.choose(score_BK, scored.supported_BK, draws, item_id_BK=scored.pool.item_id)
+        for explores, way in ((True, exploration), (False, GreedyChoice()))
+    }
+    found = [
+        (int(slot_B[row]), float(log_propensity_B[row]))
+        for row, arm in enumerate(scored.arms)
+        for slot_B, log_propensity_B in [chosen[arm == POLICY]]
+    ]
     assert all(math.isfinite(chance) for _, chance in found)
     return found

@@ -42,6 +42,7 @@ def decision(id_: str, user: int, time_s: float, *, session: str = "", item: int
         "log_propensity": math.log(0.25),
         "explored": False,
         "arm": "policy",
+        "reason": "",
         "scorer": "abc",
         "catalogue": "c",
     } | more

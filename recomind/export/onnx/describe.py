@@ -11,6 +11,7 @@ import torch
 from recomind.export.formats import ExportJob
 from recomind.export.golden import Golden
 from recomind.export.onnx.graph import open_session
+from recomind.export.onnx.theirs import external_part
 
 FORMAT_VERSION = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -24,6 +25,7 @@ def model(job: ExportJob, parity: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "items": raw.ids(scorer.catalogue.num_items),  # the id of each row
+        "takes_user_id": external_part(network.frozen) is not None,
         "tasks": list(scorer.feedback_tasks),  # in the order of history_feedback
         "history_length": scorer.history_length,
         "features": [{"name": name} | dict(raw.scaling_of(name)) for name in names],
@@ -93,7 +95,9 @@ def raw_requests(job: ExportJob) -> list[dict[str, Any]]:
 
 def _raw_request(job: ExportJob, golden: Golden, row: int, ids: list[Any]) -> dict[str, Any]:
     state = golden.state
-    return {
+    on_theirs = external_part(job.scorer.network.frozen) is not None
+    user = {"user_id": int(state.user_id[row])} if on_theirs else {}
+    return user | {
         "user_features": _raw_features(job, state.user_features[row]),
         "history": [
             {

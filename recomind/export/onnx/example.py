@@ -1,8 +1,11 @@
 """Rank requests in your own ids and units; needs numpy and onnxruntime, nothing of recomind.
 
 python example.py requests.json > answers.json
+
+A policy on a LightGBM ranker needs lightgbm too: its trees are in boosters/.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -13,7 +16,32 @@ import onnxruntime
 HERE = Path(__file__).parent
 MODEL = json.loads((HERE / "model.json").read_text())
 ROW = {str(item): row for row, item in enumerate(MODEL["items"])}
-SESSION = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+def opened(name: str) -> onnxruntime.InferenceSession:
+    """A graph of this folder."""
+    return onnxruntime.InferenceSession(HERE / name, providers=["CPUExecutionProvider"])
+
+
+SESSION = opened("model.onnx")
+ROWS = opened("rows.onnx") if MODEL["boosters"] else None
+
+
+def user_number(id_: str | int) -> int:
+    """An integer stands for itself, text for 63 bits of its BLAKE2 hash."""
+    digest = hashlib.blake2b(str(id_).encode(), digest_size=8).digest()
+    return id_ if isinstance(id_, int) else int.from_bytes(digest, "big") >> 1
+
+
+def of_boosters(inputs: dict) -> np.ndarray:
+    """What the ranker that was there before says, [1, K, tasks]."""
+    import lightgbm
+
+    wanted = {each.name for each in ROWS.get_inputs()}
+    rows = ROWS.run(None, {name: array for name, array in inputs.items() if name in wanted})[0]
+    boosters = [lightgbm.Booster(model_file=HERE / name) for name in MODEL["boosters"]]
+    scores = [each.predict(rows, raw_score=MODEL["boosters_raw"]) for each in boosters]
+    return np.stack(scores, axis=-1)[None].astype(np.float32)
 
 
 def rank(request: dict) -> dict:
@@ -38,6 +66,10 @@ def rank(request: dict) -> dict:
         "item_id": np.maximum(pool, 0).astype(np.int64),
         "mask": pool >= 0,
     }
+    if MODEL["takes_user_id"]:
+        inputs["user_id"] = np.array([user_number(request["user_id"])], np.int64)
+    if ROWS is not None:
+        inputs["theirs"] = of_boosters(inputs)
     order, q = (np.asarray(output)[0] for output in SESSION.run(["order", "q"], inputs))
     slots = [slot for slot in order.tolist() if pool[0, slot] >= 0]
     return {"item_ids": [request["item_ids"][s] for s in slots], "scores": q[slots].tolist()}

@@ -41,7 +41,8 @@ SCHEMA: dict[str, Any] = {
     "shown_item_id": pl.List(pl.Int64),  # all that was answered, in order
     "log_propensity": pl.Float64,  # log-probability of the choice, given the pool
     "explored": pl.Boolean,  # the choice is not the best
-    "arm": pl.String,  # who answered: "policy", or "ranker" after a fall-back
+    "arm": pl.String,  # who answered: "policy", "control", or "ranker" after a fall-back
+    "reason": pl.String,  # of a fall-back: "error" or "late"
     "scorer": pl.String,  # identity of the scorer's artifact
     "catalogue": pl.String,  # identity of the catalogue that the item ids are rows of
 }
