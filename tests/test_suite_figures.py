@@ -11,7 +11,7 @@ from experiments.suite import figures
 from experiments.suite.suite import NAMES
 
 
-def run(lift, *, policy=12.0, simulated=15.0, released=1, won=0.5):
+def run(lift: float, *, released: int = 1, won: float | None = 0.5) -> dict[str, float | None]:
     """Figures of a run whose true lift has an interval of .02 to either side."""
     return {
         "lift": lift,
@@ -20,8 +20,8 @@ def run(lift, *, policy=12.0, simulated=15.0, released=1, won=0.5):
         "rl_lift": lift / 2,
         "rl_lift.low": lift / 2,
         "rl_lift.high": lift / 2,
-        "mean.policy": policy,
-        "sim_mean.policy": simulated,
+        "mean.policy": 12.0,
+        "sim_mean.policy": 15.0,
         "holdout_mean.policy": 9.0,
         "released": 0,
         "released_on_logs": released,
