@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from experiments.records import Records
@@ -14,32 +13,30 @@ from recomind.evaluation.report import read_report
 from recomind.evaluation.rollout import rollout
 from recomind.pipeline.loading import load_pool
 from recomind.pipeline.run import Run
-from recomind.pipeline.run_file import read_config
 from recomind.streams import draw_seeds, make_generator
 from simulators.suite.references import references
 from simulators.suite.satiation import Satiation
 from simulators.suite.world import SuiteWorld
 from simulators.suite.worlds import CHOSEN_ON, HELD_BACK
 
-_REFERENCE_SESSIONS = 500
+_REFERENCE_SESSIONS = 400
 _NO_HEADROOM = 0.02  # of the myopic reference's reward: below it a share of it means nothing
 _PREFIX = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
 Figures = dict[str, Any]
 
 
-def of_run(folder: Path, world: str) -> Figures:
+def of_run(run: Run) -> Figures:
     """Means of all arms in world and simulators, lifts, verdicts, and the headroom of its pools.
 
     `lift` is over the ranker refit on the same logs, `rl_lift` over that ranker in the policy's
     support. `released` is the verdict of the world, `released_on_logs` the one that a company
     without a world would get, whose hold-out simulator decides.
     """
-    report = read_report(folder / "report")
+    report = read_report(run.folder / "report")
     found: Figures = {"released": int(report["gate"]["released"])}
     for entry in report["environments"]:
         if entry["kind"] in _PREFIX:
             found |= _of_environment(entry, _PREFIX[entry["kind"]])
-    run = Run(read_config(folder))
     blind = [entry for entry in report["environments"] if entry["kind"] != "world"]
     found["released_on_logs"] = int(decide(blind, run.config.gate)["released"])
     return found | _headroom(run, found)
