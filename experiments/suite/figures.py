@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from experiments.records import Records
 from experiments.result import figure, over_seeds
@@ -14,32 +13,30 @@ from recomind.evaluation.report import read_report
 from recomind.evaluation.rollout import rollout
 from recomind.pipeline.loading import load_pool
 from recomind.pipeline.run import Run
-from recomind.pipeline.run_file import read_config
 from recomind.streams import draw_seeds, make_generator
 from simulators.suite.references import references
 from simulators.suite.satiation import Satiation
 from simulators.suite.world import SuiteWorld
 from simulators.suite.worlds import CHOSEN_ON, HELD_BACK
 
-_REFERENCE_SESSIONS = 500
+_REFERENCE_SESSIONS = 400
 _NO_HEADROOM = 0.02  # of the myopic reference's reward: below it a share of it means nothing
 _PREFIX = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
 Figures = dict[str, Any]
 
 
-def of_run(folder: Path, world: str) -> Figures:
+def of_run(run: Run) -> Figures:
     """Means of all arms in world and simulators, lifts, verdicts, and the headroom of its pools.
 
     `lift` is over the ranker refit on the same logs, `rl_lift` over that ranker in the policy's
     support. `released` is the verdict of the world, `released_on_logs` the one that a company
     without a world would get, whose hold-out simulator decides.
     """
-    report = read_report(folder / "report")
+    report = read_report(run.folder / "report")
     found: Figures = {"released": int(report["gate"]["released"])}
     for entry in report["environments"]:
         if entry["kind"] in _PREFIX:
             found |= _of_environment(entry, _PREFIX[entry["kind"]])
-    run = Run(read_config(folder))
     blind = [entry for entry in report["environments"] if entry["kind"] != "world"]
     found["released_on_logs"] = int(decide(blind, run.config.gate)["released"])
     return found | _headroom(run, found)
@@ -73,41 +70,87 @@ def _headroom(run: Run, found: Figures) -> Figures:
 
 
 def pool(records: Records) -> dict[str, dict]:
-    """By world, logs and round, and over the worlds of each half."""
+    """By world, logs and round; over the worlds of each half; and the headline of the issue."""
+    settings = _settings(records)
     found: dict[str, dict] = {}
-    for name, runs in _grouped(records):
-        size, world, logs, events, round_index = name
-        at = f"{size}.{world}.{logs}.{events}.round_{round_index}"
-        for what in ("lift", "rl_lift", "headroom_won", "optimism", "holdout_optimism"):
-            found[f"{what}.{at}"] = _over([_value(run, what) for run in runs], runs, what)
-        found[f"outside_share.{at}"] = _over([run.get("sim_outside.policy") for run in runs])
-        for arm in sorted({key for run in runs for key in run if "mean." in key}):
-            found[f"{arm}.{at}"] = _over([run.get(arm) for run in runs], unit="rewards per session")
-    for half, worlds in (("held_back", HELD_BACK), ("chosen_on", CHOSEN_ON)):
-        found |= _of_half(records, half, worlds)
+    for setting, by_world in settings.items():
+        for world, runs in by_world.items():
+            found |= _of_world(f"{world}.{setting.name}", runs)
+        found |= _of_halves(setting.name, by_world)
+    if settings:
+        found |= _headline(max(settings), settings[max(settings)])
     return {name: each for name, each in found.items() if each["value"] is not None}
 
 
-def _of_half(records: Records, half: str, worlds: Sequence[str]) -> dict[str, dict]:
-    """Means over the worlds of a half, each the mean of its seeds; wrong releases are counted."""
-    found: dict[str, dict] = {}
-    groups: dict[tuple[Any, ...], dict[str, list[Figures]]] = {}
-    for (size, world, logs, events, index), runs in _grouped(records):
-        if world in worlds:
-            groups.setdefault((size, logs, events, index), {})[world] = runs
-    for (size, logs, events, index), by_world in groups.items():
-        at = f"{half}.{size}.{logs}.{events}.round_{index}"
-        for what in ("lift", "rl_lift", "headroom_won"):
-            each = {w: _mean([_value(run, what) for run in runs]) for w, runs in by_world.items()}
-            values = [value for value in each.values() if value is not None]
-            pooled = over_seeds(values) if len(values) > 1 else figure(_mean(values), n=len(values))
-            pooled.pop("per_seed", None)
-            found[f"{what}.{at}"] = pooled | {"over": "worlds", "by_world": each}
-        found |= {f"{name}.{at}": each for name, each in _released(by_world).items()}
+class Setting(NamedTuple):
+    """What the runs of several worlds and seeds have in common; the largest is the headline."""
+
+    full: bool
+    events: int
+    round: int
+    logs: str
+
+    @property
+    def name(self) -> str:
+        """`<logs>.round_<r>`, and for other runs than those that judge what they are."""
+        judges = self.full and self.events == 500_000
+        size = "full" if self.full else "pilot"
+        return f"{self.logs}.round_{self.round}" + ("" if judges else f".{size}_{self.events}")
+
+
+ByWorld = Mapping[str, Sequence[Figures]]  # the seeds that have run
+
+
+def _settings(records: Records) -> dict[Setting, dict[str, list[Figures]]]:
+    """The figures that were kept; of a repeated run the later ones."""
+    made = {tuple(r[n] for n in records.names): r["figures"] for r in records.all()}
+    found: dict[Setting, dict[str, list[Figures]]] = {}
+    for (size, world, logs, events, index, _seed), figures in sorted(made.items()):
+        setting = Setting(size == "full", events, index, logs)
+        found.setdefault(setting, {}).setdefault(world, []).append(figures)
     return found
 
 
-def _released(by_world: Mapping[str, Sequence[Figures]]) -> dict[str, dict]:
+def _of_world(at: str, runs: Sequence[Figures]) -> dict[str, dict]:
+    found: dict[str, dict] = {}
+    for what in ("lift", "rl_lift", "headroom_won", "optimism", "holdout_optimism"):
+        found[f"{what}.{at}"] = _over([_value(run, what) for run in runs], runs, what)
+    found[f"outside_share.{at}"] = _over([run.get("sim_outside.policy") for run in runs])
+    for arm in sorted({key for run in runs for key in run if "mean." in key}):
+        found[f"{arm}.{at}"] = _over([run.get(arm) for run in runs], unit="rewards per session")
+    return found
+
+
+def _of_halves(name: str, by_world: ByWorld) -> dict[str, dict]:
+    """Means over the worlds of a half, each the mean of its seeds; verdicts over all runs."""
+    found = {f"{what}.{name}": each for what, each in _released(by_world).items()}
+    for half, worlds in (("held_back", HELD_BACK), ("chosen_on", CHOSEN_ON)):
+        inside = {world: runs for world, runs in by_world.items() if world in worlds}
+        for what in ("lift", "rl_lift", "headroom_won"):
+            found[f"{what}.{half}.{name}"] = _over_worlds(inside, what)
+    return found
+
+
+def _over_worlds(by_world: ByWorld, what: str) -> dict:
+    each = {world: _mean([_value(run, what) for run in runs]) for world, runs in by_world.items()}
+    known = {world: value for world, value in each.items() if value is not None}
+    pooled = _over(list(known.values()))
+    pooled.pop("per_seed", None)
+    return pooled | {"over": "worlds", "by_world": known}
+
+
+def _headline(setting: Setting, by_world: ByWorld) -> dict[str, dict]:
+    """The figures without a setting in their names, which each says in `of`."""
+    name, found = setting.name, _of_halves(setting.name, by_world)
+    for world, runs in by_world.items():
+        found |= _of_world(f"{world}.{name}", runs)
+    short = {
+        key.removesuffix(f".{name}"): each for key, each in found.items() if "mean." not in key
+    }
+    return {key: each | {"of": name} for key, each in short.items()}
+
+
+def _released(by_world: ByWorld) -> dict[str, dict]:
     """Of the runs that a gate without a world releases, how many are truly worse."""
     runs = [run for runs in by_world.values() for run in runs]
     released = [run for run in runs if run["released_on_logs"]]
@@ -150,25 +193,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _grouped(records: Records) -> Iterator[tuple[tuple[Any, ...], list[Figures]]]:
-    """Size, world, logs, events and round, with the figures of the seeds that have run."""
-    made = {tuple(r[n] for n in records.names): r["figures"] for r in records.all()}
-    groups: dict[tuple[Any, ...], list[Figures]] = {}
-    for run, figures in sorted(made.items()):
-        groups.setdefault(run[:-1], []).append(figures)
-    return iter(groups.items())
-
-
 def table(records: Records) -> str:
-    """Lift and rewards by world, for the terminal."""
-    lines = [f"{'':44s}{'lift':>8s}{'rl_lift':>9s}{'won':>7s}{'sim/true':>10s}{'released':>10s}"]
-    for name, runs in _grouped(records):
-        cells = [_mean([_value(run, what) for run in runs]) for what in ("lift", "rl_lift")]
-        cells += [
-            _mean([_value(run, what) for run in runs]) for what in ("headroom_won", "optimism")
-        ]
-        shown = ["-" if cell is None else f"{cell:+.3f}" for cell in cells]
-        verdict = f"{sum(run['released_on_logs'] for run in runs)}/{len(runs)}"
-        row = f"{shown[0]:>8s}{shown[1]:>9s}{shown[2]:>7s}{shown[3]:>10s}{verdict:>10s}"
-        lines.append(f"{' '.join(map(str, name)):44s}{row}")
+    """Lift, share of the headroom, optimism and verdict without a world, for the terminal."""
+    columns = ("lift", "rl_lift", "headroom_won", "optimism")
+    lines = [f"{'':40s}" + "".join(f"{name:>14s}" for name in (*columns, "released"))]
+    for setting, by_world in _settings(records).items():
+        for world, runs in by_world.items():
+            means = [_mean([_value(run, what) for run in runs]) for what in columns]
+            cells = ["-" if mean is None else f"{mean:+.3f}" for mean in means]
+            cells.append(f"{sum(run['released_on_logs'] for run in runs)}/{len(runs)}")
+            name = f"{world} {setting.name}"
+            lines.append(f"{name:40s}" + "".join(f"{cell:>14s}" for cell in cells))
     return "\n".join(lines)

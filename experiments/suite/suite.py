@@ -37,8 +37,8 @@ _HORIZON = "simulation.horizon=30"
 SIZES: dict[str, tuple[str, ...]] = {
     "full": ("size=full", _HORIZON),
     "pilot": (
-        *("size=tiny", _HORIZON, "ranker.num_epochs=3", "training.num_env_steps=12000"),
-        *("evaluation.num_sessions=500", "evaluation.max_sessions=500", "curve_sessions=50"),
+        *("size=tiny", _HORIZON, "ranker.num_epochs=3", "training.num_env_steps=8000"),
+        *("evaluation.num_sessions=400", "evaluation.max_sessions=400", "curve_sessions=20"),
         "evaluation.fidelity_sessions=0",
     ),
 }
@@ -50,10 +50,10 @@ def run_one(size: str, world: str, logs: str, events: int, rounds: int, seed: in
     settings = [f"world=suite/{world}", f"world.logging={logs}", *SIZES[size], f"seed={seed}"]
     num = sessions_for(events, [*settings, f"name={world}"])
     settings += [f"collect.num_sessions={num}", f"collect.fresh_sessions={num}"]
-    settings += [f"rounds={rounds}", f"hydra.run.dir={folder}", "exit_unreleased=0"]
-    call("recomind.cli", ["run", *settings], folder)
+    settings += [f"rounds={rounds}", "exit_unreleased=0"]
+    call("recomind.cli", ["run", *settings, f"hydra.run.dir={folder}"], folder)
     print(f"{folder}, {rounds} rounds: done", flush=True)
-    return figures.of_run(folder, world)
+    return figures.of_run(run_of(folder, settings))
 
 
 def sessions_for(events: int, settings: Sequence[str]) -> int:

@@ -76,7 +76,9 @@ def read_config(folder: Path, allowed_targets: Sequence[str] = ()) -> RecomindCo
     }
     try:
         found = OmegaConf.create(_settings(path) | given)
-        return resolve(OmegaConf.merge(OmegaConf.structured(RecomindConfig), found))  # pyright: ignore[reportArgumentType]
+        schema = OmegaConf.structured(RecomindConfig)
+        schema.ranker.utility_weights = schema.gate.tolerances = {}  # the file has all of them
+        return resolve(OmegaConf.merge(schema, found))  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError, OmegaConfBaseException, ConfigError) as error:
         raise ArtifactError(
             "unreadable run file",

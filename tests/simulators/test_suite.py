@@ -207,7 +207,7 @@ def test_boredom_is_with_everything_for_some_steps():
         assert torch.equal(liked_rate(made, hidden, other), fresh)
     hidden = made.change(hidden, item, feedback(made))
     for _ in range(int(made.duration)):
-        assert torch.allclose(liked_rate(made, hidden, other), made.bored_share * fresh)
+        assert torch.allclose(liked_rate(made, hidden, other), 0.1 * fresh)
         hidden = made.change(hidden, other, feedback(made, False))
     assert torch.equal(liked_rate(made, hidden, other), fresh)
 
@@ -228,7 +228,7 @@ def test_repetition_is_liked_until_it_drives_away():
         leaving.append(float(made.leave_rate(hidden, item, feedback(made)).mean()))
     assert rates[0] < rates[1] < rates[2] < rates[3] == rates[4]
     assert leaving[:3] == [pytest.approx(made.interruption)] * 3
-    assert leaving[3:] == [pytest.approx(made.annoyance)] * 2
+    assert leaving[3:] == [pytest.approx(0.2)] * 2
 
 
 def test_clickbait_is_liked_now_and_lowers_what_is_liked_later():
@@ -320,7 +320,7 @@ def test_time_budget_is_given_back_by_good_items():
         for item in (poor, good)
     ]
     assert torch.allclose(spent[0], torch.ones(NUM))
-    assert torch.allclose(spent[1], torch.full((NUM,), 1.0 - made.bonus), atol=1e-5)
+    assert torch.allclose(spent[1], torch.full((NUM,), 0.2), atol=1e-5)
     empty = hidden | {"budget": torch.zeros(NUM)}
     assert bool((made.leave_rate(empty, good, feedback(made)) == 1.0).all())
     assert bool((made.leave_rate(hidden, good, feedback(made)) < 1.0).all())
