@@ -17,6 +17,7 @@ from recomind.data import SessionDataset
 from recomind.evaluation.fidelity.absent import absent
 from recomind.evaluation.fidelity.agreement import mean_rewards, rank_agreement
 from recomind.evaluation.fidelity.distance import length_fidelity, value_fidelity
+from recomind.evaluation.fidelity.dynamics import Dynamics, dynamics_section
 from recomind.evaluation.fidelity.exploration import FEW, confounding_alarm
 from recomind.evaluation.fidelity.logged import LoggedPredictions, predict_logged
 from recomind.evaluation.fidelity.logger import logger_logits
@@ -34,6 +35,7 @@ FORMAT_VERSION = 1
 AGREEMENTS = ("rank_agreement", "rank_agreement_acting")  # in pools of chance, of the round
 _MAX_ROWS = 60_000  # logged events that predictions are judged on
 _TAU_SESSIONS = 500  # per policy and environment, at most
+_DYNAMICS_SESSIONS = 200  # per policy of `dynamics` and environment, at most
 
 
 Progress = Callable[[float, float, str], object]
@@ -60,6 +62,7 @@ def measure_fidelity(
     seed: int,
     num_steps: int | None = None,
     truth: TrueWorld | None = None,
+    dynamics: Dynamics | None = None,
     progress: Progress = _silent,
 ) -> dict[str, Any]:
     """The content of `fidelity.json`.
@@ -73,11 +76,12 @@ def measure_fidelity(
             Sessions are left out, never cut.
         seed: of everything that is drawn.
         truth: for the sections `AGREEMENTS`; None where there is no world.
+        dynamics: policies for the section `dynamics`; None where there are none.
         progress: called with what is done, out of how much, and what that was.
 
     Returns:
-        `{format_version, num_events, simulators: {name: sections}}`. A section, or a
-        figure, that could not be had is `{value: None, reason}`.
+        `{format_version, num_events, simulators: {name: sections}, dynamics}`. A section, or
+        a figure, that could not be had is `{value: None, reason}`.
     """
     rows = dataset.rows("calibration", "test", holdout=False)
     later, done = _Later(dataset, rows, seed), _Parts(progress, truth, len(simulators))
@@ -95,10 +99,18 @@ def measure_fidelity(
             found = _agreement(section, simulator, truth, true.get(section), num_tau, seed)
             sections[name][section] = found
             done(f"({name}, {section})")
+    environments = {name: _uncut(simulator) for name, simulator in simulators.items()}
+    played = dynamics_section(
+        dynamics,
+        environments if truth is None else {**environments, "world": truth.world},
+        draw_seeds(max(2, min(num_tau, _DYNAMICS_SESSIONS)), make_generator(seed + 2)),
+    )
+    done("(dynamics)")
     return {
         "format_version": FORMAT_VERSION,
         "num_events": len(later.rows),
         "simulators": sections,
+        "dynamics": played,
     }
 
 
@@ -209,7 +221,7 @@ class _Parts:
     def __init__(self, progress: Progress, truth: TrueWorld | None, num_simulators: int) -> None:
         self.progress, self.done = progress, 0
         num_pools = 0 if truth is None else len(truth.pools)
-        self.total = num_pools + num_simulators * (2 + len(AGREEMENTS))
+        self.total = num_pools + num_simulators * (2 + len(AGREEMENTS)) + 1
 
     def __call__(self, note: str) -> None:
         self.done += 1

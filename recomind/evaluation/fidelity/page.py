@@ -25,12 +25,16 @@ _NOTES = {
     "world, choosing from pools of chance. What counts is the order, not the level.",
     "rank_agreement_acting": "The same from the round's own pools, nearest items among them, in "
     "which its policy trains and acts.",
+    "dynamics": "Mean reward per session of policies that differ by what they do to a session. "
+    "Where the simulators disagree on one, the logs do not tell: collect sessions of it first.",
 }
 
 
 def render_page(fidelity: Mapping[str, Any]) -> str:
     """The page for what `measure_fidelity` returned; equal content, equal bytes."""
     body = "".join(_simulator(name, entry) for name, entry in fidelity["simulators"].items())
+    if "dynamics" in fidelity:
+        body += _card("Dynamics", fidelity["dynamics"], _dynamics, _NOTES["dynamics"])
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -228,3 +232,19 @@ def _agreement(section: Mapping[str, Any]) -> str:
     ]
     said = f"<p>Kendall's tau {_figure(section['kendall_tau'])} over {section['n']:,} sessions.</p>"
     return said + _table(["", "true", "± se", "simulated", "± se"], rows)
+
+
+def _dynamics(section: Mapping[str, Any]) -> str:
+    environments = list(section["rewards"])
+    rows = [
+        (name, [section["rewards"][environment][k] for environment in environments])
+        for k, name in enumerate(section["policies"])
+    ]
+    plan = [
+        f"<li>{each['sessions']:,} sessions of {escape(each['policy'])}, at {each['cost']:.0%} of "
+        "the ranker's reward</li>"
+        for each in section["plan"]
+    ]
+    said = f"<p>Topic: {escape(section['topic'])}; {section['n']:,} sessions each.</p>"
+    wanted = f"<p>Collect first:</p><ul>{''.join(plan)}</ul>" if plan else ""
+    return said + _table(["", *environments], rows) + wanted

@@ -11,7 +11,9 @@ from recomind.data import SessionDataset
 from recomind.evaluation.fidelity import (
     KIND,
     TrueWorld,
+    dynamics_of,
     measure_fidelity,
+    plan_note,
     reference_policies,
     write_fidelity,
 )
@@ -55,7 +57,7 @@ class Fidelity(Stage):
         return round.config.evaluation.fidelity_sessions > 0
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
-        """Measure; the note says whether the logs look confounded."""
+        """Measure; the note says whether the logs look confounded, and what they lack."""
         dataset = round.dataset()
         fidelity = measure_fidelity(
             {
@@ -67,11 +69,16 @@ class Fidelity(Stage):
             num_steps=round.config.evaluation.fidelity_steps,
             seed=manifest.seed,
             truth=_truth(round, dataset),
+            dynamics=dynamics_of(
+                load_ensemble(round), round.run.weights, dataset.catalogue, _random_pools(round)
+            ),
             progress=line,
         )
         write_fidelity(self.path(round), fidelity, manifest)
         alarm = fidelity["simulators"]["simulator"]["confounding"]
-        return f"confounding alarm: {alarm['reason']}" if alarm["raised"] else ""
+        notes = [f"confounding alarm: {alarm['reason']}" if alarm["raised"] else ""]
+        notes.append(plan_note(fidelity["dynamics"]))
+        return "; ".join(filter(None, notes))
 
 
 def _truth(round: Round, dataset: SessionDataset) -> TrueWorld | None:
