@@ -1,8 +1,7 @@
-"""A log in partitions, by whichever engine, gives the rows of the log as a whole, to the last bit."""
+"""A log in partitions, by whichever engine, gives the rows of the whole, to the last bit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ DAY = "CAST(FLOOR(ts / 86400000) AS BIGINT)"
 
 
 @pytest.fixture(autouse=True)
-def small_grains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_grains(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (engine, prepare):
         monkeypatch.setattr(module, "GRAIN", GRAIN)
-    yield
 
 
 def shuffled(log: pl.DataFrame) -> pl.DataFrame:
@@ -100,7 +98,7 @@ def test_the_artifact_of_partitions_is_that_of_the_whole(tmp_path: Path) -> None
 def test_a_session_of_users_in_two_partitions_is_refused(tmp_path: Path) -> None:
     write_feed(tmp_path, log=shuffled)
     user = "CASE WHEN uid IN ('user-0', 'user-39') THEN 'both' ELSE uid END"
-    with pytest.raises(RecomindError, match="is shared by users.*events of several users"):
+    with pytest.raises(RecomindError, match=r"is shared by users.*events of several users"):
         read(tmp_path, partition_events=GRAIN, sessions={"column": user})
 
 
@@ -109,7 +107,7 @@ def test_a_row_far_from_the_others_is_named_whichever_batch_it_is_in(tmp_path: P
     write_feed(tmp_path, log=lambda log: log.with_columns(ts=far))
     said = []
     for num in (1000, GRAIN):
-        with pytest.raises(RecomindError, match="1999-01-01 .* row 205") as caught:
+        with pytest.raises(RecomindError, match=r"1999-01-01 .* row 205") as caught:
             read(tmp_path, partition_events=num)
         said.append(str(caught.value))
     assert said[0] == said[1]

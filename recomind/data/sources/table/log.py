@@ -276,4 +276,8 @@ def without_repeats(events: pl.DataFrame, log: LogTable) -> pl.DataFrame:
     if log.duplicates == "keep":
         return events
     key = ["user_id", "item_id", "time_ms", *({"session_id", "position"} & set(events.columns))]
+    # Most logs repeat nothing, which one column of hashes tells at a third of the cost.
+    hashed = pl.sum_horizontal(pl.col(name).hash(seed) for seed, name in enumerate(sorted(key)))
+    if events.select(hashed.n_unique()).item() == events.height:
+        return events
     return events.unique(key, keep="first", maintain_order=True)

@@ -148,10 +148,14 @@ def _beyond_items(events: pl.DataFrame, known: Known, learned: Learned) -> pl.Da
 def _moments(
     known: Known, events: pl.DataFrame, features: pl.DataFrame
 ) -> list[tuple[int, Moments]]:
-    train = (events["split"] == "train").to_numpy()
-    matrix_EU = features.filter(pl.Series(train)).to_numpy()
-    grain = np.searchsorted(known.grains, events["user_id"].to_numpy()[train], side="right")
-    order = np.argsort(grain, kind="stable")
-    which, first = np.unique(grain[order], return_index=True)
-    pieces = np.split(order, first[1:]) if len(order) else []
-    return [(int(g), Moments.of(matrix_EU[rows])) for g, rows in zip(which, pieces, strict=True)]
+    train = events["split"] == "train"
+    grain = np.searchsorted(known.grains, events["user_id"].to_numpy(), side="right")
+    ordered = features.with_columns(pl.Series("grain", grain)).filter(train)
+    if not ordered["grain"].is_sorted():
+        ordered = ordered.sort("grain", maintain_order=True)
+    which, first = np.unique(ordered["grain"].to_numpy(), return_index=True)
+    ends = [*first[1:], ordered.height]
+    matrix_EU = ordered.drop("grain").to_numpy(order="fortran")
+    return [
+        (int(g), Moments.of(matrix_EU[a:b])) for g, a, b in zip(which, first, ends, strict=True)
+    ]

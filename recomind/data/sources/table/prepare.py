@@ -148,8 +148,8 @@ def _firsts(raw: RawLog, people: pl.DataFrame, num_rows: int) -> list[int]:
 
 
 def _people(source: TableLogs, raw: RawLog, known: Known) -> list[Span]:
-    """Spans of users, whole grains each; one where timelines may be shared by users."""
-    if "timeline" in known.words:
+    """Spans of users, whole grains each; one in memory, and where users may share a timeline."""
+    if "timeline" in known.words or known.spill.folder is None:
         return [Span()]
     grains = [0, *known.grains.tolist()]
     return spans(grains[:: source.partition_events // GRAIN])
