@@ -98,6 +98,12 @@ class SessionDataset:
             history_length=history_length,
         )
 
+    def with_history(self, length: int) -> SessionDataset:
+        """The same events, with histories of `length`; nothing is copied."""
+        other = copy.copy(self)
+        other.history_length = length
+        return other
+
     def with_catalogue(self, catalogue: StoredCatalogue) -> SessionDataset:
         """The same events, of items that are known otherwise; nothing is copied."""
         other = copy.copy(self)
@@ -184,6 +190,10 @@ class SessionDataset:
         """First row [B] of each row's timeline, and seconds [B] float64 from there to the row."""
         begin, elapsed_s = self._begin[rows], self._gap_s.double().cumsum(0)
         return begin, elapsed_s[rows] - elapsed_s[begin]
+
+    def begin(self, rows: Tensor) -> Tensor:
+        """[B] int64: the first row of each row's timeline."""
+        return self._begin[rows]
 
     def user_id(self, rows: Tensor) -> Tensor:
         """[B] int64."""

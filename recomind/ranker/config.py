@@ -49,6 +49,7 @@ class RankerConfig:
     weight_decay: float = 1e-3  # decoupled, dense parameters only
     batch_size: int = 512  # impressions
     epoch_updates: int = 1  # at least this many in an epoch: smaller batches where the log is short
+    run_length: int = 8  # latest impressions of a user that a batch holds together and encodes once
     session_batches: bool = False  # batches of whole sessions, whose events are encoded once
     num_epochs: int = 3  # at most; the best by log-loss on the calibration split is kept
     checks_per_epoch: int = 2  # evaluations on the calibration split; the best one is kept
@@ -71,6 +72,7 @@ class RankerConfig:
                 "id_buckets",
                 "batch_size",
                 "epoch_updates",
+                "run_length",
                 "num_epochs",
                 "checks_per_epoch",
                 "patience",

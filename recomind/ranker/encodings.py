@@ -39,3 +39,8 @@ class ItemEncoding:
         """The encodings of `item_id`, where this one is a table of all items."""
         parts = (getattr(self, field.name) for field in fields(self))
         return ItemEncoding(*(nn.functional.embedding(item_id, part) for part in parts))
+
+    def only(self) -> ItemEncoding:
+        """Encodings [B, 1] of one candidate each as those of items [B]."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return ItemEncoding(*(part[:, 0] for part in parts))

@@ -59,22 +59,29 @@ class EventEncoder(nn.Module):
         super().__init__()
         self.linear = nn.Linear(config.dim + num_tasks + _NUM_EXTRAS, config.dim)
 
-    def forward(self, item: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, item: Tensor, numbers: Tensor, mask: Tensor | None = None) -> Tensor:
         """Vectors [..., D] of items [..., D] and `event_numbers`; zeros where there is no event."""
         event = nn.functional.gelu(self.linear(torch.cat([item, numbers], dim=-1)))
-        return event * mask[..., None]
+        return event if mask is None else event * mask[..., None]
 
 
 def event_numbers(events: Events) -> Tensor:
     """What was done with each item of the history, for how long and when, [B, L, H + 6]."""
     dwell_s, gap_s = events.history_dwell_s, events.history_gap_s
+    return numbers_of_events(events.history_feedback, dwell_s, gap_s, events.in_session)
+
+
+def numbers_of_events(
+    feedback: Tensor, dwell_s: Tensor, gap_s: Tensor, in_session: Tensor
+) -> Tensor:
+    """The same [..., H + 6] for any shape; whether the event is of the session comes last."""
     extras = [
         torch.log1p(dwell_s) / 3.0,
         (dwell_s / _MINUTE_S).clamp(max=5.0),
         *_gap_features(gap_s),
-        events.in_session.float(),
+        in_session.float(),
     ]
-    return torch.cat([events.history_feedback.float(), torch.stack(extras, dim=-1)], dim=-1)
+    return torch.cat([feedback.float(), torch.stack(extras, dim=-1)], dim=-1)
 
 
 def _gap_features(gap_s: Tensor) -> list[Tensor]:
@@ -112,6 +119,31 @@ def tallies(state: SessionState) -> Tensor:
     means = [told_BLH[:, -n:].sum(1) / mask_BL1[:, -n:].sum(1).clamp(min=1) for n in _WINDOWS]
     num = torch.log1p(state.history_mask.sum(1, keepdim=True).float())
     return torch.cat([last, *means, num], dim=-1)
+
+
+def tallies_of_log(feedback_EH: Tensor, dwell_s: Tensor, num_before: Tensor, length: int) -> Tensor:
+    """The `tallies` [E, num_tallies] before each row of a log, without a history for each.
+
+    Args:
+        feedback_EH: of the rows, timeline after timeline.
+        dwell_s: [E].
+        num_before: [E], how many rows of its timeline come before each.
+        length: of the histories.
+    """
+    told = torch.cat([feedback_EH.float(), torch.log1p(dwell_s)[:, None]], dim=1)
+    num_before = num_before.clamp(max=length)
+    columns = []
+    for age in range(_NUM_LAST, 0, -1):
+        there = (num_before >= age)[:, None]
+        columns.append(told.roll(age, 0) * there)
+    until = torch.arange(len(told))
+    sums = nn.functional.pad(told.double().cumsum(0), (0, 0, 1, 0))  # float32 would lose the last
+    for window in _WINDOWS:
+        num = num_before.clamp(max=window)
+        total = sums[until] - sums[until - num]
+        columns.append((total / num.clamp(min=1)[:, None]).float())
+    columns.append(torch.log1p(num_before.float())[:, None])
+    return torch.cat(columns, dim=1)
 
 
 def yes_no_tallies(num_tasks: int) -> list[int]:
@@ -168,14 +200,17 @@ class DecayPool(nn.Module):
         """
         length = event_BLD.shape[1]
         age_L = torch.arange(length - 1, -1, -1, dtype=torch.float32, device=event_BLD.device)
-        rate_R = self.log_decay.exp()
-        # The scale depends on the decay alone: more padding has to leave the sums as they are.
-        scale_R = (1.0 - torch.exp(-rate_R)).sqrt()
-        weight_RL = scale_R[:, None] * torch.exp(-rate_R[:, None] * age_L)
+        weight_RL = self.weights(age_L)
         if parts.first:
             weight_RL = weight_RL.roll(parts.first, 1)
         weights_BSL = (parts.counts_B2L[:, :, None] * weight_RL).flatten(1, 2)
         return (weights_BSL @ event_BLD).flatten(1)
+
+    def weights(self, age: Tensor) -> Tensor:
+        """Weights [R, ...] of events by how many events ago they were, 0 for the latest."""
+        rate = self.log_decay.exp().view(-1, *[1] * age.dim())
+        # The scale depends on the decay alone: more padding has to leave the sums as they are.
+        return (1.0 - torch.exp(-rate)).sqrt() * torch.exp(-rate * age)
 
 
 class CausalLayer(nn.Module):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
 from recomind.ranker.model import SessionRanker
+from recomind.ranker.run_scoring import RunScorer
 from recomind.types import SessionState
 
 _MAX_POSITIVES = 512  # in a batch; they are each other's negatives
@@ -22,55 +26,89 @@ class ImpressionLoss(nn.Module):
 
     def forward(self, dataset: SessionDataset, rows: Tensor) -> Tensor:
         """Binary cross-entropy over tasks and rows, plus the weighted Next Action Loss."""
+        scored = self._in_runs if self.ranker.scores_runs else self._one_by_one
+        logits, events = scored(dataset, rows)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, dataset.labels(rows))
+        weight = self.ranker.config.next_action_weight
+        return loss if weight == 0.0 else loss + weight * next_action_loss(self.ranker, events())
+
+    def _in_runs(self, dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Events]:
+        scorer = RunScorer(self.ranker, dataset, rows, self.ranker.config.run_length)
+        logits = scorer.logits()
+
+        def events() -> NextActions:
+            after, snapshot = scorer.runs.event_row + 1, scorer.runs.event_snapshot
+            labels_nH = dataset.labels(after)
+            return NextActions(scorer.event_nD, dataset.item_id(after), labels_nH, snapshot)
+
+        return logits, events
+
+    def _one_by_one(self, dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Events]:
         ranker, snapshot = self.ranker, dataset.snapshot(rows)
-        state, item_id, labels = dataset.state(rows), dataset.item_id(rows), dataset.labels(rows)
+        state, item_id = dataset.state(rows), dataset.item_id(rows)
         shared = dataset.history_rows(rows) if ranker.config.session_batches else None
         encoding, recent_BTD = ranker.encode(state, snapshot, shared)
         logits = ranker.score(encoding, item_id[:, None], snapshot[:, None])[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
-        weight = ranker.config.next_action_weight
-        if weight == 0.0:
-            return loss
-        liked_BH = torch.cat([state.history_feedback, labels[:, None].bool()], dim=1)
-        shown_BL = torch.cat([state.history_item_id, item_id[:, None]], dim=1)
-        return loss + weight * next_action_loss(
-            ranker, state, recent_BTD, shown_BL, liked_BH, snapshot
-        )
+
+        def events() -> NextActions:
+            labels_B1H = dataset.labels(rows)[:, None]
+            feedback_BLH = torch.cat([state.history_feedback, labels_B1H.bool()], dim=1)
+            shown_BL = torch.cat([state.history_item_id, item_id[:, None]], dim=1)
+            return next_actions(state, recent_BTD, shown_BL, feedback_BLH, snapshot)
+
+        return logits, events
 
 
-def next_action_loss(
-    ranker: SessionRanker,
+@dataclass(slots=True)
+class NextActions:
+    """Events, and what was shown after each."""
+
+    event_nD: Tensor  # in context
+    item: Tensor  # [n], the next item
+    feedback: Tensor  # [n, H], what was done with it
+    snapshot: Tensor  # [n], of the content
+
+
+Events = Callable[[], NextActions]
+
+
+def next_actions(
     state: SessionState,
     recent_BTD: Tensor,
     shown_BL1: Tensor,
     feedback_BL1H: Tensor,
     snapshot_B: Tensor,
-) -> Tensor:
-    """Sampled softmax of the next item that the user responded to, from each event in context.
-
-    Next Action Loss (TransAct V2, arXiv:2506.02267), with the other positives of the batch as
-    negatives and the correction log Q by their frequency there (Yi et al., RecSys 2019).
+) -> NextActions:
+    """What followed each recent event of the states.
 
     Args:
-        ranker: gives items their place on the gate's sphere, and the projection of events.
         state: [B].
         recent_BTD: the recent events in context.
         shown_BL1: [B, L + 1] history, then the impression itself.
-        feedback_BL1H: its feedback; an item counts where the first weighted task says so.
+        feedback_BL1H: its feedback.
         snapshot_B: of the content.
     """
     length = recent_BTD.shape[1]
+    there_BT = state.history_mask[:, -length:]
+    snapshot_BT = snapshot_B[:, None].expand_as(there_BT)
+    parts = (recent_BTD, shown_BL1[:, -length:], feedback_BL1H[:, -length:], snapshot_BT)
+    return NextActions(*(part[there_BT] for part in parts))
+
+
+def next_action_loss(ranker: SessionRanker, events: NextActions) -> Tensor:
+    """Sampled softmax of the next item that the user responded to, from each event in context.
+
+    Next Action Loss (TransAct V2, arXiv:2506.02267), with the other positives of the batch as
+    negatives and the correction log Q by their frequency there (Yi et al., RecSys 2019). An item
+    counts where the first weighted task says so.
+    """
     task = ranker.tasks.index(next(iter(ranker.config.utility_weights)))
-    target_BT = shown_BL1[:, -length:]
-    positive_BT = feedback_BL1H[:, -length:, task] & state.history_mask[:, -length:]
-    where = positive_BT.nonzero()
+    where = events.feedback[:, task].nonzero()[:, 0]
     if len(where) < 2:
-        return recent_BTD.sum() * 0.0
+        return events.event_nD.sum() * 0.0
     where = where[torch.randperm(len(where))[:_MAX_POSITIVES]]
-    item_P, snapshot_P = target_BT[where[:, 0], where[:, 1]], snapshot_B[where[:, 0]]
-    query_PD = nn.functional.normalize(
-        ranker.next_action(recent_BTD[where[:, 0], where[:, 1]]), dim=-1
-    )
+    item_P, snapshot_P = events.item[where], events.snapshot[where]
+    query_PD = nn.functional.normalize(ranker.next_action(events.event_nD[where]), dim=-1)
     unit_PD = ranker.encode_items(item_P, snapshot_P).unit
     _, inverse, counts = torch.unique(item_P, return_inverse=True, return_counts=True)
     logits_PP = query_PD @ unit_PD.T / _TEMPERATURE - counts[inverse].float().log()

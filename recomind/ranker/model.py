@@ -33,6 +33,7 @@ from recomind.ranker.attention import gated_sum, gated_sum_of_nearest
 from recomind.ranker.calibration import Calibration
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.config_json import config_to_json
+from recomind.ranker.dropout import BitDropout
 from recomind.ranker.encodings import ItemEncoding, StateEncoding
 from recomind.ranker.history import (
     NUM_PROGRESS,
@@ -81,7 +82,7 @@ class SessionRanker(ItemTower):
         self.state = nn.Sequential(
             nn.Linear(pooled + self.users.width + NUM_PROGRESS, 2 * hidden),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            BitDropout(config.dropout),
             nn.Linear(2 * hidden, hidden),
         )
         self.gate, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim)
@@ -93,7 +94,7 @@ class SessionRanker(ItemTower):
         self.item_part = nn.Linear(dim, hidden, bias=False)
         self.event_part = nn.Linear(dim, hidden, bias=False)
         self.cross = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = BitDropout(config.dropout)
         self.hidden = nn.Linear(hidden + dim, hidden)
         self.head = nn.Linear(hidden, num_tasks)
         self.wide_user = nn.Linear(self.users.width, num_tasks)
@@ -116,6 +117,12 @@ class SessionRanker(ItemTower):
     def incremental_ranker(self) -> SessionRanker | None:
         """Itself where an event's vectors depend on the event alone; None in training mode."""
         return None if self.training or self.transformer.layers else self
+
+    @property
+    def scores_runs(self) -> bool:
+        """Whether a log is scored run by run: see `recomind.ranker.runs`."""
+        config = self.config
+        return config.run_length > 1 and not (config.session_batches or self.transformer.layers)
 
     def own_encoding(self, encoding: StateEncoding) -> StateEncoding:
         """The encoding itself."""
@@ -288,20 +295,29 @@ class SessionRanker(ItemTower):
         Sums go into the products that they follow (`addmm`, `baddbmm`): between them, additions
         and copies of [B, K, M] cost as much as the products themselves.
         """
+        seen_BKD, hidden_BM = self._seen(encoding, items.unit), encoding.hidden_BM
+        if items.part.shape[1] == 1:
+            return self.joint_of_one(seen_BKD[:, 0], hidden_BM, items.only())[:, None]
         shape = items.part.shape
-        seen_BKD = self._seen(encoding, items.unit)
-        first = torch.addmm(
-            items.part.flatten(0, 1), seen_BKD.flatten(0, 1), self.event_part.weight.mT
-        )
-        first_BKM = self.dropout(first.view(shape).add_(encoding.hidden_BM[:, None]).relu_())
+        first_BKM = self._first(seen_BKD.flatten(0, 1), items.part.flatten(0, 1)).view(shape)
+        first_BKM = self.dropout(first_BKM.add_(hidden_BM[:, None]).relu_())
         of_first, of_cross = self.hidden.weight.split([shape[2], items.vector.shape[2]], dim=1)
         joint_BKM = nn.functional.linear(first_BKM, of_first, self.hidden.bias)
-        cross_BD, vector_BKD = self.cross(encoding.hidden_BM), self.dropout(items.vector)
-        if shape[1] == 1:
-            crossed_BD = cross_BD * vector_BKD[:, 0]
-            return joint_BKM[:, 0].addmm_(crossed_BD, of_cross.mT).relu_()[:, None]
+        cross_BD, vector_BKD = self.cross(hidden_BM), self.dropout(items.vector)
         # (c * item) W = item (c * W): a small matrix per state in place of a product per candidate.
         return joint_BKM.baddbmm_(vector_BKD, cross_BD[:, :, None] * of_cross.mT).relu_()
+
+    def joint_of_one(self, seen_BD: Tensor, hidden_BM: Tensor, items: ItemEncoding) -> Tensor:
+        """The last hidden layer [B, M] of one candidate each, items [B], and what it sees."""
+        first_BM = self.dropout(self._first(seen_BD, items.part).add_(hidden_BM).relu_())
+        crossed_BD = self.cross(hidden_BM) * self.dropout(items.vector)
+        sizes = [first_BM.shape[1], crossed_BD.shape[1]]
+        of_first, of_cross = self.hidden.weight.split(sizes, dim=1)
+        joint_BM = nn.functional.linear(first_BM, of_first, self.hidden.bias)
+        return joint_BM.addmm_(crossed_BD, of_cross.mT).relu_()
+
+    def _first(self, seen_nD: Tensor, part_nM: Tensor) -> Tensor:
+        return torch.addmm(part_nM, seen_nD, self.event_part.weight.mT)
 
     def _seen(self, encoding: StateEncoding, unit_BKD: Tensor) -> Tensor:
         """What the candidates see of the history [B, K, D]: of old events, the nearest alone."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset, SessionSource
+from recomind.ranker.model import SessionRanker
+from recomind.ranker.run_scoring import run_logits
 from recomind.types import Ranker
 
 _BATCH_ROWS = 1024
@@ -29,6 +31,8 @@ def predict(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> tuple[Tens
 
 
 def _logits(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> Tensor:
+    if isinstance(ranker, SessionRanker) and ranker.scores_runs:
+        return run_logits(ranker, dataset, rows, ranker.config.run_length)
     snapshot = dataset.snapshot(rows)
     encoding = ranker.encode_state(dataset.state(rows), snapshot)
     return ranker.score(encoding, dataset.item_id(rows)[:, None], snapshot[:, None])[:, 0]

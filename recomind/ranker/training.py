@@ -23,6 +23,8 @@ from recomind.ranker.config import RankerConfig
 from recomind.ranker.loss import ImpressionLoss
 from recomind.ranker.model import SessionRanker, user_numbers
 from recomind.ranker.prediction import log_loss, predict_blocks
+from recomind.ranker.runs import order_by_runs
+from recomind.ranker.table_adam import TableAdam
 from recomind.streams import draw_rows, hash_int64, make_generator
 from recomind.types import Ranker
 
@@ -224,6 +226,8 @@ class _Fit:
     def _ordered(self, block: SessionDataset, rows: Tensor, generator: torch.Generator) -> Tensor:
         if self.ranker.config.session_batches:
             return by_session(block, rows, generator)
+        if self.ranker.scores_runs:
+            return order_by_runs(block, rows, self.ranker.config.run_length, generator)
         return draw_rows(rows, len(rows), generator)
 
     def _update(self, block: SessionDataset, rows: Tensor) -> float:
@@ -306,9 +310,10 @@ def make_optimizers(ranker: nn.Module, config: RankerConfig) -> list[torch.optim
     apart = {id(p) for p in [*tables, *wide]}
     deep = [p for p in ranker.parameters() if id(p) not in apart and p.requires_grad]
     groups = [{"params": deep, "rate": 1.0}, {"params": wide, "rate": config.wide_rate}]
-    sparse = torch.optim.SparseAdam([{"params": tables, "rate": 1.0}], lr=config.learning_rate)
+    sparse = TableAdam([{"params": tables, "rate": 1.0}], lr=config.learning_rate)
     decay = config.weight_decay
-    return [torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=decay), sparse]
+    dense = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=decay, fused=True)
+    return [dense, sparse]
 
 
 def calibrate_on(ranker: Ranker, source: SessionSource, rows: Rows = later_rows) -> dict[str, str]:

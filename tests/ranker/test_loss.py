@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recomind.ranker import fit_ranker, loss, new_ranker, training_rows
-from recomind.ranker.loss import ImpressionLoss, next_action_loss
+from recomind.ranker.loss import ImpressionLoss, next_action_loss, next_actions
 from recomind.streams import make_generator
 from tests.ranker.planted import QUICK
 from tests.simulation.tiny import RANKER, tiny_dataset
@@ -70,7 +70,7 @@ def test_the_next_action_loss_equals_a_loop(recent_length):
     recent_BTD = net.encode(state, snapshot)[1]
     assert recent_BTD.shape[1] == min(recent_length, 14)
     assert not bool(state.history_mask.all())  # there is padding that must not count
-    got = next_action_loss(net, state, recent_BTD, items, liked, snapshot)
+    got = next_action_loss(net, next_actions(state, recent_BTD, items, liked, snapshot))
     expected = naive_next_action_loss(net, state, recent_BTD, items, liked, snapshot)
     assert float(got) == pytest.approx(expected, rel=1e-4)
 
@@ -79,13 +79,15 @@ def test_the_next_action_loss_equals_a_loop(recent_length):
 def test_items_that_are_all_the_same_have_nothing_to_tell_apart():
     net, (state, items, liked, snapshot) = ranker(), batch(num_different=1)
     recent_BTD = net.encode(state, snapshot)[1]
-    assert float(next_action_loss(net, state, recent_BTD, items, liked, snapshot)) == 0.0
+    after = next_actions(state, recent_BTD, items, liked, snapshot)
+    assert float(next_action_loss(net, after)) == 0.0
 
 
 def test_without_positives_there_is_no_loss_and_still_a_gradient():
     net, (state, items, liked, snapshot) = ranker(), batch()
     recent_BTD = net.encode(state, snapshot)[1]
-    nothing = next_action_loss(net, state, recent_BTD, items, liked & False, snapshot)
+    after = next_actions(state, recent_BTD, items, liked & False, snapshot)
+    nothing = next_action_loss(net, after)
     nothing.backward()
     assert nothing.item() == 0.0
 
@@ -94,7 +96,7 @@ def test_without_positives_there_is_no_loss_and_still_a_gradient():
 def test_of_many_positives_some_are_drawn(monkeypatch):
     net, (state, items, liked, snapshot) = ranker(), batch()
     recent_BTD = net.encode(state, snapshot)[1]
-    arguments = (net, state, recent_BTD, items, liked, snapshot)
+    arguments = (net, next_actions(state, recent_BTD, items, liked, snapshot))
     whole = {float(next_action_loss(*arguments)) for _ in range(4)}
     monkeypatch.setattr(loss, "_MAX_POSITIVES", 8)
     drawn = {float(next_action_loss(*arguments)) for _ in range(4)}
@@ -108,7 +110,7 @@ def test_the_loss_of_impressions_by_hand():
     """Cross-entropy over tasks and rows, and the weighted Next Action Loss of what was liked."""
     dataset = tiny_dataset()
     rows = dataset.rows("train")[10:310]
-    plain, weighted = ranker(), ranker(next_action_weight=0.7)
+    plain, weighted = ranker(run_length=1), ranker(run_length=1, next_action_weight=0.7)
     state, snapshot, labels = dataset.state(rows), dataset.snapshot(rows), dataset.labels(rows)
     encoding, recent_BTD = plain.encode(state, snapshot)
     logits = plain.score(encoding, dataset.item_id(rows)[:, None], snapshot[:, None])[:, 0]

@@ -388,7 +388,7 @@ def test_batches_hold_whole_sessions_in_another_order_each_time():
 @pytest.mark.parametrize("shared", [False, True])
 def test_sessions_share_their_events_only_where_that_is_asked_for(shared):
     dataset, encoded = tiny_dataset(), []
-    config = replace(RANKER, session_batches=shared, batch_size=256)
+    config = replace(RANKER, session_batches=shared, run_length=1, batch_size=256)
     ranker = new_ranker(dataset, config, 0)
     ranker.events.register_forward_hook(lambda _, __, out: encoded.append(out[..., 0].numel()))
     fit_ranker(ranker, dataset, num_epochs=1, seed=0, calibration_rows=lambda b: b.rows()[:0])
