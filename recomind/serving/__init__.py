@@ -6,7 +6,8 @@ from recomind.lazy import lazy
 
 if TYPE_CHECKING:
     from recomind.serving.config import ServingConfig
-    from recomind.serving.engine import RankingEngine, load_engine
+    from recomind.serving.engine import RankingEngine
+    from recomind.serving.loading import load_engine
 else:
     __getattr__, __dir__ = lazy(__name__)
 

@@ -47,6 +47,11 @@ class Admin:
             return error(400, str(wrong)), None
         if self._lock.locked():
             return error(409, "another scorer is being loaded"), None
+        return await self.load_folder(folder)
+
+    async def load_folder(self, folder: Path) -> tuple[Answer, Loaded | None]:
+        """Serve the scorer in `folder` from now on, or go on as before."""
+        assert self._make_replicas is not None
         async with self._lock:
             return await self._replace(folder, self._make_replicas)
 

@@ -19,9 +19,10 @@ from recomind.candidates import CandidatesConfig
 from recomind.errors import ConfigError
 from recomind.serving.admin import Admin, MakeReplicas, read_token
 from recomind.serving.config import ServingConfig
-from recomind.serving.engine import check_released
+from recomind.serving.loading import check_released
 from recomind.serving.patience import PatientProtocol
 from recomind.serving.queue import RequestQueue
+from recomind.serving.registry import current_version, follow
 from recomind.serving.replica import ProcessReplica, Replica, ReplicaSpec
 from recomind.serving.routes import Routes
 
@@ -35,6 +36,7 @@ class Service:
         replicas: what answers; not started yet.
         config: deadlines, bounds and address.
         make_replicas: of the scorer in a folder, for a change while serving.
+        served: the version of the registry that `replicas` hold.
 
     Raises:
         ConfigError: the file of the administrator's token is absent, or open to others.
@@ -45,7 +47,9 @@ class Service:
         replicas: Sequence[Replica],
         config: ServingConfig,
         make_replicas: MakeReplicas | None = None,
+        served: Path | None = None,
     ) -> None:
+        self.served = served or Path()
         self.replicas, self.config, self.make_replicas = list(replicas), config, make_replicas
         self._token = read_token(Path(config.admin_token_file)) if config.admin_token_file else ""
         self.address = f"http://{config.host}:{config.port}"
@@ -77,9 +81,25 @@ class Service:
                 _uvicorn(self._routes.application(), config), lambda: on_ready(self.address)
             )
             self._server.should_exit = self._is_told_to_end
+            following = self._following(admin, self._routes)
             await self._server.serve(sockets=[listener])
+            if following is not None:
+                following.cancel()
         finally:
             await queue.close()
+
+    def _following(self, admin: Admin, routes: Routes) -> asyncio.Task[None] | None:
+        """Where there is a registry, the task that serves what becomes current in it."""
+        registry = Path(self.config.registry)
+        if not self.config.registry or self.make_replicas is None:
+            return None
+
+        async def load(folder: Path) -> None:
+            _, loaded = await admin.load_folder(folder)
+            routes.loaded = loaded or routes.loaded
+
+        follows = follow(registry, self.served, load, self.config.registry_poll_s)
+        return asyncio.create_task(follows)
 
 
 def _uvicorn(application: Starlette, config: ServingConfig) -> uvicorn.Config:
@@ -122,6 +142,8 @@ def make_service(
 ) -> Service:
     """A service whose replicas are processes; raises as `serving`."""
     index = None if index_folder is None else Path(index_folder).resolve()
+    if config.registry:
+        scorer_folder = current_version(Path(config.registry))
 
     def make_replicas(folder: Path) -> list[Replica]:
         spec = ReplicaSpec(
@@ -133,7 +155,8 @@ def make_service(
         )
         return [ProcessReplica(spec) for _ in range(config.num_replicas)]
 
-    return Service(make_replicas(Path(scorer_folder)), config, make_replicas)
+    served = Path(scorer_folder)
+    return Service(make_replicas(served), config, make_replicas, served)
 
 
 @contextmanager

@@ -40,6 +40,10 @@ class ServingConfig:
     decision_log: str = ""  # folder that keeps every decision of /recommend; "" keeps none
     decision_part_rows: int = 100_000  # a Parquet part is closed after so many decisions
     decision_part_s: float = 3600.0  # or after so many seconds
+    shadow_folder: str = ""  # an exported scorer that is asked and not heard; "": none
+    shadow_log: str = ""  # folder that keeps what it would have shown
+    registry: str = ""  # folder whose `current` is served, and followed; "": the run's own export
+    registry_poll_s: float = 2.0  # between looks at it
     admin_token_file: str = ""  # holds the bearer token of POST /admin/load; "" turns it off
 
     def __post_init__(self) -> None:
@@ -55,6 +59,11 @@ class ServingConfig:
                 "serving.exploration",
                 got="ensemble",
                 expected="subset, uniform or softmax: a scorer carries one ranker",
+            )
+        if bool(self.shadow_folder) != bool(self.shadow_log):
+            raise ConfigError(
+                "serving.shadow_folder and serving.shadow_log belong together",
+                got=f"{self.shadow_folder!r} and {self.shadow_log!r}",
             )
         if not 0.0 <= self.control_share <= 1.0:
             raise ConfigError("serving.control_share", got=self.control_share, expected="in [0, 1]")
@@ -89,4 +98,5 @@ _TIMES = (
     "drain_timeout_s",
     "start_timeout_s",
     "decision_part_s",
+    "registry_poll_s",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -42,6 +43,9 @@ class ServiceMetrics:
             ["kind"],
             registry=registry,
         )
+        self._shadow = Counter(
+            "recomind_shadow", "Decisions of a scorer that is tried", ["kind"], registry=registry
+        )
         self._best = Summary(
             "recomind_best_score", "Best score of each request, to see a drift", registry=registry
         )
@@ -66,6 +70,9 @@ class ServiceMetrics:
         """Add what a replica counted over one batch."""
         for kind in ("scored", "fallen_back", "late", "control", "explored", "unlogged"):
             self._counts.labels(kind).inc(getattr(counts, kind))
+        if counts.shadow is not None:
+            for kind, num in asdict(counts.shadow).items():
+                self._shadow.labels(kind).inc(num)
         for score in counts.best_scores:
             self._best.observe(score)
 

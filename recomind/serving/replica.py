@@ -22,8 +22,9 @@ from typing import Any, Protocol
 from recomind.candidates import CandidatesConfig
 from recomind.errors import RecomindError, ServiceError
 from recomind.serving.config import ServingConfig
-from recomind.serving.engine import RankingEngine, load_engine
+from recomind.serving.engine import RankingEngine
 from recomind.serving.http import Asked, encode, respond_all
+from recomind.serving.loading import load_engine
 from recomind.serving.openapi import openapi
 from recomind.serving.scored import Counts
 from recomind.serving.v2 import model_metadata
@@ -218,8 +219,8 @@ def _run(descriptor: int) -> None:
     except RecomindError as error:
         connection.send(error)
     except (EOFError, OSError):  # the service is gone, or wants another
-        if replica is not None and replica.engine.log is not None:
-            replica.engine.log.close()
+        if replica is not None:
+            replica.engine.close()
 
 
 def _load(spec: ReplicaSpec) -> RankingEngine:

@@ -14,6 +14,7 @@ from torch import Tensor
 from recomind.candidates import Exploration, GreedyChoice
 from recomind.serving.decisions import DecisionRecord
 from recomind.serving.request import RankRequest
+from recomind.serving.shadow import ShadowCounts
 from recomind.streams import SessionStreams
 from recomind.types import Candidates
 
@@ -32,6 +33,7 @@ class Counts:
     control: int = 0  # answered by the ranker for the control group
     explored: int = 0  # shown something else than the best
     unlogged: int = 0  # decisions that the log could not take
+    shadow: ShadowCounts | None = None  # of a scorer that is tried, where there is one
     best_scores: list[float] = field(default_factory=list)  # one a request
 
 

@@ -11,7 +11,7 @@ from recomind.artifacts import MANIFEST, Manifest, sign, verify_signature, write
 from recomind.artifacts.signing import SIGNATURE
 from recomind.errors import ArtifactError, ConfigError
 from recomind.serving.config import ServingConfig
-from recomind.serving.engine import check_released
+from recomind.serving.loading import check_released
 from tests.sealing import reseal
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from recomind.errors import ConfigError
 from recomind.serving import ServingConfig, load_engine
 from recomind.serving.admin import read_token
 from recomind.serving.app import Service, running
-from recomind.serving.engine import check_released
+from recomind.serving.loading import check_released
 from recomind.serving.replica import LocalReplica
 from tests.serving.conftest import write_scorer
 from tests.serving.processes import BODY, ask, free_port
@@ -52,6 +53,35 @@ def address(scorer_folder, tmp_path):
 
     with running(Service(make(scorer_folder), config, make)):
         yield config.port
+
+
+def test_a_service_follows_its_registry(scorer_folder, tmp_path):
+    first = write_scorer(tmp_path / "registry" / "v1")
+    second = write_scorer(tmp_path / "registry" / "v2", reasons=["another"])
+    current = tmp_path / "registry" / "current"
+    current.write_text("v1")
+    config = ServingConfig(port=free_port(), registry=str(current.parent), registry_poll_s=0.02)
+    identities = [check_released(each, config).identity for each in (first, second)]
+    assert len(set(identities)) == 2
+
+    def make(folder: Path):
+        check_released(folder, config)
+        return [LoadsLate(folder, config)]
+
+    def served_within(identity: str, seconds: float = 30.0) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if ask(config.port, "/rank", BODY)[2]["scorer"] == identity:
+                return True
+            time.sleep(0.02)
+        return False
+
+    with running(Service(make(first), config, make, served=first.resolve())):
+        assert served_within(identities[0])
+        current.write_text("v2")
+        assert served_within(identities[1])
+        current.write_text("v1")  # roll back
+        assert served_within(identities[0])
 
 
 def load(port, folder, token=TOKEN, body=None):

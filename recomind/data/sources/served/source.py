@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -118,8 +119,10 @@ class ServedLogs:
         """Join the window's decisions with their outcomes."""
         events, counts, num_other = self._events()
         manifest, scorer = self._manifest(), Path(self.scorer)
-        facts = {f"num_{name}": num for name, num in asdict(counts).items()}
-        facts |= {"num_of_other_catalogues": num_other, "window": self.index}
+        always = ("decisions", "joined", "outcomes")
+        told = asdict(counts) | {"of_other_catalogues": num_other}
+        facts: dict[str, Any] = {f"num_{k}": v for k, v in told.items() if v or k in always}
+        facts["window"] = self.index
         if scaling := manifest.extra.get("user_feature_scaling"):
             facts["user_scaling"] = scaling
         has_ids = (scorer / _ITEM_IDS).is_file()
