@@ -13,6 +13,7 @@ FLOW = {
     "distil-queries": "policy, index, sessions -> index that fetches what the policy values",
     "evaluate": "policy, ranker, simulators, world -> report.json, report.html",
     "export": "policy -> scorer folder, parity report",
+    "backtest": "sessions -> rankers on rolling windows of days, judged on later days",
     "run": "all of it, in rounds; the same command goes on after a stop",
     "serve": "scorer folder, index -> HTTP service on loopback",
     "check-ranker": "rankers, or one of yours -> what is wrong with them",

@@ -9,6 +9,7 @@ from typing import Any
 from recomind.candidates import CandidatesConfig
 from recomind.data import reads_logs
 from recomind.errors import ConfigError
+from recomind.evaluation.backtest.config import BacktestConfig
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.export import ExportConfig
 from recomind.policy import PolicyConfig
@@ -58,6 +59,7 @@ class RecomindConfig:
     round: int = 0  # the round that a stage run alone works on
     world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none
     allowed_targets: list[str] = field(default_factory=list)  # further prefixes of `_target_`
+    ab: str = ""  # `evaluate`: CSV of a real A/B test, arm,value, to hold the forecasts against
     exit_unreleased: int = 3  # exit status of `run` and `evaluate` when the gate stays shut
     curve_sessions: int = 300  # sessions per point of the learning curve in the world
     data: dict[str, Any] = field(default_factory=dict)  # `source` and its settings
@@ -73,6 +75,7 @@ class RecomindConfig:
     distil: DistilConfig = field(default_factory=DistilConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    backtest: BacktestConfig = field(default_factory=BacktestConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 
@@ -117,6 +120,7 @@ GROUPS: dict[str, type] = {
     "distil": DistilConfig,
     "evaluation": EvaluationConfig,
     "gate": GateConfig,
+    "backtest": BacktestConfig,
     "export": ExportConfig,
     "serving": ServingConfig,
 }

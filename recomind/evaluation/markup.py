@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from html import escape
 
+from recomind.evaluation.page_style import STYLE
 from recomind.evaluation.presentation import figure
 from recomind.evaluation.svg import Series
 
@@ -26,6 +27,17 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, list[str], str]]) -> st
     return (
         f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def page(title: str, body: str) -> str:
+    """A whole page in the report's style; the title stands on top."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>\n{body}"
+        "</main></body>\n</html>\n"
     )
 
 

@@ -80,6 +80,11 @@ dt { font-weight: 600; } dd { margin: 0; color: var(--muted); }
   td:first-child { font-weight: 650; } td[data-of]::before { content: attr(data-of);
     float: left; color: var(--muted); padding-right: 10px; } }
 @media (max-width: 560px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 8px; } }
+table.heat td { background: color-mix(in srgb, var(--good-soft) var(--heat, 0%), var(--card)); }
+@media (max-width: 560px) { table.heat, .heat tbody { display: block; }
+  .heat thead { display: table-header-group; } table.heat { display: table; }
+  .heat tr { display: table-row; } .heat td, .heat th { display: table-cell; width: auto;
+  padding: 3px 5px; font-size: .78rem; } .heat tbody { display: table-row-group; } }
 @media print { .card { break-inside: avoid; } }
 """ + "".join(
     f"svg .line.arm-{i}{{stroke:var(--arm-{i})}} svg .dot.arm-{i}{{fill:var(--arm-{i})}} "

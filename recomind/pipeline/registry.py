@@ -15,6 +15,7 @@ _STAGES: dict[str, tuple[str, ...]] = {
     "build-index": ("build_index:BuildIndex",),
     "fit-simulator": ("fit_simulator:FitSimulator", "fit_holdout:FitHoldout", "fidelity:Fidelity"),
     "train-policy": ("fit_density:FitDensity", "train_policy:TrainPolicy"),
+    "backtest": ("backtest:Backtest",),
     "distil-queries": ("distil_queries:DistilQueries",),
     "select-round": ("select_round:SelectRound",),
     "evaluate": ("evaluate:Evaluate",),

@@ -24,6 +24,8 @@ _NOT_IDENTITY = (  # may differ between commands on one folder
     "round",
     "rounds",  # more may follow on those that are there
     "exit_unreleased",
+    "ab",  # what came of a real test
+    "backtest",  # how logs are looked at; no other artifact depends on it
     "export",  # forms of what is there already
     "serving",
 )

@@ -14,7 +14,7 @@ ON_RAY = "hydra/launcher=ray"
 
 
 def of_the_users_own(path: Path) -> None:
-    """Write the smallest run as an experiment, so that a job's folder is named by its seed alone."""
+    """Write the smallest run as an experiment, so that a job's folder has its seed's name."""
     settings = OmegaConf.from_dotlist([s for s in MICRO if not s.startswith("experiment=")])
     path.parent.mkdir(parents=True)
     head = "# @package _global_\ndefaults: [tiny, _self_]\n"
