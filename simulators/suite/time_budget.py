@@ -1,9 +1,9 @@
 """`time_budget`: a session has a budget of time, which good items give back and others spend.
 
-Source: Ie et al., "RecSim" (arXiv:1909.04847, 2019), the interest evolution environment: items
-have a length and a quality by topic, most topics are poor and more attractive, a user's budget
-falls by the time spent and is restored by a bonus that grows with quality, and the session ends
-with the budget. The numbers are ours.
+Source: Ie et al., "RecSim" (arXiv:1909.04847, 2019), the interest evolution environment: items have
+a length and a quality by topic, most topics are poor, the budget falls by the time spent and is
+restored by a bonus that grows with quality, and the session ends with the budget. That poor topics
+attract more, and the numbers, are ours.
 """
 
 from __future__ import annotations

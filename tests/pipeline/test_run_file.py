@@ -10,8 +10,8 @@ from tests.cli.test_config import composed
 
 
 def test_a_reward_of_its_own_is_not_merged_with_the_default_one(tmp_path: Path):
-    tolerances = "gate.tolerances=${oc.create:{session_depth:0.1}}"
-    config = resolve(composed("world=suite/boredom", tolerances))
+    config = resolve(composed("world=suite/boredom"))
+    config.gate.tolerances = {"session_depth": 0.1}
     claim(tmp_path, config)
     again = read_config(tmp_path)
     assert again.ranker.utility_weights == {"liked": 1.0}
