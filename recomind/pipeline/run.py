@@ -143,8 +143,9 @@ class Round:
         return [each.path("sessions") for each in self.so_far]
 
     def dataset(self) -> SessionDataset:
-        """Sessions of all rounds up to this one, in memory."""
-        return SessionDataset.load(self.session_folders, self.config.ranker.history_length)
+        """Sessions of all rounds up to this one, in memory; of some users where they are many."""
+        most = int(self.config.data.get("sample_events") or 0)
+        return SessionDataset.load(self.session_folders, self.config.ranker.history_length, most)
 
     def manifest(
         self, kind: str, seed: int, groups: Sequence[str], inputs: Sequence[Path]
