@@ -11,6 +11,7 @@ import enum
 import inspect
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,10 @@ class RecomindConfig:
     exit_unreleased: int = 3  # exit status of `run` and `evaluate` when the gate stays shut
     curve_sessions: int = 300  # sessions per point of the learning curve in the world
     data: dict[str, Any] = field(default_factory=dict)  # `source` and its settings
-    # Weights of tasks and amounts; in place of `ranker.utility_weights`, never merged with it
+    # Weights of tasks and amounts: what a session is worth. In place of
+    # `ranker.utility_weights`, never merged with it
     reward: dict[str, float] = field(default_factory=dict)
+    utility: dict[str, float] = field(default_factory=dict)  # what the ranker ranks by; as `reward`
     collect: CollectConfig = field(default_factory=CollectConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
@@ -263,7 +266,14 @@ def _check_data(config: RecomindConfig) -> None:
         _follow_logs(config, make_source(config.data, config.allowed_targets))
     else:
         collected_logs(config.data)
-        config.ranker.utility_weights = config.reward or config.ranker.utility_weights
+        weights = config.ranker.utility_weights
+        config.ranker.utility_weights = config.utility or config.reward or weights
+        config.simulation.reward_weights = _other_than_utility(config, config.reward or weights)
+
+
+def _other_than_utility(config: RecomindConfig, reward: Mapping[str, float]) -> dict[str, float]:
+    """The reward's weights where they are not those of the ranker's utility; {} where they are."""
+    return {} if reward == config.ranker.utility_weights else dict(reward)
 
 
 def _follow_logs(config: RecomindConfig, source: LogSource) -> None:
@@ -279,15 +289,19 @@ def _follow_logs(config: RecomindConfig, source: LogSource) -> None:
         for task, weight in config.ranker.utility_weights.items()
         if task in tasks or usual.get(task) != weight
     }
-    config.ranker.utility_weights = source.utility(config.reward or chosen)
-    for task in config.ranker.utility_weights:
-        if task not in tasks:
-            raise ConfigError(
-                f"the reward weighs a task that the log does not have: {task!r}",
-                mend=did_you_mean(task, tasks),
-            )
+    reward = source.utility(config.reward or chosen)
+    utility = source.utility(config.utility) if config.utility else reward
+    for name, weights in (("reward", reward), ("utility", utility)):
+        for task in weights:
+            if task not in tasks:
+                raise ConfigError(
+                    f"the {name} weighs a task that the log does not have: {task!r}",
+                    mend=did_you_mean(task, tasks),
+                )
+    config.ranker.utility_weights = utility
+    config.simulation.reward_weights = _other_than_utility(config, reward)
     config.policy.support_density = config.policy.support_density or source.support_density
-    gate, first = GateConfig(), next(iter(config.ranker.utility_weights))
+    gate, first = GateConfig(), next(iter(reward))
     if config.gate.target_metric == gate.target_metric and "watch_10s" not in tasks:
         config.gate.target_metric = f"{first}_per_session"
     if config.gate.must_not_rise == gate.must_not_rise and "hide" not in tasks:
@@ -300,6 +314,11 @@ def _refuse_unknown(config: DictConfig, schema: type, prefix: str = "") -> None:
     for name in map(str, config):
         if name not in known:
             raise ConfigError(f"unknown setting {prefix + name!r}: {did_you_mean(name, known)}")
+
+
+def reward_weights(config: RecomindConfig) -> Mapping[str, float]:
+    """Task -> weight: what a session is worth."""
+    return config.simulation.reward_weights or config.ranker.utility_weights
 
 
 def make_world(config: RecomindConfig) -> World | None:
@@ -322,7 +341,7 @@ def make_world(config: RecomindConfig) -> World | None:
                 mend=did_you_mean(name, [k for k in known if k != "self"]),
             )
     try:
-        return cls(**arguments, reward_weights=dict(config.ranker.utility_weights))
+        return cls(**arguments, reward_weights=dict(reward_weights(config)))
     except (RecomindError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -368,4 +387,5 @@ __all__ = [
     "plain",
     "register",
     "resolve",
+    "reward_weights",
 ]

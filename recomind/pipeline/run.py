@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from recomind.artifacts import Manifest, read_manifest
-from recomind.config import RecomindConfig, make_world, plain
+from recomind.config import RecomindConfig, make_world, plain, reward_weights
 from recomind.data import SessionDataset
 from recomind.errors import ConfigError
 from recomind.pipeline.progress import StageLine
@@ -56,8 +56,13 @@ class Run:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Reward and utility weights."""
+        """Weights of the tasks in the ranker's utility, which policies begin with."""
         return dict(self.config.ranker.utility_weights)
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """Weights of the tasks in the reward: what environments give, and policies learn."""
+        return dict(reward_weights(self.config))
 
     @property
     def policy_index(self) -> str:
