@@ -1,11 +1,8 @@
-"""One stage of the benchmark in a process of its own; its last line is what it took."""
+"""The log of the benchmark, and what polars alone takes for it."""
 
 from __future__ import annotations
 
-import json
-import resource
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -42,44 +39,6 @@ def make(size: int, folder: Path) -> None:
     ).write_parquet(folder / "items.parquet")
 
 
-def prepare(folder: Path) -> None:
-    """`data=table` with running rates, and the artifact."""
-    from recomind.artifacts import Manifest
-    from recomind.data import make_source, write_sessions
-
-    logs = make_source(
-        {
-            "source": "table",
-            "log": {
-                "path": str(folder / "log" / "*.parquet"),
-                "user": "uid",
-                "item": "article",
-                "time": "ts",
-                "dwell_s": "read_s",
-            },
-            "tasks": ["clicked"],
-            "context": ["surface"],
-            "items": {
-                "path": str(folder / "items.parquet"),
-                "id": "id",
-                "categories": ["section"],
-                "numbers": ["words"],
-            },
-            "rates": {"of": ["clicked"], "by": ["user", "item", "section", "surface"]},
-        }
-    ).read()
-    manifest = Manifest(kind="sessions")
-    write_sessions(
-        folder / "sessions",
-        logs.frame,
-        logs.catalogue,
-        tasks=logs.tasks,
-        manifest=manifest,
-        extra=logs.facts,
-        tables=logs.tables,
-    )
-
-
 def plain(folder: Path) -> None:
     """The same files joined and sorted by polars alone."""
     log = pl.scan_parquet(folder / "log" / "*.parquet")
@@ -90,11 +49,7 @@ def plain(folder: Path) -> None:
 
 def main() -> None:
     stage, size, folder = sys.argv[1], int(float(sys.argv[2])), Path(sys.argv[3])
-    began = time.process_time()
-    {"make": lambda f: make(size, f), "prepare-data": prepare, "polars": plain}[stage](folder)
-    seconds = time.process_time() - began
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": seconds, "peak_gib": peak_gib}))
+    {"make": lambda f: make(size, f), "polars": plain}[stage](folder)
 
 
 if __name__ == "__main__":

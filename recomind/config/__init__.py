@@ -4,6 +4,7 @@ YAML in `conf/` only picks values. Beyond the command line nobody sees a DictCon
 it into dataclasses once.
 """
 
+from recomind.config.following import reward_weights
 from recomind.config.resolving import conf_dir, register, resolve
 from recomind.config.schema import CollectConfig, KeepRound, RecomindConfig
 from recomind.config.variables import FromEnvironment, plain
@@ -22,4 +23,5 @@ __all__ = [
     "plain",
     "register",
     "resolve",
+    "reward_weights",
 ]

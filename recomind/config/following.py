@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from recomind.config.schema import RecomindConfig
 from recomind.data import LogSource, WindowedLogs, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
@@ -23,7 +25,19 @@ def follow_logs(config: RecomindConfig) -> None:
         _follow_logs(config, source)
     else:
         collected_logs(config.data)
-        config.ranker.utility_weights = config.reward or config.ranker.utility_weights
+        weights = config.ranker.utility_weights
+        config.ranker.utility_weights = config.utility or config.reward or weights
+        config.simulation.reward_weights = _other_than_utility(config, config.reward or weights)
+
+
+def reward_weights(config: RecomindConfig) -> Mapping[str, float]:
+    """Task -> weight: what a session is worth."""
+    return config.simulation.reward_weights or config.ranker.utility_weights
+
+
+def _other_than_utility(config: RecomindConfig, reward: Mapping[str, float]) -> dict[str, float]:
+    """The reward's weights where they are not those of the ranker's utility; {} where they are."""
+    return {} if reward == config.ranker.utility_weights else dict(reward)
 
 
 def _follow_logs(config: RecomindConfig, source: LogSource) -> None:
@@ -39,15 +53,19 @@ def _follow_logs(config: RecomindConfig, source: LogSource) -> None:
         for task, weight in config.ranker.utility_weights.items()
         if task in tasks or usual.get(task) != weight
     }
-    config.ranker.utility_weights = source.utility(config.reward or chosen)
-    for task in config.ranker.utility_weights:
-        if task not in tasks:
-            raise ConfigError(
-                f"the reward weighs a task that the log does not have: {task!r}",
-                mend=did_you_mean(task, tasks),
-            )
+    reward = source.utility(config.reward or chosen)
+    utility = source.utility(config.utility) if config.utility else reward
+    for name, weights in (("reward", reward), ("utility", utility)):
+        for task in weights:
+            if task not in tasks:
+                raise ConfigError(
+                    f"the {name} weighs a task that the log does not have: {task!r}",
+                    mend=did_you_mean(task, tasks),
+                )
+    config.ranker.utility_weights = utility
+    config.simulation.reward_weights = _other_than_utility(config, reward)
     config.policy.support_density = config.policy.support_density or source.support_density
-    gate, first = GateConfig(), next(iter(config.ranker.utility_weights))
+    gate, first = GateConfig(), next(iter(reward))
     if config.gate.target_metric == gate.target_metric and "watch_10s" not in tasks:
         config.gate.target_metric = f"{first}_per_session"
     if config.gate.must_not_rise == gate.must_not_rise and "hide" not in tasks:

@@ -63,8 +63,10 @@ class RecomindConfig:
     exit_unreleased: int = 3  # exit status of `run` and `evaluate` when the gate stays shut
     curve_sessions: int = 300  # sessions per point of the learning curve in the world
     data: dict[str, Any] = field(default_factory=dict)  # `source` and its settings
-    # Weights of tasks and amounts; in place of `ranker.utility_weights`, never merged with it
+    # Weights of tasks and amounts: what a session is worth. In place of
+    # `ranker.utility_weights`, never merged with it
     reward: dict[str, float] = field(default_factory=dict)
+    utility: dict[str, float] = field(default_factory=dict)  # what the ranker ranks by; as `reward`
     collect: CollectConfig = field(default_factory=CollectConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from recomind import plugins
+from recomind.config.following import reward_weights
 from recomind.config.schema import RecomindConfig
 from recomind.errors import ConfigError, RecomindError, did_you_mean
 
@@ -33,7 +34,7 @@ def make_world(config: RecomindConfig) -> World | None:
                 mend=did_you_mean(name, [k for k in known if k != "self"]),
             )
     try:
-        return cls(**arguments, reward_weights=dict(config.ranker.utility_weights))
+        return cls(**arguments, reward_weights=dict(reward_weights(config)))
     except (RecomindError, OSError, MemoryError):
         raise
     except Exception as error:

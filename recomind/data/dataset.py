@@ -27,7 +27,7 @@ from recomind.data.parquet import scan_checked
 from recomind.data.rounds import concatenated, read_facts, require_events
 from recomind.data.sessions import EVENTS, SPLITS, check_loaded, split_code
 from recomind.errors import ConfigError
-from recomind.streams import hash_int64
+from recomind.streams import hash_int64, hash_uniform
 from recomind.types import SessionState
 
 
@@ -76,8 +76,16 @@ class SessionDataset:
 
     @classmethod
     @loads("sessions")
-    def load(cls, folders: Sequence[Path], history_length: int) -> SessionDataset:
+    def load(
+        cls, folders: Sequence[Path], history_length: int, max_events: int = 0
+    ) -> SessionDataset:
         """Read sessions artifacts, in the order of their rounds; the last brings the catalogue.
+
+        Args:
+            folders: the artifacts.
+            history_length: `L` of the states.
+            max_events: where there are more, about so many are read: all of some timelines, which
+                a hash of their ids chooses. 0: all there are.
 
         Raises:
             ArtifactError: an artifact is absent or damaged, or tasks, features or the number of
@@ -86,9 +94,14 @@ class SessionDataset:
         """
         facts = read_facts(folders)
         catalogue = load_catalogue(Path(folders[-1]))
-        frames = [scan_checked(Path(folder) / EVENTS, "sessions").collect() for folder in folders]
-        for index, (frame, folder) in enumerate(zip(frames, folders, strict=True)):
-            require_events(frame.height, facts, index, folder)
+        share = max_events / max(sum(facts["events_of"]), 1) if max_events else 1.0
+        frames = []
+        for index, folder in enumerate(folders):
+            events = scan_checked(Path(folder) / EVENTS, "sessions")
+            num = int(events.select(pl.len()).collect().item())
+            require_events(num, facts, index, folder)
+            frames.append(events.collect() if share >= 1 else _sample(events, share))
+        for frame, folder in zip(frames, folders, strict=True):
             check_loaded(frame, catalogue, facts, folder)
         return cls(
             concatenated(dict(enumerate(frames))),
@@ -252,7 +265,15 @@ class SessionDataset:
         return hash_int64(self._int["session_id"][rows] ^ of_round, _SALT_SESSION)
 
 
-_SALT_SESSION = 83
+def _sample(events: pl.LazyFrame, share: float) -> pl.DataFrame:
+    """The events of a share of the timelines."""
+    ids = events.select(pl.col("history_id").unique()).collect()["history_id"].sort()
+    chance = hash_uniform(torch.from_numpy(ids.to_numpy().copy()), _SALT_SAMPLE)
+    chosen = ids.filter(pl.Series((chance < share).numpy()))
+    return events.filter(pl.col("history_id").is_in(chosen.implode())).collect(engine="streaming")
+
+
+_SALT_SESSION, _SALT_SAMPLE = 83, 89
 _INTEGERS = (
     "history_id",
     "session_id",

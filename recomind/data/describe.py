@@ -109,6 +109,10 @@ def _tables(logs: Logs, shown: pl.DataFrame) -> dict[str, pl.DataFrame]:
             .agg(pl.len().alias("events"), *rates, propensity.alias("propensity known"))
             .sort("day")
         )
+    if missing := logs.facts.get("missing"):
+        tables["missing values"] = pl.DataFrame(
+            {"column": list(missing), "share missing": list(missing.values())}
+        )
     return tables | _by_context(shown, rates)
 
 

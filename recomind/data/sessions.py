@@ -30,6 +30,7 @@ from recomind.data.validate import (
 from recomind.errors import ArtifactError, ConfigError, SchemaError, did_you_mean
 
 KIND, EVENTS = "sessions", "sessions.parquet"
+_FEW_VALUES = ["split", "snapshot", "position"]  # a dictionary of others costs and saves nothing
 _BATCH_EVENTS = 500_000  # events of a lazy frame that are checked and written at once
 ROW_GROUP_EVENTS = 50_000  # events of a row group; a reader of a part reads whole row groups
 SPLITS = ("history", "train", "calibration", "test")
@@ -115,7 +116,9 @@ def _write_events(path: Path, batches: Iterator[pl.DataFrame]) -> dict[str, int]
     try:
         for batch in batches:
             table = batch.to_arrow()
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(
+                path, table.schema, compression="zstd", use_dictionary=_FEW_VALUES
+            )
             writer.write_table(table, row_group_size=ROW_GROUP_EVENTS)
             counts["num_events"] += batch.height
             counts["num_sessions"] += batch.filter(pl.col("position") == 0).height

@@ -28,6 +28,8 @@ p { margin: 6px 0; } .note { color: var(--muted); max-width: 75ch; }
 .verdict { border-left: 6px solid var(--bad); } .verdict.yes { border-left-color: var(--good); }
 .verdict .word { font-size: 1.9rem; font-weight: 700; line-height: 1.2; color: var(--bad); }
 .verdict.yes .word { color: var(--good); }
+.verdict.untested { border-left-color: var(--muted); }
+.verdict.untested .word { color: var(--muted); }
 .verdict ul { margin: 10px 0 0; padding-left: 20px; }
 .warning { border-left: 4px solid var(--arm-5); padding-left: 10px; margin-top: 10px; }
 .boxes { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 10px; }

@@ -141,7 +141,7 @@ def _logged(last: Round, arms: Arms) -> list[Entry]:
         held_out,
         {arm: arms[arm].policy for arm in pair},
         arms[LOGGING].candidates,
-        last.run.weights,
+        last.run.reward_weights,
         pair=pair,
         settings=Settings(confidence=settings.confidence),
         generator=generator,

@@ -36,7 +36,7 @@ def load_simulator(round: Round) -> LearnedSimulator:
 
 def load_holdout_simulator(round: Round) -> TreeSimulator:
     """The simulator of another kind, fitted to other users and days."""
-    return load_holdout(round.path("holdout_simulator"), round.run.weights)
+    return load_holdout(round.path("holdout_simulator"), round.run.reward_weights)
 
 
 def load_pool(round: Round, index: str = "index") -> CandidatePool:
@@ -68,7 +68,7 @@ def simulator_factory(round: Round) -> SimulatorFactory:
     return SimulatorFactory(
         simulator_folder=round.path("simulator"),
         ranker_folder=round.path("ranker"),
-        reward_weights=round.run.weights,
+        reward_weights=round.run.reward_weights,
     )
 
 

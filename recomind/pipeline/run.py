@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from recomind.artifacts import Manifest, read_manifest
-from recomind.config import RecomindConfig, make_world, plain
+from recomind.config import RecomindConfig, make_world, plain, reward_weights
 from recomind.data import SessionDataset
 from recomind.errors import ConfigError
 from recomind.pipeline.progress import StageLine
@@ -56,8 +56,13 @@ class Run:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Reward and utility weights."""
+        """Weights of the tasks in the ranker's utility, which policies begin with."""
         return dict(self.config.ranker.utility_weights)
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """Weights of the tasks in the reward: what environments give, and policies learn."""
+        return dict(reward_weights(self.config))
 
     @property
     def policy_index(self) -> str:
@@ -143,8 +148,9 @@ class Round:
         return [each.path("sessions") for each in self.so_far]
 
     def dataset(self) -> SessionDataset:
-        """Sessions of all rounds up to this one, in memory."""
-        return SessionDataset.load(self.session_folders, self.config.ranker.history_length)
+        """Sessions of all rounds up to this one, in memory; of some users where they are many."""
+        most = int(self.config.data.get("sample_events") or 0)
+        return SessionDataset.load(self.session_folders, self.config.ranker.history_length, most)
 
     def manifest(
         self, kind: str, seed: int, groups: Sequence[str], inputs: Sequence[Path]

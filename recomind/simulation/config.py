@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from recomind.errors import ConfigError
@@ -42,6 +42,8 @@ class SimulatorConfig:
     # Truncate a session where the members' expected rewards of the shown item differ by more than
     # this (largest - smallest, in units of reward); 0 never does.
     uncertainty_stop: float = 0.0
+    # What a session is worth, by task; empty: as the utility of the ranker
+    reward_weights: dict[str, float] = field(default_factory=dict)
     horizon: int = 40  # steps after which a session is truncated
     hidden: int = 32  # width of the fatigue and leave networks
     num_epochs: int = 6  # epochs of each model; the best epoch on the calibration split is kept

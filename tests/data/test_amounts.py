@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from hydra import compose, initialize_config_dir
 
-from recomind.config import conf_dir, register, resolve
+from recomind.config import conf_dir, register, resolve, reward_weights
 from recomind.data import make_source
 from recomind.data.sources.table.amounts import Amount
 from recomind.errors import ConfigError
@@ -81,6 +81,17 @@ def test_a_reward_replaces_and_never_merges(tmp_path: Path) -> None:
     assert config.ranker.utility_weights == {"reported": -1.0}
     config = config_of(tmp_path, "+ranker.utility_weights.clicked=2")
     assert config.ranker.utility_weights == {"clicked": 2.0}
+
+
+def test_the_reward_may_differ_from_the_utility(tmp_path: Path) -> None:
+    alike = config_of(tmp_path, "+reward.clicked=2")
+    assert (alike.simulation.reward_weights, reward_weights(alike)) == ({}, {"clicked": 2.0})
+    config = config_of(tmp_path, "+reward.clicked=1", "+reward.reported=-1", "+utility.clicked=1")
+    assert config.ranker.utility_weights == {"clicked": 1.0}
+    assert reward_weights(config) == {"clicked": 1.0, "reported": -1.0}
+    assert config.gate.target_metric == "clicked_per_session"
+    with pytest.raises(ConfigError, match="the utility weighs a task that the log does not have"):
+        config_of(tmp_path, "+utility.click=1")
 
 
 def test_a_reward_of_something_else_is_refused(tmp_path: Path) -> None:

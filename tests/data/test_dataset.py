@@ -217,3 +217,15 @@ def test_history_rows_are_those_of_the_states():
     assert torch.equal(items * state.history_mask, state.history_item_id)
     assert bool((source[rows >= 0].amax(1) < rows).all())  # nothing of the event itself or later
     assert bool((source >= 0).any())
+
+
+def test_a_sample_is_all_of_some_timelines(rounds):
+    whole = SessionDataset.load(rounds, 6)
+    part = SessionDataset.load(rounds, 6, max_events=len(whole) // 2)
+    assert 0.2 * len(whole) < len(part) < 0.8 * len(whole)
+    lengths = [len(whole.rows()), len(part.rows())]
+    keys = [dataset.session_key(dataset.rows()) for dataset in (whole, part)]
+    inside = torch.isin(keys[0], keys[1])
+    assert lengths[0] > lengths[1] == int(inside.sum())
+    assert torch.equal(whole.item_id(whole.rows()[inside]), part.item_id(part.rows()))
+    assert len(SessionDataset.load(rounds, 6, max_events=len(whole))) == len(whole)

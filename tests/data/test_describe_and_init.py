@@ -35,6 +35,19 @@ def test_a_description_counts_what_is_there(tmp_path: Path) -> None:
     assert (split["events"] * split["clicked"]).sum() / 300 == pytest.approx(clicked)
 
 
+def test_missing_values_are_counted_by_column(tmp_path: Path) -> None:
+    first = pl.int_range(pl.len()) < 3
+    write_feed(
+        tmp_path,
+        log=lambda t: t.with_columns(surface=pl.when(~first).then("surface")),
+        items=lambda t: t.with_columns(words=pl.when(~first).then("words")),
+        users=lambda t: t.with_columns(country=pl.when(~first).then("country")),
+    )
+    table = describe(make_source(feed_settings(tmp_path)).read()).tables["missing values"]
+    found = dict(table.iter_rows())
+    assert found == {"log: surface": 0.01, "items: words": 0.15, "users: country": 0.25}
+
+
 @pytest.mark.parametrize(
     ("change", "settings", "said"),
     [

@@ -22,7 +22,7 @@ SHIPPED = {  # short names; any other source is named by its dotted path
 }
 
 
-_COMMON = ("source", "_target_", "full_hash")  # not the source's own
+_COMMON = ("source", "_target_", "full_hash", "sample_events")  # not the source's own
 
 
 def reads_logs(data: Mapping[str, Any]) -> bool:

@@ -67,7 +67,11 @@ def _simulator(name: str, entry: Mapping[str, Any]) -> str:
 def _verdict(entry: Mapping[str, Any]) -> str:
     """The alarm, and whether the hazard holds."""
     alarm, leaving = entry["confounding"], entry["leaving"]
-    word = "Confounded logs" if alarm["raised"] else "No confounding alarm"
+    word, style = "No confounding alarm", " yes"
+    if alarm["raised"]:
+        word, style = "Confounded logs", ""
+    elif is_absent(alarm):
+        word, style = "Confounding was not tested", " untested"
     facts = [escape(alarm["reason"])]
     if not is_absent(leaving):
         holds = "within" if leaving["passed"] else "beyond"
@@ -76,7 +80,6 @@ def _verdict(entry: Mapping[str, Any]) -> str:
             f"{holds} the bar of {figure(leaving['bar'])}"
         )
     items = "".join(f"<li>{text}</li>" for text in facts)
-    style = "" if alarm["raised"] else " yes"
     return f'<div class="card verdict{style}"><div class="word">{word}</div><ul>{items}</ul></div>'
 
 

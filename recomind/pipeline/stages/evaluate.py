@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from recomind.artifacts import Manifest, read_json, read_manifest, write_artifact
-from recomind.data import SessionDataset
+from recomind.data import SessionDataset, reads_logs
 from recomind.evaluation.config import POLICY
 from recomind.evaluation.html import write_html
+from recomind.evaluation.metrics import LONG_WATCH_TASK
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.preflight import Named, check_request, require_target
 from recomind.evaluation.report import build_report, write_report
@@ -81,6 +83,9 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
     detectable = power(last, environments, arms)
     found = entries(last, environments, arms, line)
     require_target(found, config.gate)
+    if reads_logs(config.data):
+        tasks = environments[0][2].tasks
+        found = [_of_the_log(each, tasks, config.gate.target_metric) for each in found]
     curves = [read_json(each.path("policy") / CURVE, "learning curve") for each in last.so_far]
     bins = config.evaluation.calibration_bins
     return build_report(
@@ -100,6 +105,18 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
         policy_identity=_identity(kept),
         power=detectable,
     )
+
+
+def _of_the_log(entry: Any, tasks: Sequence[str], target: str) -> Any:
+    """An entry without the long watches, which no log has that does not call a task so."""
+    if LONG_WATCH_TASK in tasks or target == f"{LONG_WATCH_TASK}_per_session":
+        return entry
+    if isinstance(entry, Mapping):
+        kept = {k: v for k, v in entry.items() if k != f"{LONG_WATCH_TASK}_per_session"}
+        return {name: _of_the_log(value, tasks, target) for name, value in kept.items()}
+    if isinstance(entry, list):
+        return [_of_the_log(value, tasks, target) for value in entry]
+    return entry
 
 
 def _identity(kept: Round) -> str | None:

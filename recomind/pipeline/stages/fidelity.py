@@ -87,7 +87,7 @@ def _truth(round: Round, dataset: SessionDataset) -> TrueWorld | None:
         return None
     policies = reference_policies(
         load_ensemble(round),
-        round.run.weights,
+        round.run.reward_weights,
         dataset,
         dataset.rows("train"),
         world=world,

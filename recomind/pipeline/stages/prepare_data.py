@@ -51,9 +51,19 @@ class PrepareData(Stage):
             extra=logs.facts,
             tables=logs.tables,
         )
-        for note in logs.notes:
+        for note in [*logs.notes, *_on_sample(round, manifest.extra["num_events"])]:
             line.remark(note)
         return f"{manifest.extra['num_events']} events, {_counts(logs.facts)}"
+
+
+def _on_sample(round: Round, num_events: int) -> list[str]:
+    most = int(round.config.data.get("sample_events") or 0)
+    if not most or num_events <= most:
+        return []
+    return [
+        f"train-ranker learns from all {num_events} events, later stages from those of a random "
+        f"{most / num_events:.1%} of the users (data.sample_events)"
+    ]
 
 
 def _source(round: Round) -> LogSource:

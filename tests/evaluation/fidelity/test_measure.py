@@ -157,7 +157,11 @@ def test_without_later_days_everything_says_why(folders, dataset, monkeypatch):
     sections = found["simulators"]["holdout_simulator"]
     assert all(is_absent(section) for section in sections.values())
     assert sections["confounding"]["raised"] is False
-    assert "Not to be had" in render_page(found)
+    page = render_page(found)
+    assert "Not to be had" in page
+    assert "Confounding was not tested" in page
+    assert 'verdict untested"' in page
+    assert 'verdict yes"' not in page, "an alarm that was not tested is no good news"
 
 
 def test_the_page_shows_what_was_measured(fidelity):

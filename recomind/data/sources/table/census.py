@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
@@ -22,6 +23,7 @@ class Census:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.num_rows = 0
+        self._missing: Counter[str] = Counter()
         self._columns = (*columns, "hour", "local_day")
         self._counts: dict[str, list[pl.DataFrame]] = {}
         self._extremes: list[pl.DataFrame] = []
@@ -29,6 +31,8 @@ class Census:
     def add(self, events: pl.DataFrame) -> None:
         """Count a batch."""
         self.num_rows += events.height
+        for name in [n for n in events.columns if n.startswith("context.") or n == "propensity"]:
+            self._missing[name.removeprefix("context.")] += events[name].null_count()
         events = events.with_columns(hour=pl.col("time_ms") // HOUR_MS)
         for name in [n for n in self._columns if n in events.columns]:
             pending = self._counts.setdefault(name, [])
@@ -50,6 +54,10 @@ class Census:
         merged = _merged(self._counts[column])
         self._counts[column] = [merged]
         return merged
+
+    def missing(self) -> dict[str, float]:
+        """Share of the events that lack a value, of the columns that may have gaps."""
+        return {name: num / self.num_rows for name, num in self._missing.items()}
 
     def extremes(self) -> pl.DataFrame:
         """The rows of the earliest and of the latest event."""

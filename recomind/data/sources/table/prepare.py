@@ -75,6 +75,7 @@ def prepare(source: TableLogs) -> Logs:
         "time_unit": raw.said,
         **facts,
         "num_censored_sessions": counts.num_shown_sessions - counts.num_ends,
+        "missing": _missing(source, raw, items, users),
         "share_of_known_propensities": counts.propensities.share,
         **of_items,
         "user_scaling": {name: asdict(scaling) for name, scaling in scalings.items()},
@@ -92,6 +93,21 @@ def prepare(source: TableLogs) -> Logs:
         tables={ITEM_IDS: item_ids.table, USER_IDS: user_ids.table},
         files=known.spill,
     )
+
+
+def _missing(
+    source: TableLogs, raw: RawLog, items: pl.DataFrame | None, users: pl.DataFrame | None
+) -> dict[str, float]:
+    """Share of rows without a value, by column; those without gaps are left out."""
+    named = {n: s for n, s in raw.census.missing().items() if n != "propensity"}
+    if source.log.propensity:
+        named["propensity"] = raw.census.missing()["propensity"]
+    shares = {f"log: {name}": share for name, share in named.items()}
+    for title, table in (("items", items), ("users", users)):
+        for name in table.columns if table is not None else ():
+            column = name.partition(".")[2] or name
+            shares[f"{title}: {column}"] = table[name].null_count() / table.height  # pyright: ignore
+    return {name: share for name, share in shares.items() if share > 0}
 
 
 def _counted(source: TableLogs) -> list[str]:
