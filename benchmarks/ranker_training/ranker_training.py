@@ -1,69 +1,104 @@
-"""Logs of 1e6 and 1e7 impressions, one pass of training over each, and their `result.json`."""
+"""Rows per second of all arms, which take turns, and AUC before and after; then `result.json`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.result import figure, write_result
+from benchmarks.ranker_training.arms import ARMS
+from experiments.result import figure, over_seeds, write_result
 
-HERE = Path(__file__).parent
-SIZES = {"1e6": 1_000_000, "1e7": 10_000_000}
-# glibc gives what is larger pages of its own, which go back when it is freed.
-FIXED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-
-
-def run(script: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run a script of this folder in a process of its own; what it printed."""
-    command = [sys.executable, str(HERE / script), *arguments]
-    environ = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ)
-    return done.stdout
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+ROUNDS = 5
+SEEDS = [0, 1, 2]
 
 
-def measure(work: Path, environment: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Size -> what `train.py` found; logs that are there already are not made again."""
-    found = {}
-    for name, num_impressions in SIZES.items():
-        folder = work / name
-        run("make_log.py", str(folder), str(num_impressions))
-        printed = run("train.py", str(folder), environment=environment)
-        found[name] = json.loads(printed.splitlines()[-1])
-        print(name, found[name], flush=True)
+def command(script: str, *arguments: str) -> list[str]:
+    """A script of this folder."""
+    return [sys.executable, "-W", "ignore", str(HERE / script), *arguments]
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """The package is the one of `tree`, this benchmark the present one."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(ROOT)])}
+
+
+def rates(log: Path, before: Path) -> dict[str, list[float]]:
+    """Arm -> rows per processor second of each round."""
+    arms = {
+        arm: subprocess.Popen(
+            command("arms.py", arm, str(log)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(before if arm == "before" else ROOT),
+        )
+        for arm in ARMS
+    }
+    found: dict[str, list[float]] = {arm: [] for arm in arms}
+    for process in arms.values():
+        assert process.stdout is not None
+        process.stdout.readline()
+    for _ in range(ROUNDS):
+        for arm, process in arms.items():
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            found[arm].append(float(process.stdout.readline()))
+        print({arm: round(rate[-1]) for arm, rate in found.items()}, flush=True)
+    for process in arms.values():
+        process.communicate()
     return found
 
 
-def figures(found: dict[str, dict[str, float]], suffix: str = "") -> dict[str, dict]:
-    """Speed, peak memory and how the latter grows with the log."""
-    entries = {}
-    for size, of in found.items():
-        name = size + suffix
-        # Processor time: on shared cores a clock on the wall tells what the neighbours did.
-        rate, by_clock = (of["rows"] / of[seconds] for seconds in ("cpu_seconds", "seconds"))
-        entries[f"rows_per_s.{name}"] = figure(rate, unit="rows/s", rows=of["rows"])
-        entries[f"rows_per_s_wall.{name}"] = figure(by_clock, unit="rows/s")
-        entries[f"rss_mib.{name}"] = figure(of["peak_mib"], unit="MiB")
-        entries[f"rss_imported_mib.{name}"] = figure(of["imported_mib"], unit="MiB")
-    ratio = found["1e7"]["peak_mib"] / found["1e6"]["peak_mib"]
-    return entries | {f"rss_ratio_1e7_1e6{suffix}": figure(ratio)}
+def quality(log: Path, test: Path, tree: Path, seed: int) -> dict[str, float]:
+    """AUC and ECE on a test log of a ranker of `tree`."""
+    done = subprocess.run(
+        command("quality.py", str(log), str(test), str(seed)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=environment(tree),
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def figures(of: dict[str, list[float]]) -> dict[str, dict]:
+    """Medians of the rounds, and ratios of what was measured in one round."""
+    entries = {
+        f"rows_per_s.{arm}": figure(statistics.median(rate), unit="rows/s", n=len(rate))
+        for arm, rate in of.items()
+    }
+    for name, other in (("speedup_over_before", "before"), ("ours_over_products", "products")):
+        ratios = [a / b for a, b in zip(of["ours"], of[other], strict=True)]
+        entries[name] = figure(statistics.median(ratios), n=len(ratios))
+    return entries
 
 
 def main() -> None:
-    """Make, train, write."""
+    """Measure and write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--work", type=Path, help="where the logs are kept; a temporary folder")
-    work = parser.parse_args().work
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = work or Path(temporary)
-        entries = figures(measure(folder, {}))
-        entries |= figures(measure(folder, FIXED), ".fixed_threshold")
-    write_result(HERE, "benchmarks/ranker_training/run", entries, seeds=[0])
+    parser.add_argument("--before", type=Path, required=True, help="a checkout to compare with")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/ranker_training")
+    parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
+    given = parser.parse_args()
+    log, test = given.work / "train", given.work / "test"
+    for folder, num, first in ((log, 40_000, 0), (test, 30_000, 10**6)):
+        arguments = (str(folder), str(num), str(first))
+        subprocess.run(command("../ranker_memory/make_log.py", *arguments), check=True)
+    entries = figures(rates(log, given.before))
+    arms = {"before": given.before, "after": ROOT}
+    runs = {a: [quality(log, test, tree, s) for s in given.seeds] for a, tree in arms.items()}
+    for arm, of in runs.items():
+        entries |= {f"{k}.{arm}": over_seeds([run[k] for run in of]) for k in of[0]}
+    command_line = "benchmarks/ranker_training/run --before <checkout of 5a32a72>"
+    write_result(HERE, command_line, entries, seeds=given.seeds)
 
 
 if __name__ == "__main__":

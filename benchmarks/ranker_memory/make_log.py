@@ -1,6 +1,6 @@
 """Makes a log of the embedded world, part by part, so that no part but the present one is held.
 
-Usage: make_log.py FOLDER NUM_IMPRESSIONS
+Usage: make_log.py FOLDER NUM_IMPRESSIONS [FIRST_SESSION]; logs of other first sessions are others.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ SESSIONS_PER_PART = 20_000  # about 400,000 events
 CALIBRATION_SHARE = 0.02  # of each part's sessions, its last ones
 
 
-def parts(world: VideoFeed, num_impressions: int) -> Iterator[pl.DataFrame]:
+def parts(world: VideoFeed, num_impressions: int, first_session: int) -> Iterator[pl.DataFrame]:
     """Frames of whole sessions until their impressions are `num_impressions`, or a few fewer."""
     config = CandidatesConfig(num_candidates=20, num_nearest=0, num_fresh=0)
-    pool, left, first_session = CandidatePool(config, world.catalogue.num_items), num_impressions, 0
+    pool, left = CandidatePool(config, world.catalogue.num_items), num_impressions
     while left > 0:
         frame = collect_sessions(
             world,
             world.logging_policy(),
             pool,
-            num_sessions=SESSIONS_PER_PART,
+            num_sessions=min(SESSIONS_PER_PART, 100 + left // 5),  # of about 9 impressions each
             generator=make_generator(first_session),
             user_feature_names=world.user_feature_names,
             calibration_share=CALIBRATION_SHARE,
@@ -51,7 +51,7 @@ def parts(world: VideoFeed, num_impressions: int) -> Iterator[pl.DataFrame]:
         yield frame.with_columns(*ids)
 
 
-def make_log(folder: Path, num_impressions: int) -> None:
+def make_log(folder: Path, num_impressions: int, first_session: int = 0) -> None:
     """Write a sessions artifact of `num_impressions` impressions, or of a few fewer."""
     world = VideoFeed()
     catalogue = materialise(world.catalogue, world.catalogue.num_items)
@@ -60,7 +60,7 @@ def make_log(folder: Path, num_impressions: int) -> None:
     with write_artifact(folder, manifest) as staging:
         catalogue.save(staging)
         writer: pq.ParquetWriter | None = None
-        for part in parts(world, num_impressions):
+        for part in parts(world, num_impressions, first_session):
             table = checked_events(part, catalogue, tasks=TASKS).to_arrow()
             writer = writer or pq.ParquetWriter(staging / EVENTS, table.schema, compression="zstd")
             writer.write_table(table, row_group_size=ROW_GROUP_EVENTS)
@@ -82,4 +82,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     target = Path(sys.argv[1])
     if not is_complete(target):
-        make_log(target, int(sys.argv[2]))
+        make_log(target, int(sys.argv[2]), int((sys.argv[3:] or [0])[0]))
