@@ -2,8 +2,8 @@
 
 The scorer itself (safetensors, read by `load_scorer`) is always written. A format is written
 beside it, into a folder of its own: `export/<name>/`. A new one is a module beside `onnx/` and a
-line in this table; the module that the table names holds `FORMAT`, an `ExportFormat`. A format of
-your own needs no line: `export.formats=[my_shop.formats.FORMAT]`.
+line in this table, which names an `ExportFormat`. A format of your own needs no line:
+`export.formats=[my_shop.formats.FORMAT]`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 SCORER = "safetensors"  # may be named, and changes nothing
 FORMATS: dict[str, str] = {
-    "onnx": "recomind.export.onnx.format",
-    "triton": "recomind.export.triton",
+    "onnx": "recomind.export.onnx.format.FORMAT",
+    "onnx_fp16": "recomind.export.onnx.reduced.FP16",
+    "onnx_int8": "recomind.export.onnx.reduced.INT8",
+    "triton": "recomind.export.triton.FORMAT",
 }
 _FOLDER = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = ("external", "trial")  # folders of the scorer's own
@@ -75,7 +77,7 @@ def format_target(name: str) -> str:
     if name == SCORER:
         return ""
     if name in FORMATS:
-        return f"{FORMATS[name]}.FORMAT"
+        return FORMATS[name]
     if "." not in name:
         known = [SCORER, *FORMATS]
         raise ConfigError(

@@ -82,8 +82,8 @@ def _their_model(
     refuse_external_data(content, path)
     model = onnx.load_model_from_string(content)
     given = [each.name for each in model.graph.input]
-    if names == ["0"] and len(given) == 1:  # one array, which needs no name
-        _rename(model, given[0], "0")
+    if names == ["input_0"] and len(given) == 1:  # one array, which needs no name
+        _rename(model, given[0], "input_0")
     return model
 
 

@@ -67,21 +67,28 @@ class OnnxFormat:
         boosters = write_boosters(job, folder)
         theirs = scores_of_boosters(job, folder, boosters)
         report = parity_of(folder / MODEL, job.golden, theirs)
-        write_json(folder / "model.json", describe.model(job, report) | _told(job, boosters))
-        write_json(folder / "request.schema.json", describe.schema(job, folder / MODEL))
-        requests = json.dumps(describe.raw_requests(job), separators=(",", ":"))  # long enough
-        (folder / "requests.json").write_text(requests)
-        arrays: dict[str, Any] = golden_arrays(job.golden, input_names(job.scorer))
-        np.savez_compressed(folder / "golden.npz", **arrays)
-        shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
+        write_beside(job, folder, report, boosters)
         return report
 
 
-def _told(job: ExportJob, boosters: list[str]) -> dict[str, Any]:
+def write_beside(
+    job: ExportJob, folder: Path, report: Mapping[str, Any], boosters: Sequence[str] = ()
+) -> None:
+    """What makes a folder that holds the graph whole: descriptions, golden requests, a program."""
+    write_json(folder / "model.json", describe.model(job, report) | _told(job, boosters))
+    write_json(folder / "request.schema.json", describe.schema(job, folder / MODEL))
+    requests = json.dumps(describe.raw_requests(job), separators=(",", ":"))  # long enough
+    (folder / "requests.json").write_text(requests)
+    arrays: dict[str, Any] = golden_arrays(job.golden, input_names(job.scorer))
+    np.savez_compressed(folder / "golden.npz", **arrays)
+    shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
+
+
+def _told(job: ExportJob, boosters: Sequence[str]) -> dict[str, Any]:
     """What `model.json` says of boosters: their files, and whether their raw scores are taken."""
     external = external_part(job.scorer.network.frozen)
     raw = external is not None and external.config.output is OutputKind.logits
-    return {"boosters": boosters, "boosters_raw": bool(boosters) and raw}
+    return {"boosters": list(boosters), "boosters_raw": bool(boosters) and raw}
 
 
 def write_model(job: ExportJob, path: Path) -> None:

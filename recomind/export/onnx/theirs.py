@@ -145,14 +145,14 @@ class TheirInputs(nn.Module):
         self._catalogue = TracedCatalogue(external.catalogue)
 
     def named(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """What the model takes, by name; by place ("0", "1") where the user gives no names."""
+        """What the model takes, by name: "input_0", "input_1" where the user gives no names."""
         *of_state, item_id = inputs
         fields: dict[str, Any] = dict(zip(self._fields, of_state, strict=True))
         state = SessionState(**fields, batch_size=[])
         made = self._inputs(flat_rows(state, item_id, self._catalogue))
         if not isinstance(made, Mapping):
             parts = made if isinstance(made, (tuple, list)) else [made]
-            made = {str(place): part for place, part in enumerate(parts)}
+            made = {f"input_{place}": part for place, part in enumerate(parts)}
         return {name: torch.as_tensor(part) for name, part in made.items()}
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
