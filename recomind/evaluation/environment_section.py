@@ -15,6 +15,7 @@ from recomind.evaluation.presentation import (
     measure,
     ordered_metrics,
 )
+from recomind.evaluation.strips_section import strips_section
 from recomind.evaluation.svg import ForestRow, Series, forest_plot, line_chart
 
 _NUM_STYLES = 6
@@ -31,7 +32,7 @@ def environment_section(entry: Mapping[str, Any], report: Mapping[str, Any]) -> 
         f'<p class="note">{KIND_NOTES[entry["kind"]]} '
         f"{entry['num_sessions']:,} sessions for each arm.</p>"
         f'<div class="card">{_measures(entry, report)}{_lifts(entry, report)}'
-        f"{_segments(entry)}{_survival(entry, report)}</div>\n"
+        f"{_segments(entry)}{_survival(entry, report)}{strips_section(entry)}</div>\n"
     )
 
 

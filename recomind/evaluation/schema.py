@@ -50,6 +50,11 @@ class OneOf:
 _NUMBER = Nullable(float)
 _MEASURE = {"mean": _NUMBER, "standard_error": _NUMBER, "n": int}
 _LIFT = {"value": _NUMBER, "low": _NUMBER, "high": _NUMBER, "n": int, "method": str}
+_STRIP = {  # a session step by step
+    "reward": float,
+    "left": bool,
+    "steps": [{"item": int, "kind": Nullable(int), "reward": float, "dwell_s": float}],
+}
 _ENVIRONMENT = {
     "name": str,
     "kind": OneOf(KINDS),
@@ -65,6 +70,7 @@ _ENVIRONMENT = {
         [{"name": str, "num_sessions": int, "lift": _LIFT, "p_fall": NotRequired(_NUMBER)}]
     ),
     "survival": MapOf([float]),
+    "strips": NotRequired([{"which": OneOf(("best", "worst")), "arms": MapOf(_STRIP)}]),
 }
 _GATE = {
     "released": bool,

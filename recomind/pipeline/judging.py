@@ -19,6 +19,7 @@ from recomind.evaluation.preflight import Named
 from recomind.evaluation.report import environment_entry
 from recomind.evaluation.rollout import SessionOutcomes, rollout
 from recomind.evaluation.statistics import paired_lift
+from recomind.evaluation.strips import strips_of
 from recomind.pipeline.arms import Arms
 from recomind.pipeline.play import play
 from recomind.pipeline.progress import StageLine
@@ -49,6 +50,7 @@ def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageL
     deciding = {entry["name"] for entry in deciding_environments(found)}
     for entry in (entry for entry in found if entry["name"] in deciding):
         _grow(last, entry, outcomes[entry["name"]], by_name[entry["name"]], arms, line)
+        entry["strips"] = _strips(last, outcomes[entry["name"]], by_name[entry["name"]], arms)
     found[-1:-1] = _logged(last, arms)  # what decides stays last
     return found
 
@@ -57,8 +59,7 @@ def _played(
     last: Round, named: Named, arms: Arms, progress: Callable[[float, str], None]
 ) -> dict[str, SessionOutcomes]:
     name, kind, environment = named
-    config = last.config.evaluation
-    seeds = draw_seeds(config.num_sessions, last.run.generator(f"evaluate-{config.seed}"))
+    config, seeds = last.config.evaluation, _seeds(last)
     here = {a: (it.policy, it.candidates) for a, it in arms.items() if it.only_in in (None, kind)}
     finished: list[str] = []
 
@@ -67,6 +68,12 @@ def _played(
         progress(len(finished) / len(here), f"({name}, {arm})")
 
     return play(environment, here, seeds, config.batch_size, on_arm)
+
+
+def _seeds(last: Round) -> Tensor:
+    """[S] of the sessions that every arm plays."""
+    config = last.config.evaluation
+    return draw_seeds(config.num_sessions, last.run.generator(f"evaluate-{config.seed}"))
 
 
 def _entry(
@@ -108,6 +115,19 @@ def _grow(
         return draw_seeds(num, generator)
 
     grow_for_guardrails(entry, outcomes, further, draw, settings, last.config.gate)
+
+
+def _strips(
+    last: Round,
+    outcomes: Mapping[str, SessionOutcomes],
+    environment: SessionEnvironment,
+    arms: Arms,
+) -> list[dict[str, Any]]:
+    """A few sessions item by item, where both arms of the comparison played here."""
+    pair = (last.config.evaluation.policy_arm, last.config.evaluation.baseline_arm)
+    if any(arm not in outcomes for arm in pair):
+        return []
+    return strips_of(environment, arms, outcomes, pair, _seeds(last))
 
 
 def _logged(last: Round, arms: Arms) -> list[Entry]:
