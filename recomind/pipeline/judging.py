@@ -12,6 +12,7 @@ from recomind.evaluation.config import FIRST_RANKER, LOGGING, POLICY, RANKER, RA
 from recomind.evaluation.gate import deciding_environments
 from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.metrics import session_ratios
+from recomind.evaluation.ope.behaviour import fit_behaviour
 from recomind.evaluation.ope.held_out import held_out_sessions, logs_entry
 from recomind.evaluation.ope.logs import Settings
 from recomind.evaluation.power import power_note
@@ -131,25 +132,31 @@ def _strips(
 
 
 def _logged(last: Round, arms: Arms) -> list[Entry]:
-    """The first round's held-out sessions, where the pools of its logging policy are known."""
+    """The first round's held-out sessions, where the pools of its logging policy are known.
+
+    With `evaluation.behaviour_model` also where they are not: the ranker's pools stand for them,
+    and a model for the propensities.
+    """
     settings, greedy = last.config.evaluation, {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, POLICY}
     pair = (settings.policy_arm, settings.baseline_arm)
-    if LOGGING not in arms or not greedy.issuperset(pair):
+    known = LOGGING in arms
+    if not greedy.issuperset(pair) or not (known or settings.behaviour_model):
         return []
     dataset, generator = last.first.dataset(), last.run.generator("evaluate-logs")
-    horizon = last.config.simulation.horizon
-    held_out = held_out_sessions(dataset, settings.num_sessions, horizon, generator)
+    horizon, pool = last.config.simulation.horizon, arms[LOGGING if known else RANKER].candidates
+    held_out = held_out_sessions(dataset, settings.num_sessions, horizon, generator, known=known)
     if held_out is None:
         return []
     entry = logs_entry(
         dataset,
         held_out,
         {arm: arms[arm].policy for arm in pair},
-        arms[LOGGING].candidates,
+        pool,
         last.run.weights,
         pair=pair,
         settings=Settings(confidence=settings.confidence),
         generator=generator,
+        behaviour=None if known else fit_behaviour(dataset, pool, last.run.seed("behaviour")),
     )
     return [entry]
 
