@@ -93,6 +93,8 @@ class EvaluationConfig:
     fidelity_steps: int = 250_000  # steps of its replay, and of its policies in one environment
     batch_size: int = 512  # sessions that run in lock-step; changes memory, not what is measured
     seed: int = 20_000  # draws the sessions; keep it apart from the seed of training
+    # Where the log has no propensities, estimate them by a model of who logged; it never vetoes
+    behaviour_model: bool = False
     policy_arm: str = "policy"  # the arm on trial
     baseline_arm: str = "ranker"  # what it must beat
     confidence: float = 0.95  # level of every interval

@@ -15,6 +15,7 @@ from recomind.evaluation.presentation import (
     measure,
     ordered_metrics,
 )
+from recomind.evaluation.strips_section import strips_section
 from recomind.evaluation.svg import ForestRow, Series, forest_plot, line_chart
 
 _NUM_STYLES = 6
@@ -29,9 +30,21 @@ def environment_section(entry: Mapping[str, Any], report: Mapping[str, Any]) -> 
         f"<h2>{escape(entry['name'])}"
         f'<span class="badge {badge}">{KIND_TITLES[entry["kind"]]}: {says}</span></h2>'
         f'<p class="note">{KIND_NOTES[entry["kind"]]} '
-        f"{entry['num_sessions']:,} sessions for each arm.</p>"
+        f"{entry['num_sessions']:,} sessions for each arm.{_behaviour(entry)}</p>"
         f'<div class="card">{_measures(entry, report)}{_lifts(entry, report)}'
-        f"{_segments(entry)}{_survival(entry, report)}</div>\n"
+        f"{_segments(entry)}{_survival(entry, report)}{strips_section(entry)}</div>\n"
+    )
+
+
+def _behaviour(entry: Mapping[str, Any]) -> str:
+    """How good the model is that stands for missing propensities."""
+    model = entry.get("behaviour")
+    if not model:
+        return ""
+    return (
+        " <b>The propensities are estimated</b> by a model of who logged: its log-loss on later "
+        f"days is {figure(model['log_loss'])} nats, that of choosing blindly "
+        f"{figure(model['uniform_log_loss'])}, its calibration error {figure(model['ece'])}."
     )
 
 

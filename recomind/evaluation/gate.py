@@ -91,10 +91,13 @@ def deciding_environments(environments: Sequence[Mapping[str, Any]]) -> list[Map
 def vetoes(environments: Sequence[Mapping[str, Any]], config: GateConfig) -> list[Verdict]:
     """What logs object to: an estimate releases no policy, but may stop one.
 
-    Only whole sessions count: a policy may give up reward now for a longer session.
+    Only whole sessions count: a policy may give up reward now for a longer session. Propensities
+    that a model estimated inform and stop nothing.
     """
     found = []
     for environment in environments:
+        if environment.get("propensities") == "estimated":
+            continue
         lift = environment["lift"].get(_LOGGED_METRIC) if environment["kind"] == "logs" else None
         if lift and lift["high"] is not None and lift["high"] < -config.tolerance:
             sentence = f"{environment['name']} veto: {_LOGGED_METRIC} is {interval(lift)}."

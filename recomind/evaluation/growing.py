@@ -16,7 +16,13 @@ from torch import Tensor
 
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.evaluation.gate import target_holds
-from recomind.evaluation.guardrails import NOT_SHOWN, guarded, sessions_needed, status_of
+from recomind.evaluation.guardrails import (
+    NOT_SHOWN,
+    guarded,
+    hopeless,
+    sessions_needed,
+    status_of,
+)
 from recomind.evaluation.metrics import session_ratios
 from recomind.evaluation.rollout import SessionOutcomes, joined
 from recomind.evaluation.statistics import Lift, paired_lift
@@ -70,13 +76,15 @@ def num_looks(num_sessions: int, limit: int) -> int:
 
 
 def _wanted(table: Mapping[str, Lift], gate: GateConfig) -> int:
-    """Sessions that the guardrails still ask for; 0 where all are decided or none ever is."""
+    """Sessions that the guardrails still ask for; 0 where all are decided, or one is hopeless."""
     wanted = 0
     for metric, way in guarded(gate):
         lift = table.get(metric)
         if lift is None or lift.low is None:
             continue
         plain, tolerance = lift.to_dict(), gate.tolerance_of(metric)
+        if gate.block_unshown and hopeless(plain, way, tolerance):
+            return 0  # this one blocks whatever the others come to
         if status_of(plain, way, tolerance) == NOT_SHOWN:
             wanted = max(wanted, math.ceil(_ROOM * (sessions_needed(plain, tolerance) or 0)))
     return wanted

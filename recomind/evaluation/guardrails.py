@@ -84,9 +84,13 @@ def _judge(
                     f"more than {allowed} is not allowed."
                 )
             case _:
-                needed = sessions_needed(lift, tolerance)
+                needed = (
+                    None if hopeless(lift, way, tolerance) else sessions_needed(lift, tolerance)
+                )
                 more = "no number of sessions shows a tolerance of 0"
-                if needed is not None:
+                if hopeless(lift, way, tolerance):
+                    more = "its estimate lies beyond that, and no further sessions were played"
+                elif needed is not None:
                     more = f"with no difference at all it would take some {needed:,} sessions"
                 sentence = (
                     f"The guardrail {metric} is not shown in {name}: {shown} does not exclude more "
@@ -116,6 +120,15 @@ def status_of(lift: Mapping[str, Any], way: int, tolerance: float) -> str:
     if way * worst <= tolerance:
         return HOLDS
     return MOVED if way * best > tolerance else NOT_SHOWN
+
+
+def hopeless(lift: Mapping[str, Any], way: int, tolerance: float) -> bool:
+    """Whether a guardrail that is not shown moved the wrong way, by more than allowed as it seems.
+
+    Further sessions would almost surely end in "moved", and it blocks as it is. Ours.
+    """
+    best = lift["high"] if way == FALL else lift["low"]
+    return way * best > 0.0 and way * lift["value"] > tolerance
 
 
 def sessions_needed(lift: Mapping[str, Any], tolerance: float) -> int | None:

@@ -69,7 +69,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     report = validate_report(dict(report))
     sections = [
         verdict_section(report),
-        *(environment_section(entry, report) for entry in report["environments"]),
+        *(environment_section(entry, report) for entry in _in_order(report)),
         rounds_section(report.get("rounds", {})),
         _learning(report["learning_curve"]),
         _calibration(report["calibration"]),
@@ -88,6 +88,15 @@ def render_html(report: Mapping[str, Any]) -> str:
         f"<title>{verdict(report['gate'])}: recomind report</title>"
         f'<link rel="icon" href="data:,"><style>{STYLE}</style></head>\n'
         f"<body><main>\n{''.join(sections)}</main></body>\n</html>\n"
+    )
+
+
+def _in_order(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What decided first, and the simulator that the policy trained in last."""
+    decided = report["gate"].get("decided_by", [])
+    return sorted(
+        report["environments"],
+        key=lambda entry: (entry["name"] not in decided, entry["kind"] == "simulator"),
     )
 
 

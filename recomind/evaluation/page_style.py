@@ -82,6 +82,12 @@ dt { font-weight: 600; } dd { margin: 0; color: var(--muted); }
   td:first-child { font-weight: 650; } td[data-of]::before { content: attr(data-of);
     float: left; color: var(--muted); padding-right: 10px; } }
 @media (max-width: 560px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 8px; } }
+h4 { font-size: .85rem; margin: 12px 0 2px; color: var(--muted); }
+.session { border-top: 1px solid var(--grid); padding: 8px 0; }
+.strip { margin: 2px 0; } .strip small { color: var(--muted); }
+.strip div { display: flex; flex-wrap: wrap; gap: 2px; align-items: center; }
+.strip i { width: 13px; height: 13px; border: 2px solid var(--c); border-radius: 2px; }
+.strip i.on { background: var(--c); } .strip span { padding-left: 4px; color: var(--muted); }
 table.heat td { background: color-mix(in srgb, var(--good-soft) var(--heat, 0%), var(--card)); }
 @media (max-width: 560px) { table.heat, .heat tbody { display: block; }
   .heat thead { display: table-header-group; } table.heat { display: table; }
@@ -90,6 +96,6 @@ table.heat td { background: color-mix(in srgb, var(--good-soft) var(--heat, 0%),
 @media print { .card { break-inside: avoid; } }
 """ + "".join(
     f"svg .line.arm-{i}{{stroke:var(--arm-{i})}} svg .dot.arm-{i}{{fill:var(--arm-{i})}} "
-    f".legend .arm-{i}{{background:var(--arm-{i})}}\n"
+    f".legend .arm-{i}{{background:var(--arm-{i})}} .strip .k{i}{{--c:var(--arm-{i})}}\n"
     for i in range(6)
 )

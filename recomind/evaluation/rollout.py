@@ -100,7 +100,7 @@ def _run(
     tally = _Tally(environment, state)
     alive_B = torch.ones(len(seeds_B), dtype=torch.bool)
     for step in range(environment.horizon):
-        item_B = _choose(environment, policy, candidates, state, alive_B)
+        item_B = choose_items(environment, policy, candidates, state, alive_B)
         result = environment.step(item_B)
         tally.add(step, item_B, result)
         state, alive_B = result.state, alive_B & ~(result.terminated | result.truncated)
@@ -113,7 +113,7 @@ def _run(
     )
 
 
-def _choose(
+def choose_items(
     environment: SessionEnvironment,
     policy: Policy,
     source: CandidateSource,

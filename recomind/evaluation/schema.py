@@ -50,6 +50,11 @@ class OneOf:
 _NUMBER = Nullable(float)
 _MEASURE = {"mean": _NUMBER, "standard_error": _NUMBER, "n": int}
 _LIFT = {"value": _NUMBER, "low": _NUMBER, "high": _NUMBER, "n": int, "method": str}
+_STRIP = {  # a session step by step
+    "reward": float,
+    "left": bool,
+    "steps": [{"item": int, "kind": Nullable(int), "reward": float, "dwell_s": float}],
+}
 _ENVIRONMENT = {
     "name": str,
     "kind": OneOf(KINDS),
@@ -66,6 +71,7 @@ _ENVIRONMENT = {
     ),
     "survival": MapOf([float]),
     "outside_share": NotRequired(MapOf(float)),  # by arm: steps where the logs have hardly been
+    "strips": NotRequired([{"which": OneOf(("best", "worst")), "arms": MapOf(_STRIP)}]),
 }
 _GATE = {
     "released": bool,

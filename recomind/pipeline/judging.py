@@ -12,6 +12,7 @@ from recomind.evaluation.config import FIRST_RANKER, LOGGING, POLICY, RANKER, RA
 from recomind.evaluation.gate import deciding_environments
 from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.metrics import session_ratios
+from recomind.evaluation.ope.behaviour import fit_behaviour
 from recomind.evaluation.ope.held_out import held_out_sessions, logs_entry
 from recomind.evaluation.ope.logs import Settings
 from recomind.evaluation.outside import outside_shares
@@ -20,6 +21,7 @@ from recomind.evaluation.preflight import Named
 from recomind.evaluation.report import environment_entry
 from recomind.evaluation.rollout import SessionOutcomes, rollout
 from recomind.evaluation.statistics import paired_lift
+from recomind.evaluation.strips import strips_of
 from recomind.pipeline.arms import Arms
 from recomind.pipeline.play import play
 from recomind.pipeline.progress import StageLine
@@ -54,6 +56,7 @@ def entries(last: Round, environments: Sequence[Named], arms: Arms, line: StageL
     deciding = {entry["name"] for entry in deciding_environments(found)}
     for entry in (entry for entry in found if entry["name"] in deciding):
         _grow(last, entry, outcomes[entry["name"]], by_name[entry["name"]], arms, line)
+        entry["strips"] = _strips(last, outcomes[entry["name"]], by_name[entry["name"]], arms)
     found[-1:-1] = _logged(last, arms)  # what decides stays last
     return found
 
@@ -62,8 +65,7 @@ def _played(
     last: Round, named: Named, arms: Arms, progress: Callable[[float, str], None]
 ) -> dict[str, SessionOutcomes]:
     name, kind, environment = named
-    config = last.config.evaluation
-    seeds = draw_seeds(config.num_sessions, last.run.generator(f"evaluate-{config.seed}"))
+    config, seeds = last.config.evaluation, _seeds(last)
     here = {a: (it.policy, it.candidates) for a, it in arms.items() if it.only_in in (None, kind)}
     finished: list[str] = []
 
@@ -72,6 +74,12 @@ def _played(
         progress(len(finished) / len(here), f"({name}, {arm})")
 
     return play(environment, here, seeds, config.batch_size, on_arm)
+
+
+def _seeds(last: Round) -> Tensor:
+    """[S] of the sessions that every arm plays."""
+    config = last.config.evaluation
+    return draw_seeds(config.num_sessions, last.run.generator(f"evaluate-{config.seed}"))
 
 
 def _entry(
@@ -125,26 +133,45 @@ def _grow(
     grow_for_guardrails(entry, outcomes, further, draw, settings, last.config.gate)
 
 
+def _strips(
+    last: Round,
+    outcomes: Mapping[str, SessionOutcomes],
+    environment: SessionEnvironment,
+    arms: Arms,
+) -> list[dict[str, Any]]:
+    """A few sessions item by item, where both arms of the comparison played here."""
+    pair = (last.config.evaluation.policy_arm, last.config.evaluation.baseline_arm)
+    if any(arm not in outcomes for arm in pair):
+        return []
+    return strips_of(environment, arms, outcomes, pair, _seeds(last))
+
+
 def _logged(last: Round, arms: Arms) -> list[Entry]:
-    """The first round's held-out sessions, where the pools of its logging policy are known."""
+    """The first round's held-out sessions, where the pools of its logging policy are known.
+
+    With `evaluation.behaviour_model` also where they are not: the ranker's pools stand for them,
+    and a model for the propensities.
+    """
     settings, greedy = last.config.evaluation, {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, POLICY}
     pair = (settings.policy_arm, settings.baseline_arm)
-    if LOGGING not in arms or not greedy.issuperset(pair):
+    known = LOGGING in arms
+    if not greedy.issuperset(pair) or not (known or settings.behaviour_model):
         return []
     dataset, generator = last.first.dataset(), last.run.generator("evaluate-logs")
-    horizon = last.config.simulation.horizon
-    held_out = held_out_sessions(dataset, settings.num_sessions, horizon, generator)
+    horizon, pool = last.config.simulation.horizon, arms[LOGGING if known else RANKER].candidates
+    held_out = held_out_sessions(dataset, settings.num_sessions, horizon, generator, known=known)
     if held_out is None:
         return []
     entry = logs_entry(
         dataset,
         held_out,
         {arm: arms[arm].policy for arm in pair},
-        arms[LOGGING].candidates,
+        pool,
         last.run.reward_weights,
         pair=pair,
         settings=Settings(confidence=settings.confidence),
         generator=generator,
+        behaviour=None if known else fit_behaviour(dataset, pool, last.run.seed("behaviour")),
     )
     return [entry]
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from recomind.evaluation.arms import Arm
 from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.evaluation.report import build_report, environment_entry
 from recomind.evaluation.rollout import SessionOutcomes, rollout
+from recomind.evaluation.strips import strips_of
 from recomind.simulation.environment import BatchedSessions
 from recomind.streams import LANE_BEGIN, LANE_WORLD, draw_seeds, make_generator
 from recomind.types import Candidates, Decision, ItemFeatures, Response, SessionState
@@ -193,7 +195,19 @@ def entries(play, evaluation):
 
 
 @pytest.fixture
-def report(entries, evaluation):
+def strips(world, play, seeds):
+    """What a page shows of single sessions; the policy is `best`, its baseline `middle`."""
+    outcomes = {"policy": play("best"), "ranker": play("middle")}
+    arms = {
+        name: Arm(policy=POLICIES[policy], candidates=AllItems())
+        for name, policy in (("policy", "best"), ("ranker", "middle"))
+    }
+    return outcomes, strips_of(world, arms, outcomes, ("policy", "ranker"), seeds)
+
+
+@pytest.fixture
+def report(entries, evaluation, strips):
+    entries[0]["strips"] = strips[1]
     curve = [
         {"env_steps": 0, "round": 0, "simulator_return": 5.0, "world_return": 4.0},
         {"env_steps": 500, "round": 0, "simulator_return": 9.0, "world_return": None},

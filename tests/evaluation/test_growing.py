@@ -83,6 +83,18 @@ def test_it_stops_at_the_limit_and_where_nothing_is_left_to_learn():
     assert judged(0.0, limit=200)[1] == []
 
 
+def test_a_guardrail_that_moved_by_more_than_allowed_as_it_seems_gets_no_more():
+    """[-23.1, -1.2] around -12.2 % may still be within 5 %, but more sessions would not show it."""
+    lift, drawn = judged(-0.09, seed=2)
+    assert -0.05 < lift["high"] < 0
+    assert lift["value"] < -0.05
+    assert drawn == []
+    mild, drawn = judged(-0.02, seed=3)  # within the tolerance, however sure it is to have fallen
+    assert drawn
+    assert mild["low"] >= -0.05
+    assert mild["high"] < 0
+
+
 def test_a_lost_target_needs_no_further_sessions():
     gate = GateConfig(min_lift=50.0, must_not_fall=["click_per_session"], tolerance=0.05)
     assert judged(0.0, gate=gate)[1] == []

@@ -81,8 +81,15 @@ def _per_decision_normalised(logs: LoggedSessions, target: Target, settings: Set
 def _marginalised(logs: LoggedSessions, target: Target, settings: Settings) -> Values:
     if logs.state_id is None:
         raise SchemaError("marginalised weights need states that sessions meet in", got="none")
-    weight_ST = marginal_weights(logs, log_ratio(logs, target))
-    return _mean((weight_ST * _discounted(logs, settings)).sum(1))
+    # The shares of states are estimated from the same sessions: a session's effect is the
+    # derivative by how often it counts (the infinitesimal jackknife; Jaeckel 1972).
+    with torch.enable_grad():
+        count_S = torch.ones(len(logs.reward), dtype=torch.float64, requires_grad=True)
+        weight_ST = marginal_weights(logs, log_ratio(logs, target), count_S)
+        session_S = (weight_ST * _discounted(logs, settings)).sum(1)
+        value = (count_S * session_S).sum() / count_S.sum()
+        (slope_S,) = torch.autograd.grad(value, count_S)
+    return Values(value=float(value.detach()), effect_S=slope_S * len(slope_S))
 
 
 def _doubly_robust(logs: LoggedSessions, target: Target, settings: Settings) -> Values:

@@ -15,20 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recomind.candidates.around import around
 from recomind.data import SessionDataset
 from recomind.evaluation.metrics import SessionRatio
+from recomind.evaluation.ope.behaviour import Behaviour
 from recomind.evaluation.ope.estimate import estimate_all
 from recomind.evaluation.ope.estimators import ESTIMATORS
 from recomind.evaluation.ope.logs import LoggedSessions, Settings, Target
+from recomind.evaluation.ope.pools import CHUNK, pools_around
 from recomind.evaluation.statistics import NO_INTERVAL, Lift, paired_lift
 from recomind.rewards import task_weights
-from recomind.streams import LANE_ACT, SessionStreams, draw_seeds
+from recomind.streams import LANE_ACT, SessionStreams
 from recomind.types import Candidates, CandidateSource, Policy
 
 PER_SESSION, PER_DECISION = "reward_per_session", "reward_per_decision"
 _USED = {PER_SESSION: "per_decision_snips", PER_DECISION: "snips"}  # what the entry shows of each
-_CHUNK = 4096  # decisions at once
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,13 +45,21 @@ class HeldOut:
 
 
 def held_out_sessions(
-    dataset: SessionDataset, num: int, horizon: int, generator: torch.Generator
+    dataset: SessionDataset,
+    num: int,
+    horizon: int,
+    generator: torch.Generator,
+    *,
+    known: bool = True,
 ) -> HeldOut | None:
-    """At most `num` test sessions with all propensities known, cut at `horizon`; None if < 2."""
+    """At most `num` test sessions, cut at `horizon`; None if < 2.
+
+    Only those with all propensities known, unless `known` is false.
+    """
     rows = dataset.rows("test")
     rows = rows[dataset.position(rows) < horizon]
     session_R = dataset.session_index(rows)
-    unknown = session_R[~torch.isfinite(dataset.propensity(rows))].unique()
+    unknown = session_R[~torch.isfinite(dataset.propensity(rows)) & known].unique()
     begun = session_R[dataset.position(rows) == 0]
     kept = begun[~torch.isin(begun, unknown)].unique()
     kept = kept[torch.randperm(len(kept), generator=generator)[:num]].sort().values
@@ -75,6 +83,7 @@ def logs_entry(
     pair: tuple[str, str],
     settings: Settings,
     generator: torch.Generator,
+    behaviour: Behaviour | None = None,
 ) -> dict[str, Any]:
     """An entry of `environments` of the kind "logs".
 
@@ -87,10 +96,16 @@ def logs_entry(
         pair: the arm on trial and its baseline.
         settings: of the estimates and their refusal.
         generator: draws the pools.
+        behaviour: a model of who logged, in place of logged propensities; the entry says so.
     """
-    whole, single = _logs_of(dataset, held_out, reward_weights)
+    pools = pools_around(dataset, held_out.rows, pool, generator)
+    pscore_R = dataset.propensity(held_out.rows).double()
+    if behaviour is not None:
+        pscore_R = behaviour.propensities(dataset, held_out.rows, pools)
+    whole, single = _logs_of(dataset, held_out, reward_weights, pscore_R)
+    for each in (whole, single):
+        each.pscore_estimated = behaviour is not None
     logs = {PER_SESSION: whole, PER_DECISION: single}
-    pools = _pools(dataset, held_out.rows, pool, generator)
     arms: dict[str, dict[str, Any]] = {}
     ope: dict[str, dict[str, Any]] = {}
     effects: dict[tuple[str, str], Tensor] = {}
@@ -115,6 +130,8 @@ def logs_entry(
     return {
         "name": "held-out logs",
         "kind": "logs",
+        "propensities": "logged" if behaviour is None else "estimated",
+        "behaviour": None if behaviour is None else behaviour.calibration,
         "num_sessions": len(held_out.mask),
         "arms": arms,
         "lift": {
@@ -133,12 +150,15 @@ def _by_weights(logs: LoggedSessions) -> list[str]:
 
 
 def _logs_of(
-    dataset: SessionDataset, held_out: HeldOut, reward_weights: Mapping[str, float]
+    dataset: SessionDataset,
+    held_out: HeldOut,
+    reward_weights: Mapping[str, float],
+    pscore_R: Tensor,
 ) -> tuple[LoggedSessions, LoggedSessions]:
     """Whole sessions, and each decision as a session of its own. The logged item is in slot 0."""
     rows, mask_ST = held_out.rows, held_out.mask
     reward_R = dataset.labels(rows).double() @ task_weights(dataset.tasks, reward_weights).double()
-    pscore_R, user_R = dataset.propensity(rows).double(), dataset.user_id(rows)
+    user_R = dataset.user_id(rows)
     zero_ST = torch.zeros(mask_ST.shape, dtype=torch.float64)
     whole = LoggedSessions(
         reward=zero_ST.masked_scatter(mask_ST, reward_R),
@@ -157,25 +177,13 @@ def _logs_of(
     return whole, single
 
 
-def _pools(
-    dataset: SessionDataset, rows: Tensor, pool: CandidateSource, generator: torch.Generator
-) -> list[Candidates]:
-    """Pools with the logged item in slot 0, in place of another where they did not hold it."""
-    found = []
-    for chunk in rows.split(_CHUNK):
-        state = dataset.state(chunk)
-        drawn = pool.candidates(state, SessionStreams(draw_seeds(len(chunk), generator)))
-        found.append(around(drawn, dataset.item_id(chunk)))
-    return found
-
-
 @torch.no_grad()
 def _probabilities(
     dataset: SessionDataset, rows: Tensor, policy: Policy, pools: list[Candidates]
 ) -> Tensor:
     """[R, K]: all on what the policy chooses."""
     parts = []
-    for chunk, pool in zip(rows.split(_CHUNK), pools, strict=True):
+    for chunk, pool in zip(rows.split(CHUNK), pools, strict=True):
         state = dataset.state(chunk)
         uniforms = SessionStreams(chunk).uniform(state.step, 4, LANE_ACT)
         slot_B = policy.act(state, pool, uniforms).slot

@@ -39,7 +39,9 @@ def effective_size(log_weight: Tensor) -> float:
     return float(share.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
-def marginal_weights(logs: LoggedSessions, log_ratio_ST: Tensor) -> Tensor:
+def marginal_weights(
+    logs: LoggedSessions, log_ratio_ST: Tensor, count_S: Tensor | None = None
+) -> Tensor:
     """[S, T] d_target(s_t) / d_logging(s_t) times the ratio of step t.
 
     Marginalised importance sampling (Xie, Ma, Wang: "Towards Optimal Off-Policy Evaluation for
@@ -47,9 +49,15 @@ def marginal_weights(logs: LoggedSessions, log_ratio_ST: Tensor) -> Tensor:
     share of a state at step t + 1 under the target is the mean ratio-weighted share of sessions
     that arrive there. Its variance grows with a power of T, in place of exponentially, where
     sessions meet in the same states. What ends a session is a state too, without a reward.
+
+    Args:
+        logs: sessions with `state_id`.
+        log_ratio_ST: of both policies at each step.
+        count_S: [S] float64, how often each session counts, for derivatives; once where None.
     """
     assert logs.state_id is not None  # the caller has looked
     ratio_ST = weight(log_ratio_ST)
+    counts_S = torch.ones_like(ratio_ST[:, 0]) if count_S is None else count_S
     carried_S = torch.ones(len(ratio_ST), dtype=torch.float64)
     columns = []
     for step in range(logs.num_steps):
@@ -57,8 +65,8 @@ def marginal_weights(logs: LoggedSessions, log_ratio_ST: Tensor) -> Tensor:
         _, index = here_S.unique(return_inverse=True)
         total = torch.zeros(int(index.max()) + 1, dtype=torch.float64)
         count = torch.zeros_like(total)
-        total.index_add_(0, index, carried_S)
-        count.index_add_(0, index, torch.ones_like(carried_S))
+        total = total.index_add(0, index, counts_S * carried_S)
+        count = count.index_add(0, index, counts_S)
         carried_S = (total / count)[index] * ratio_ST[:, step]
         columns.append(carried_S)
     return torch.stack(columns, 1)

@@ -258,3 +258,20 @@ def test_an_unreadable_file_and_a_pickle_in_it(tmp_path):
 def test_the_registry_is_the_one_place():
     logs, target = drawn()
     assert list(estimate_all(logs, target)["estimates"]) == list(ESTIMATORS)
+
+
+def test_a_session_s_effect_on_marginalised_weights_is_what_leaving_it_out_does():
+    """Its own term alone would leave out what it does to the shares of states."""
+    logs, target = drawn(num=300, likes=0.7)
+    logs = dataclasses.replace(logs, state_id=logs.slot.cumsum(1) - logs.slot)
+    whole = ESTIMATORS["marginalised"].estimate(logs, target, LOOSE)
+    for session in range(0, 300, 50):
+        kept = torch.arange(300) != session
+        fewer = dataclasses.replace(
+            logs,
+            **{n: getattr(logs, n)[kept] for n in ("reward", "pscore", "slot", "mask", "state_id")},
+        )
+        without = Target(prob=target.prob[kept])
+        left_out = ESTIMATORS["marginalised"].estimate(fewer, without, LOOSE).value
+        effect = float(whole.effect_S[session] - whole.effect_S.mean())
+        assert 299 * (whole.value - left_out) == pytest.approx(effect, rel=0.05, abs=0.02)

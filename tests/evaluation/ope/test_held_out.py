@@ -52,8 +52,11 @@ class Greedy:
         return Decision(slot=slot, item_id=item, log_propensity=zero, batch_size=[len(slot)])
 
 
-def logged(num, unknown=()) -> SessionDataset:
-    """Two steps a session, each by a softmax of worth over a pool of chance."""
+def logged(num, unknown=(), *, shows_worth=False, split=False) -> SessionDataset:
+    """Two steps a session, each by a softmax of worth over a pool of chance.
+
+    `shows_worth`: as a feature of the item; `split`: into training, later and test days.
+    """
     generator, num_rows = make_generator(1), num * STEPS
     order = torch.rand(num_rows, NUM_ITEMS, generator=generator).argsort(1)[:, :POOL]
     prob = (2 * WORTH[order]).softmax(1)
@@ -79,20 +82,26 @@ def logged(num, unknown=()) -> SessionDataset:
         left=False,
         left_known=True,
         holdout=False,
-        split=pl.lit("test"),
+        split=_splits(num) if split else pl.lit("test"),
         snapshot=0,
         round_index=0,
     )
     catalogue = TableCatalogue(
-        torch.zeros(1, NUM_ITEMS, 0),
+        WORTH[None, :, None] if shows_worth else torch.zeros(1, NUM_ITEMS, 0),
         torch.zeros(NUM_ITEMS, 0).long(),
-        dense_names=(),
+        dense_names=("worth",) if shows_worth else (),
         categorical_names=(),
         vocab_sizes=(),
     )
     return SessionDataset(
         frame, catalogue, tasks=["click"], user_feature_names=[], history_length=1
     )
+
+
+def _splits(num) -> pl.Expr:
+    share = pl.col("session_id") / num
+    later = pl.when(share < 0.7).then(pl.lit("calibration")).otherwise(pl.lit("test"))
+    return pl.when(share < 0.5).then(pl.lit("train")).otherwise(later)
 
 
 def held_out_of(dataset, num, horizon=STEPS, seed=0) -> HeldOut:
