@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -11,6 +13,7 @@ from recomind.config import conf_dir, make_world, resolve
 from recomind.errors import ConfigError
 from recomind.evaluation.rollout import rollout
 from recomind.simulation import check_environment
+from recomind.simulation.environment import Hidden
 from recomind.streams import SessionStreams, draw_seeds, hash_uniform, make_generator
 from simulators.suite.logs import LOGS
 from simulators.suite.references import references
@@ -22,11 +25,12 @@ from tests.cli.test_config import composed
 NUM = 32  # users of a test
 
 
-def world(name, **changes):
-    return WORLDS[name](**({"num_items": 60 if name == "repetition" else 300} | changes))
+def world(name: str, **changes: Any) -> Any:
+    settings: dict[str, Any] = {"num_items": 60 if name == "repetition" else 300}
+    return WORLDS[name](**(settings | changes))
 
 
-def started(name, **changes):
+def started(name: str, **changes: Any) -> tuple[Any, Hidden]:
     """A world with sessions at step 0, and their hidden state."""
     made = world(name, **changes)
     made.reset(NUM, make_generator(0))
@@ -104,8 +108,11 @@ def test_there_is_a_setting_for_every_world():
     for name, kind in WORLDS.items():
         config = OmegaConf.merge(shared, files.pop(name))
         assert config.world._target_ == f"{kind.__module__}.{kind.__name__}"
-        rewarded = OmegaConf.to_container(config.ranker)["utility_weights"]
-        assert rewarded == f"${{oc.create:{{{world(name).tasks[rewards(name)]}:1.0}}}}"
+        weights: Any = OmegaConf.to_container(config.ranker)
+        assert (
+            weights["utility_weights"]
+            == f"${{oc.create:{{{world(name).tasks[rewards(name)]}:1.0}}}}"
+        )
     assert not files
 
 
@@ -116,7 +123,7 @@ def rewards(name):
 
 def test_a_world_is_a_setting_of_a_run():
     config = resolve(composed("world=suite/repetition", "world.logging=ranker"))
-    made = make_world(config)
+    made: Any = make_world(config)
     assert (made.logging, made.catalogue.num_items) == ("ranker", 60)
     assert config.candidates.exclude_recent == 0
     assert (config.gate.target_metric, config.gate.must_not_fall) == ("reward_per_session", [])
