@@ -31,7 +31,14 @@ _FORMATS = (  # formats of text, tried in this order
     "%d.%m.%Y %H:%M:%S",
     "%m/%d/%Y %I:%M:%S %p",
     "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
 )
+_OTHER_WAY = {  # day or month first
+    "%m/%d/%Y %H:%M:%S": "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y": "%d/%m/%Y",
+}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)\s*$")
 _IN_MS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": DAY_MS}
 
@@ -96,7 +103,7 @@ def time_form(times: pl.Series, unit: str, zone: str) -> TimeForm:
         zone: of text and datetimes without one.
 
     Raises:
-        SchemaError: they can be no times, or their unit cannot be told.
+        SchemaError: they can be no times, or their unit or order cannot be told.
     """
     if times.dtype == pl.String:
         numbers = times.cast(pl.Float64, strict=False)
@@ -104,7 +111,7 @@ def time_form(times: pl.Series, unit: str, zone: str) -> TimeForm:
             text = _text_form(times)
             return TimeForm(text=text, zone=zone, said=f"text {text}")
         times = numbers
-    if times.dtype.is_temporal():
+    if times.dtype == pl.Date or isinstance(times.dtype, pl.Datetime):
         return TimeForm(zone=zone, said=f"{times.dtype}")
     if not times.dtype.is_numeric():
         raise SchemaError(
@@ -144,6 +151,14 @@ def _text_form(times: pl.Series) -> str:
             best, fewest = form, lost
         if lost == times.null_count():
             break
+    other = _OTHER_WAY.get(best, "")
+    if other and _parsed(times, other).null_count() <= fewest:
+        raise SchemaError(
+            "whether day or month stands first cannot be told",
+            got=times.drop_nulls()[:3].to_list(),
+            expected="times such as 2024-01-31T18:30:00",
+            mend=f"say which, as in data.log.time: \"STRPTIME(time, '{other}')\"",
+        )
     return best
 
 

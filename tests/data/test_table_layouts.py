@@ -9,6 +9,7 @@ import pytest
 
 from recomind.data import make_source
 from recomind.data.sessions import checked_events
+from recomind.errors import RecomindError, SchemaError
 from tests.data.feed import feed_log, feed_settings, write_feed
 
 
@@ -108,3 +109,77 @@ def test_nothing_of_an_event_or_later_reaches_its_features(tmp_path: Path) -> No
     assert isinstance(theirs, TableCatalogue)
     assert bool((ours.dense_DNF[:6] == theirs.dense_DNF[:6]).all())
     assert bool((ours.dense_DNF[6:] != theirs.dense_DNF[6:]).any())
+
+
+def first_days(log: pl.DataFrame, form: str, later_ms: int = 0) -> pl.DataFrame:
+    moment = pl.from_epoch(pl.col("ts") + later_ms, time_unit="ms")
+    return log.with_columns(ts=moment.dt.strftime(form))
+
+
+def test_whether_day_or_month_stands_first_is_never_guessed(tmp_path: Path) -> None:
+    form = "%d/%m/%Y %H:%M:%S"
+    write_feed(tmp_path, log=lambda log: first_days(log, form))
+    with pytest.raises(SchemaError, match="day or month stands first") as caught:
+        read(tmp_path)
+    assert f"STRPTIME(time, '{form}')" in str(caught.value)
+    by_sql, said = read(tmp_path, log={"time": f"STRPTIME(ts, '{form}')"})[0], "%d/%m/%Y"
+    write_feed(tmp_path, log=lambda log: first_days(log, form, later_ms=20 * 86_400_000))
+    clear = read(tmp_path)[0]
+    assert said in clear.notes[0]
+    assert (clear.frame["time_ms"] - by_sql.frame["time_ms"]).unique().to_list() == [1_728_000_000]
+
+
+def semicolons(folder: Path) -> None:
+    feed_log().write_csv(folder / "log.csv", separator=";")
+
+
+def two_kinds(folder: Path) -> None:
+    (folder / "log.csv").mkdir()
+    feed_log().write_csv(folder / "log.csv" / "a.csv")
+    feed_log().write_parquet(folder / "log.csv" / "b.parquet")
+
+
+def two_orders(folder: Path) -> None:
+    (folder / "log.csv").mkdir()
+    feed_log().write_csv(folder / "log.csv" / "a.csv")
+    feed_log().select(reversed(feed_log().columns)).write_csv(folder / "log.csv" / "b.csv")
+
+
+def a_column_less(folder: Path) -> None:
+    (folder / "log.csv").mkdir()
+    feed_log().write_parquet(folder / "log.csv" / "a.parquet")
+    feed_log().drop("surface").write_parquet(folder / "log.csv" / "b.parquet")
+
+
+def wide_letters(folder: Path) -> None:
+    (folder / "log.csv").write_bytes(feed_log().write_csv().encode("utf-16"))
+
+
+def no_rows(folder: Path) -> None:
+    feed_log().head(0).write_csv(folder / "log.csv")
+
+
+def hours_alone(folder: Path) -> None:
+    (folder / "log.csv").mkdir()
+    moment = pl.from_epoch("ts", time_unit="ms").dt.time()
+    feed_log().with_columns(ts=moment).write_parquet(folder / "log.csv" / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (semicolons, r"one column only, .*separator: ';'"),
+        (two_kinds, r"files of several kinds; got: .*a\.csv, .*b\.parquet"),
+        (two_orders, r"b\.csv has the columns in another order than .*a\.csv"),
+        (a_column_less, r"b\.parquet lacks surface, unlike .*a\.parquet"),
+        (wide_letters, r"UTF-16; got: .*log\.csv; .*iconv"),
+        (no_rows, r"data\.log is empty; got: 0 rows in .*log\.csv"),
+        (hours_alone, r"can be no time; got: Time"),
+    ],
+)
+def test_files_that_are_otherwise_are_refused_by_name(write, message, tmp_path: Path) -> None:
+    write_feed(tmp_path)
+    (tmp_path / "log.parquet").unlink()
+    write(tmp_path)
+    with pytest.raises(RecomindError, match=message):
+        read(tmp_path, log={"path": str(tmp_path / "log.csv")})

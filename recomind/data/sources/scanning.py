@@ -22,6 +22,7 @@ _SUFFIXES = {
     ".txt": "csv",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
+    ".json": "ndjson",
 }
 _FORMATS = ("csv", "ndjson", "parquet")
 _SAMPLE = 10_000  # rows that the types of a CSV's columns are told from
@@ -52,13 +53,16 @@ class Table:
         self.files, self.setting, self._ids = files, setting, ids
         self._settings: dict[str, str] = {}  # column -> where the config names it
         self.paths = find_paths(files.path, f"{setting}.path")
-        self.kind = _kind(files, self.paths[0], setting)
+        self.kind = _kind(files, self.paths, setting)
+        if self.kind == "csv":
+            _check_encoding(self.paths[0])
         self.lazy = self._scan(self.paths).with_row_index(ROW)
         try:
             self.columns = [n for n in self.lazy.collect_schema().names() if n not in (FILE, ROW)]
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self.fault(error) from error
         self._refuse_twins()
+        self._refuse_one_column()
         if files.explode:
             self._explode(files.explode)
         for name, text in files.columns.items():
@@ -128,9 +132,11 @@ class Table:
             SchemaError: as `collect` does.
         """
         try:
-            return self.lazy.select(expression).head(num_rows).collect().to_series()
+            found = self.lazy.select(expression).head(num_rows).collect().to_series()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self.fault(error) from error
+        self._require_rows(len(found))
+        return found
 
     def _selected(self, columns: dict[str, pl.Expr]) -> pl.LazyFrame:
         wanted = [value.alias(name) for name, value in columns.items()]
@@ -179,11 +185,35 @@ class Table:
                 self._scan([path]).collect(engine="streaming")
             except (pl.exceptions.PolarsError, OSError) as own:
                 return unreadable(path, own)
+        mend = "columns must have one type in all files; cast them in the files, or name fewer"
+        if len(self.paths) == 1:
+            mend = (
+                "an expression computes with text: cast it, as in CAST(price AS DOUBLE); a CSV of "
+                "decimal commas is read by csv: {decimal_comma: true}"
+            )
+        elif difference := self._difference():
+            return SchemaError(f"files of {self.setting} have other columns", got=difference)
         return SchemaError(
             f"{self.setting} cannot be read as one table",
             got=f"{self._said()}: {_first_line(error)}",
-            mend="columns must have one type in all files; cast them in the files, or name fewer",
+            mend=mend,
         )
+
+    def _difference(self) -> str:
+        """The first file whose columns are not those of the first, in its order; "" for none."""
+        first: list[str] = []
+        for path in self.paths:
+            names = [n for n in self._scan([path]).collect_schema().names() if n != FILE]
+            first = first or names
+            for sign, lacking in (
+                ("lacks", set(first) - set(names)),
+                ("alone has", set(names) - set(first)),
+            ):
+                if lacking and not (sign == "alone has" and self.kind == "parquet"):
+                    return f"{path} {sign} {', '.join(sorted(lacking))}, unlike {self.paths[0]}"
+            if names != first and self.kind == "csv":
+                return f"{path} has the columns in another order than {self.paths[0]}"
+        return ""
 
     def _check_lines(self) -> None:
         """A CSV's lines must have the header's fields: polars fills or cuts what has not."""
@@ -232,6 +262,18 @@ class Table:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable(paths[0], error) from error
 
+    def _refuse_one_column(self) -> None:
+        """One column whose name holds a separator: the dialect is another."""
+        if self.kind != "csv" or len(self.columns) != 1:
+            return
+        for separator in ";\t|,":
+            if separator in self.columns[0]:
+                raise SchemaError(
+                    f"{self.setting} has one column only, separated by something else",
+                    got=f"{self.columns[0][:80]!r} in {self.paths[0]}",
+                    mend=f"set {self.setting}.csv={{separator: {separator!r}}}",
+                )
+
     def _refuse_twins(self) -> None:
         for name in self.columns:
             before, _, number = name.rpartition("_duplicated_")
@@ -272,21 +314,33 @@ def _visible(name: str) -> bool:
     return not Path(name).name.startswith((".", "_"))  # such as _SUCCESS
 
 
-def _kind(files: Files, path: str, setting: str) -> str:
+def _kind(files: Files, paths: list[str], setting: str) -> str:
     if files.format:
         if files.format not in _FORMATS:
             hint = did_you_mean(files.format, _FORMATS)
             raise ConfigError(f"unknown {setting}.format {files.format!r}: {hint}")
         return files.format
-    suffix = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
-    if suffix not in _SUFFIXES:
+    kinds = {_kind_by_name(path): path for path in reversed(paths)}
+    if "" in kinds:
         raise ConfigError(
             f"the kind of {setting}.path cannot be told from its name",
-            got=path,
+            got=kinds[""],
             expected=f"a name that ends in {', '.join(_SUFFIXES)}",
             mend=f"set {setting}.format to csv, ndjson or parquet",
         )
-    return _SUFFIXES[suffix]
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"{setting}.path names files of several kinds",
+            got=", ".join(sorted(kinds.values())),
+            mend="name those of one kind, as in logs/**/*.parquet",
+        )
+    return next(iter(kinds))
+
+
+def _kind_by_name(path: str) -> str:
+    """Empty where the name does not tell."""
+    suffix = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+    return _SUFFIXES.get(suffix, "")
 
 
 def unreadable(path: str | Path, error: Exception) -> SchemaError:
@@ -343,6 +397,15 @@ def check_lines(path: str, dialect: dict[str, Any]) -> None:
             got=f"{path}, line {bad['number'][0]}: {bad['line'][0][:120]!r}, {why}",
             mend="mend the line, or say how the file is written in csv: {separator, quote_char}",
         )
+
+
+def _check_encoding(path: str) -> None:
+    """UTF-16 begins with a mark, and its columns would have odd names."""
+    if "://" in path:
+        return
+    with Path(path).open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise SchemaError("a file is UTF-16", got=path, mend="convert it to UTF-8, as by iconv")
 
 
 def _first_line(error: Exception) -> str:

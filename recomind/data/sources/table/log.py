@@ -148,11 +148,10 @@ def _time_form(table: Table, time: pl.Expr, log: LogTable) -> TimeForm | None:
     """How times are written; None for a relative clock."""
     if log.time_unit == RELATIVE:
         return None
+    first = table.head(time.alias("time"), _SAMPLE)
     try:
-        return time_form(table.head(time.alias("time"), _SAMPLE), log.time_unit, log.time_zone)
+        return time_form(first, log.time_unit, log.time_zone)
     except SchemaError as error:
-        if "cannot be read" in error.what:
-            raise
         raise SchemaError(
             f"data.log.time: {error.what}",
             got=error.got,
