@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ class TableAdam(torch.optim.SparseAdam):
                 if table.grad is not None:
                     self._update(table, table.grad, group)
 
-    def _update(self, table: Tensor, grad: Tensor, group: dict[str, object]) -> None:
+    def _update(self, table: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         state, (first, second), eps = self.state[table], group["betas"], group["eps"]
         if not state:
             state["step"] = 0

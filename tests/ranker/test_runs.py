@@ -125,7 +125,7 @@ def test_dropout_drops_the_share_it_is_told_and_keeps_the_mean():
     assert not torch.equal(out, dropout(ones))
     torch.manual_seed(0)
     assert torch.equal(out, dropout(ones))
-    assert dropout.eval()(ones) is ones or torch.equal(dropout(ones), ones)
+    assert torch.equal(dropout.eval()(ones), ones)
 
 
 def test_tables_move_as_with_sparse_adam():
@@ -137,5 +137,5 @@ def test_tables_move_as_with_sparse_adam():
             optimizer.zero_grad()
             (rows * torch.arange(3.0)).square().sum().backward()
             optimizer.step()
-    assert torch.allclose(*tables, atol=1e-6)
+    assert torch.allclose(tables[0], tables[1], atol=1e-6)
     assert bool((tables[0][[2, 4, 5, 6, 7]] == 1.0).all())
