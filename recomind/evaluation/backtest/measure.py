@@ -20,6 +20,8 @@ from recomind.data import SessionDataset
 from recomind.errors import ConfigError
 from recomind.evaluation.backtest.config import BacktestConfig
 from recomind.evaluation.backtest.days import Days
+from recomind.evaluation.backtest.watching import watched_of
+from recomind.evaluation.drift import drift_alarms
 from recomind.ranker import RankerConfig, fit_ranker, new_ranker, predict
 from recomind.ranker.metrics import quality
 from recomind.streams import draw_rows, make_generator
@@ -42,7 +44,8 @@ def run_backtest(
 
     Returns:
         `days`, `windows` (`{first, last, cells}`, a cell for each later day: `{day, age_days, n}`
-        and the figures of `recomind.ranker.metrics.quality`, which are absent below 100 events),
+        and, from 100 events on, the figures of `recomind.ranker.metrics.quality` and `alarms`, of
+        `recomind.evaluation.drift` against the window's last day),
         `decay`: for each figure its mean by age, over the windows that were judged at that age.
 
     Raises:
@@ -102,12 +105,15 @@ def _window(
         rows=lambda _: learning,
         calibration_rows=lambda _: calibrating,
     )
+    # The ranker was fitted to the days before: its calibration is that of the last one.
+    reference = watched_of(dataset, calibrating, ranker)
     cells = []
     for day in range(last + 1, len(days.names)):
         rows = of_days(day, day)
         cell: dict[str, Any] = {"day": day, "age_days": day - last, "n": len(rows)}
         if len(rows) >= _FEW:
             cell |= quality(*predict(ranker, dataset, rows), ranker.tasks)
+            cell["alarms"] = drift_alarms(reference, watched_of(dataset, rows, ranker), seed)
         cells.append(cell)
     return {"first": first, "last": last, "cells": cells}
 
@@ -117,7 +123,7 @@ def decay(windows: list[dict[str, Any]]) -> dict[str, list[dict[str, float | int
     found: dict[str, dict[int, list[float]]] = {}
     for window in windows:
         for cell in window["cells"]:
-            for name in cell.keys() - {"day", "age_days", "n"}:
+            for name in cell.keys() - {"day", "age_days", "n", "alarms"}:
                 found.setdefault(name, {}).setdefault(cell["age_days"], []).append(cell[name])
     return {
         name: [

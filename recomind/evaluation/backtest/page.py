@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from recomind.evaluation.markup import page
+from recomind.evaluation.markup import page, table
 from recomind.evaluation.presentation import figure
 from recomind.evaluation.svg import Series, line_chart
 
@@ -27,7 +27,8 @@ def render_page(backtest: Mapping[str, Any], tasks: Sequence[str]) -> str:
         f"{unit} that it is judged on. Down a column: what a newer ranker is worth. Along a row: "
         "how one ranker ages."
     )
-    return page("recomind: backtest", f'<p class="note">{escape(note)}</p>' + "".join(sections))
+    lead = f'<p class="note">{escape(note)}</p>'
+    return page("recomind: backtest", lead + "".join(sections) + _alarms(backtest))
 
 
 def _task(backtest: Mapping[str, Any], task: str) -> str:
@@ -71,6 +72,30 @@ def heat_map(backtest: Mapping[str, Any], key: str) -> str:
     return (
         '<div class="scroll"><table class="heat"><thead><tr><th>fitted on</th>'
         f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _alarms(backtest: Mapping[str, Any]) -> str:
+    """How often each alarm went off, and how often it would without a change."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for window in backtest["windows"]:
+        for cell in window["cells"]:
+            for kind, alarm in cell.get("alarms", {}).items():
+                found.setdefault(kind, []).append(alarm)
+    if not found:
+        return ""
+    rows = []
+    for kind, alarms in found.items():
+        raised = [alarm for alarm in alarms if alarm["raised"]]
+        false = sum(alarm["false_alarm_rate"] for alarm in alarms) / len(alarms)
+        most = max(alarms, key=lambda alarm: abs(alarm["z"]))
+        cells = [f"{len(raised)} of {len(alarms)}", f"{false:.1%}"]
+        rows.append((kind, [*cells, f"{escape(most['most'])} ({most['z']:+.1f} errors)"], ""))
+    head = ["drift alarm", "raised", "without a change", "changed most"]
+    return (
+        '<h2>Drift</h2><p class="note">Each later day against the last day of the window. The rate '
+        "without a change is measured on random splits of that day.</p>"
+        f'<div class="card">{table(head, rows)}</div>'
     )
 
 

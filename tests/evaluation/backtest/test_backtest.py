@@ -107,6 +107,14 @@ def test_the_day_on_which_tastes_turn_shows_on_the_map(found) -> None:
     assert ages[1] > ages[5]
 
 
+def test_the_alarm_for_calibration_goes_off_when_tastes_turn(found) -> None:
+    raised = {c["day"]: c["alarms"]["calibration"]["raised"] for c in found["windows"][0]["cells"]}
+    assert all(raised[day] for day in range(TURN, NUM_DAYS))
+    inputs = [c["alarms"]["input"]["raised"] for w in found["windows"] for c in w["cells"]]
+    assert sum(inputs) <= 1  # the same items are shown all along
+    assert "exit" in found["windows"][0]["cells"][0]["alarms"]
+
+
 def test_the_page_holds_every_figure_and_tints_the_best_most(found) -> None:
     html = render_page(found, ["click"])
     assert html.count("<tr><th>2022-") == 3 * len(found["windows"])
