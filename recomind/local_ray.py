@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from recomind.errors import RecomindError
 
@@ -79,7 +80,7 @@ class RayTasks:
         """What `function(shared, *call)` gives for each call, in their order."""
         if not ray.is_initialized():
             start_ray(num_cpus=os.cpu_count() or 1)
-        remote = ray.remote(max_retries=_RETRIES, num_cpus=1)(function)
+        remote: Any = ray.remote(max_retries=_RETRIES, num_cpus=1)(function)  # pyright: ignore
         everywhere = ray.put(shared)
         waiting: deque[ray.ObjectRef[Any]] = deque()
         for call in calls:
@@ -93,5 +94,5 @@ class RayTasks:
 def _result(reference: ray.ObjectRef[Any]) -> Any:
     try:
         return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         raise error.cause from error  # as the function raised it

@@ -116,8 +116,9 @@ def _write_events(path: Path, batches: Iterator[pl.DataFrame]) -> dict[str, int]
     try:
         for batch in batches:
             table = batch.to_arrow()
+            few: Any = _FEW_VALUES
             writer = writer or pq.ParquetWriter(
-                path, table.schema, compression="zstd", use_dictionary=_FEW_VALUES
+                path, table.schema, compression="zstd", use_dictionary=few
             )
             writer.write_table(table, row_group_size=ROW_GROUP_EVENTS)
             counts["num_events"] += batch.height
@@ -263,6 +264,8 @@ def _check_order(frame: pl.DataFrame) -> None:
         where=f"{_WHERE} sorted by {', '.join(ORDER)}",
     )
     starts = frame.filter(pl.col("position") == 0)
+    if (starts["session_id"].diff().drop_nulls() > 0).all():
+        return  # numbers that rise are unique, as those are that a gap cuts
     require_all(
         starts, "session_id", pl.col("session_id").is_unique(), expected="one start", where=_WHERE
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -83,9 +82,9 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
     detectable = power(last, environments, arms)
     found = entries(last, environments, arms, line)
     require_target(found, config.gate)
-    if reads_logs(config.data):
-        tasks = environments[0][2].tasks
-        found = [_of_the_log(each, tasks, config.gate.target_metric) for each in found]
+    watches = f"{LONG_WATCH_TASK}_per_session"  # no metric of a log that has no such task
+    if reads_logs(config.data) and LONG_WATCH_TASK not in environments[0][2].tasks:
+        found = _without(found, watches if watches != config.gate.target_metric else "")
     curves = [read_json(each.path("policy") / CURVE, "learning curve") for each in last.so_far]
     bins = config.evaluation.calibration_bins
     return build_report(
@@ -107,15 +106,13 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
     )
 
 
-def _of_the_log(entry: Any, tasks: Sequence[str], target: str) -> Any:
-    """An entry without the long watches, which no log has that does not call a task so."""
-    if LONG_WATCH_TASK in tasks or target == f"{LONG_WATCH_TASK}_per_session":
-        return entry
-    if isinstance(entry, Mapping):
-        kept = {k: v for k, v in entry.items() if k != f"{LONG_WATCH_TASK}_per_session"}
-        return {name: _of_the_log(value, tasks, target) for name, value in kept.items()}
+def _without(entry: Any, name: str) -> Any:
+    """A section of the report without what it says under a name."""
+    if isinstance(entry, dict):
+        named = cast(dict[str, Any], entry)
+        return {key: _without(value, name) for key, value in named.items() if key != name}
     if isinstance(entry, list):
-        return [_of_the_log(value, tasks, target) for value in entry]
+        return [_without(value, name) for value in cast(list[Any], entry)]
     return entry
 
 

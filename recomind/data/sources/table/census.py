@@ -40,9 +40,7 @@ class Census:
             pending.append(counted)
             if len(pending) >= _PENDING:
                 self._counts[name] = [_merged(pending)]
-        time = events["time_ms"]
-        rows = [time.arg_min(), time.arg_max()]
-        self._extremes.append(events.select(n for n in _EXTREME if n in events.columns)[rows])
+        self._extremes.append(_ends(events.select(n for n in _EXTREME if n in events.columns)))
 
     @property
     def columns(self) -> list[str]:
@@ -61,8 +59,7 @@ class Census:
 
     def extremes(self) -> pl.DataFrame:
         """The rows of the earliest and of the latest event."""
-        rows = pl.concat(self._extremes)
-        return rows[[rows["time_ms"].arg_min(), rows["time_ms"].arg_max()]]
+        return _ends(pl.concat(self._extremes))
 
     @property
     def last_ms(self) -> int:
@@ -100,6 +97,13 @@ def bounds_of(counts: pl.DataFrame, num_rows: int) -> list[int]:
     before = ordered["num"].cum_sum() - ordered["num"]
     firsts = ordered.with_columns(part=before // num_rows).unique("part", keep="first")
     return firsts["id"].sort().to_list()
+
+
+def _ends(events: pl.DataFrame) -> pl.DataFrame:
+    """The first of the earliest events, and of the latest."""
+    time = events["time_ms"]
+    first, last = time.arg_min(), time.arg_max()
+    return events[[first or 0, last or 0]]
 
 
 def _merged(tables: list[pl.DataFrame]) -> pl.DataFrame:
