@@ -109,16 +109,10 @@ def test_there_is_a_setting_for_every_world():
         config = OmegaConf.merge(shared, files.pop(name))
         assert config.world._target_ == f"{kind.__module__}.{kind.__name__}"
         weights: Any = OmegaConf.to_container(config.ranker)
-        assert (
-            weights["utility_weights"]
-            == f"${{oc.create:{{{world(name).tasks[rewards(name)]}:1.0}}}}"
-        )
+        made = world(name)
+        task = made.tasks[int(made.reward_weights_H.argmax())]
+        assert weights["utility_weights"] == f"${{oc.create:{{{task}:1.0}}}}"
     assert not files
-
-
-def rewards(name):
-    """Index of the rewarded task."""
-    return int(world(name).reward_weights_H.argmax())
 
 
 def test_a_world_is_a_setting_of_a_run():
