@@ -24,7 +24,7 @@ class PolicyConfig:
     # tau: only items with at least this share of the largest density with which the logging
     # policies showed the items of the pool; 0 is off, above 0 the logs need propensities.
     support_density: float = 0.0
-    # Allow the ranker's first choice of the whole pool, whatever its density (docs/adr/0012).
+    # Allow the ranker's first choice of the whole pool, whatever its density (docs/adr/0014).
     support_keeps_ranker: bool = False
     bootstrap: bool = True  # False: no ranker in Q and fresh weights, for ablations only
     residual_scale: float = 1.0  # units of reward per unit of the residual head

@@ -14,7 +14,7 @@ best dense one always allowed, so that nobody is left without a choice, and at s
 the ranker greedy inside the density; without a density it is the ranker itself.
 
 `keeps_ranker` allows the ranker's first choice of the whole pool too, whatever its density. That is
-where a ranker extrapolates most: it costs the policy what the density brings (docs/adr/0012).
+where a ranker extrapolates most: it costs the policy what the density brings (docs/adr/0014).
 """
 
 from __future__ import annotations
