@@ -36,7 +36,7 @@ def prepare(root: str, folder: Path) -> Path:
         manifest = Manifest(kind="sessions")
         write_sessions(
             folder,
-            logs.frame,
+            logs.events,
             logs.catalogue,
             tasks=logs.tasks,
             manifest=manifest,

@@ -130,7 +130,7 @@ class Loop:
             index=round_index,
         ).read()
         weights = {"watch_10s": 1.0}
-        found = greedy_estimate(logs.frame, self.folder / "decisions", weights, HORIZON)
+        found = greedy_estimate(logs.events, self.folder / "decisions", weights, HORIZON)
         return found | {"joined": {k: v for k, v in logs.facts.items() if k.startswith("num_")}}
 
 

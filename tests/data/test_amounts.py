@@ -38,9 +38,9 @@ def test_an_amount_becomes_tasks_and_its_weight_theirs(tmp_path: Path) -> None:
     weights = source.utility({"clicked": 1.0, "minutes": 0.2})
     assert list(weights) == ["clicked", *names]
     log = pl.read_parquet(tmp_path / "log.parquet")
-    assert [logs.frame[n].sum() for n in names] == [(log["read_seconds"] > s).sum() for s in STEPS]
+    assert [logs.events[n].sum() for n in names] == [(log["read_seconds"] > s).sum() for s in STEPS]
     counted = sum(
-        w / 0.2 * logs.frame[n].to_numpy().mean() for n, w in weights.items() if n != "clicked"
+        w / 0.2 * logs.events[n].to_numpy().mean() for n, w in weights.items() if n != "clicked"
     )
     assert counted == pytest.approx(log["read_seconds"].to_numpy().mean() / 60, rel=0.15)
 

@@ -65,7 +65,7 @@ def written(folder: Path) -> pl.DataFrame:
     logs = make_source(feed_settings(write_feed(folder))).read()
     write_sessions(
         folder / "sessions",
-        logs.frame,
+        logs.events,
         logs.catalogue,
         tasks=logs.tasks,
         manifest=Manifest(kind="sessions"),

@@ -20,7 +20,7 @@ from tests.data.conftest import HOUR_MS, START_MS, small_log, small_users, small
 def read(root, **settings):
     logs = KuaiRand(root=str(root), **settings).read()
     assert isinstance(logs.catalogue, TableCatalogue)
-    return logs.frame, logs.catalogue, logs.facts
+    return logs.events, logs.catalogue, logs.facts
 
 
 def users(frame):

@@ -16,7 +16,7 @@ from tests.data.feed import START_MS
 
 def read(**data):
     logs = make_source(data).read()
-    return logs, checked_events(logs.frame, logs.catalogue, tasks=logs.tasks)
+    return logs, checked_events(logs.events, logs.catalogue, tasks=logs.tasks)
 
 
 def times_s(num: int) -> np.ndarray:

@@ -54,7 +54,7 @@ def test_a_source_of_ones_own_is_named_by_its_path(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv(VARIABLE, raising=False)
     name = f"{__name__}.ToyLogs"
     source = make_source({"source": name, "seed": 3}, allowed=["tests"])
-    assert source.read().frame.equals(small_events(3))
+    assert source.read().events.equals(small_events(3))
     with pytest.raises(ConfigError, match=r"unknown setting 'data\.sed': did you mean 'seed'"):
         make_source({"source": name, "sed": 3}, allowed=["tests"])
     with pytest.raises(ConfigError, match="outside the allowed prefixes"):
@@ -113,13 +113,13 @@ def test_other_sizes_of_kuairand_are_found_by_their_names(official, tmp_path) ->
     for path in root.glob("*.csv"):
         (tmp_path / "1k" / path.name.replace("_pure", "_1k")).write_bytes(path.read_bytes())
     small, pure = (KuaiRand(root=str(folder)).read() for folder in (tmp_path / "1k", root))
-    assert small.frame.equals(pure.frame)
+    assert small.events.equals(pure.events)
 
 
 @pytest.mark.slow
 def test_kuairand_reads_as_it_did_before_there_were_tables(kuairand_root) -> None:
     """The content of the sessions at the commit before `data=table`, column by column."""
-    frame = KuaiRand(root=str(kuairand_root)).read().frame.sort("history_id", "time_ms", "position")
+    frame = KuaiRand(root=str(kuairand_root)).read().events.sort("history_id", "time_ms", "position")
     digest = hashlib.sha256()
     for name in sorted(frame.columns):
         digest.update(name.encode())
@@ -138,7 +138,7 @@ def test_a_ranker_of_the_logs_read_back_is_that_of_the_worlds_own(tmp_path: Path
         num_epochs=1, batch_size=64, dim=8, hidden=8, num_members=2, history_length=8
     )
     weights = []
-    for name, rows in (("own", frame), ("back", logs.frame)):
+    for name, rows in (("own", frame), ("back", logs.events)):
         write_sessions(
             tmp_path / name,
             rows,

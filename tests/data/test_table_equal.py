@@ -23,7 +23,7 @@ from tests.data.tables import kuairand_settings, world_settings
 
 
 def sessions(logs):
-    return checked_events(logs.frame, logs.catalogue, tasks=logs.tasks)
+    return checked_events(logs.events, logs.catalogue, tasks=logs.tasks)
 
 
 def require_equal_catalogues(ours, theirs):

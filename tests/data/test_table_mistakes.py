@@ -178,7 +178,7 @@ def test_a_mistake_is_refused_with_its_place_and_its_mend(mistake: str, tmp_path
 
 def test_the_feed_without_a_mistake_is_read(tmp_path: Path) -> None:
     logs = read(write_feed(tmp_path))
-    assert checked_events(logs.frame, logs.catalogue, tasks=logs.tasks).height == 300
+    assert checked_events(logs.events, logs.catalogue, tasks=logs.tasks).height == 300
     assert logs.facts["time_unit"] == "ms, guessed"
 
 
@@ -227,14 +227,14 @@ def test_forms_of_one_log_read_alike(form: str, kind: str, tmp_path: Path) -> No
     (tmp_path / "other").mkdir()
     plain = read(write_feed(tmp_path), tasks=tasks)
     other = read(write_feed(tmp_path / "other", kind, log=change), tasks=tasks, log=settings)
-    assert other.frame.equals(plain.frame)
+    assert other.events.equals(plain.events)
 
 
 def test_repeats_are_dropped_and_counted_or_kept(tmp_path: Path) -> None:
     write_feed(tmp_path, log=lambda t: pl.concat([t, t.head(30)]))
     logs = read(tmp_path)
-    assert (logs.frame.height, logs.facts["num_repeats_dropped"]) == (300, 30)
-    assert read(tmp_path, log={"duplicates": "keep"}).frame.height == 330
+    assert (logs.events.height, logs.facts["num_repeats_dropped"]) == (300, 30)
+    assert read(tmp_path, log={"duplicates": "keep"}).events.height == 330
 
 
 def test_an_item_that_the_table_lacks_is_unknown_and_counted(tmp_path: Path) -> None:
@@ -268,15 +268,15 @@ def test_user_features_of_another_scale_are_standardised_by_us(tmp_path: Path) -
     (tmp_path / "days").mkdir()
     years = read(write_feed(tmp_path))
     days = read(write_feed(tmp_path / "days", users=with_columns(pl.col("age") * 365.0)))
-    np.testing.assert_allclose(years.frame["u_age"], days.frame["u_age"], atol=1e-5)
-    assert abs(years.frame["u_age"].to_numpy().mean()) < 0.5
+    np.testing.assert_allclose(years.events["u_age"], days.events["u_age"], atol=1e-5)
+    assert abs(years.events["u_age"].to_numpy().mean()) < 0.5
 
 
 def test_a_log_whose_every_user_has_one_event_is_read(tmp_path: Path) -> None:
     each = with_columns(uid=pl.format("user-{}", pl.int_range(pl.len())))
     logs = read(write_feed(tmp_path, log=each), users=None)
-    assert logs.frame["session_id"].n_unique() == 300
-    assert logs.frame["position"].max() == 0
+    assert logs.events["session_id"].n_unique() == 300
+    assert logs.events["position"].max() == 0
 
 
 def test_bytes_that_are_no_text_are_named_by_line(tmp_path: Path) -> None:

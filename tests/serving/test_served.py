@@ -96,7 +96,7 @@ def test_states_rewards_and_propensities_are_those_that_were_served(served, tmp_
     logs = make_source(settings).read()
     write_sessions(
         tmp_path / "sessions",
-        logs.frame,
+        logs.events,
         logs.catalogue,
         tasks=logs.tasks,
         manifest=Manifest(kind="sessions"),
@@ -105,7 +105,7 @@ def test_states_rewards_and_propensities_are_those_that_were_served(served, tmp_
     dataset = SessionDataset.load([tmp_path / "sessions"], LENGTH)
     rows = dataset.rows("train", "calibration", "test")
     assert len(rows) == NUM_SESSIONS * NUM_STEPS == len(asked)
-    events = logs.frame.filter(pl.col("position") >= 0).sort("session_id", "position")
+    events = logs.events.filter(pl.col("position") >= 0).sort("session_id", "position")
     requests = [engine.schema.parse(asked[id_]) for id_ in events["decision_id"]]
     found, expected = dataset.state(rows), states_of(requests, engine.schema)
     for name, tensor in expected.to_tensordict().items():
@@ -117,7 +117,7 @@ def test_states_rewards_and_propensities_are_those_that_were_served(served, tmp_
     ends = dataset.left(rows).reshape(-1, NUM_STEPS)
     assert ends.tolist() == [[False] * (NUM_STEPS - 1) + [True]] * NUM_SESSIONS
     assert bool(dataset.left_known(rows).all())
-    splits = logs.frame["split"].unique().to_list()
+    splits = logs.events["split"].unique().to_list()
     assert sorted(splits) == ["calibration", "history", "test", "train"]
 
 
@@ -137,7 +137,7 @@ def test_a_window_stays_as_it_is_when_the_log_goes_on(served, scorer_folder):
     assert source.identity() == before
     later = source.at_window(1)
     assert later.identity() != before
-    assert later.read().frame["user_id"].to_list() == [99]
+    assert later.read().events["user_id"].to_list() == [99]
     with pytest.raises(SchemaError, match="served logs have no window 3; got: 2 windows"):
         source.at_window(2).read()
 

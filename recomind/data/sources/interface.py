@@ -26,6 +26,11 @@ class Logs:
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)  # Parquet files kept beside
     files: object = None  # holds files that a lazy frame reads: they may go when this does
 
+    @property
+    def events(self) -> pl.DataFrame:
+        """The frame in memory."""
+        return self.frame.lazy().collect()
+
 
 @runtime_checkable
 class LogSource(Protocol):
