@@ -12,7 +12,8 @@ from recomind.export.formats import format_target
 class ExportConfig:
     """What is written beside the scorer itself."""
 
-    formats: list[str] = field(default_factory=list)  # onnx, triton, or a dotted name of yours
+    # onnx, onnx_fp16, onnx_int8, triton, or a dotted name of yours
+    formats: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in self.formats:

@@ -67,17 +67,17 @@ class ServingConfig:
             )
         if not 0.0 <= self.control_share <= 1.0:
             raise ConfigError("serving.control_share", got=self.control_share, expected="in [0, 1]")
+        for name in _TIMES:
+            if not 0.0 < getattr(self, name) <= _DAY_S:
+                raise ConfigError(
+                    f"serving.{name}", got=getattr(self, name), expected="seconds, at most a day"
+                )
         if not 0.0 <= self.policy_timeout_s < self.request_timeout_s:
             raise ConfigError(
                 "serving.policy_timeout_s",
                 got=self.policy_timeout_s,
                 expected="0, or less than serving.request_timeout_s, so that the ranker has time",
             )
-        for name in _TIMES:
-            if not 0.0 < getattr(self, name) <= _DAY_S:
-                raise ConfigError(
-                    f"serving.{name}", got=getattr(self, name), expected="seconds, at most a day"
-                )
 
 
 _DAY_S = 86_400.0

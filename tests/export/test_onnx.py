@@ -258,6 +258,13 @@ def test_it_needs_a_table_of_item_vectors(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_ranker_of_a_class_of_its_own_is_refused(scorer):
+    own = PolicyScorer(network(), NAMES)
+    own.network.frozen = torch.nn.Identity()
+    with pytest.raises(ConfigError, match=r"no ONNX form; got: Identity"):
+        graph.check_possible(own)
+
+
 def test_absent_packages_are_named(scorer, monkeypatch):
     monkeypatch.setattr(graph.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install onnx onnxscript onnxruntime"):

@@ -17,7 +17,6 @@ from recomind.export import (
     export_and_verify,
     export_policy,
     load_scorer,
-    make_formats,
 )
 from recomind.pipeline.factories import NetworkFactory, SimulatorFactory
 from recomind.plugins import VARIABLE
@@ -422,9 +421,3 @@ def test_a_scorer_brings_no_trust_of_its_own(network, tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE)  # which a process that verifies or serves inherits
     with pytest.raises(ConfigError, match="outside the allowed prefixes"):
         load_scorer(tmp_path / "scorer")
-
-
-def test_there_is_no_onnx_form_of_it(network, tmp_path):
-    with pytest.raises(ConfigError, match=r"no ONNX form.*got: CompletedRanker.*serve the scorer"):
-        export_and_verify(tmp_path / "scorer", network, record(), formats=make_formats(["onnx"]))
-    assert list(tmp_path.iterdir()) == []
