@@ -18,7 +18,7 @@ from experiments.result import figure, write_result
 from recomind.evaluation.arms import Arm, InSupport
 from recomind.evaluation.config import EvaluationConfig
 from recomind.evaluation.report import environment_entry
-from recomind.evaluation.rollout import Outcomes, rollout
+from recomind.evaluation.rollout import SessionOutcomes, rollout
 from recomind.pipeline.arms import logging_arm
 from recomind.pipeline.loading import load_policy, load_pool, ranker_policy
 from recomind.pipeline.run import Round
@@ -92,7 +92,7 @@ def measure(run: Run, num_sessions: int) -> dict[str, Any]:
     return found
 
 
-def _lift(outcomes: Mapping[str, Outcomes], arm: str, name: str) -> dict[str, Any]:
+def _lift(outcomes: Mapping[str, SessionOutcomes], arm: str, name: str) -> dict[str, Any]:
     played = {each: outcomes[each] for each in ("ranker", arm)}
     entry = environment_entry("world", "world", played, EvaluationConfig(policy_arm=arm))
     lift = entry["lift"][METRIC]
