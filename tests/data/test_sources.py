@@ -119,7 +119,9 @@ def test_other_sizes_of_kuairand_are_found_by_their_names(official, tmp_path) ->
 @pytest.mark.slow
 def test_kuairand_reads_as_it_did_before_there_were_tables(kuairand_root) -> None:
     """The content of the sessions at the commit before `data=table`, column by column."""
-    frame = KuaiRand(root=str(kuairand_root)).read().events.sort("history_id", "time_ms", "position")
+    frame = (
+        KuaiRand(root=str(kuairand_root)).read().events.sort("history_id", "time_ms", "position")
+    )
     digest = hashlib.sha256()
     for name in sorted(frame.columns):
         digest.update(name.encode())

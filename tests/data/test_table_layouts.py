@@ -126,7 +126,9 @@ def test_whether_day_or_month_stands_first_is_never_guessed(tmp_path: Path) -> N
     write_feed(tmp_path, log=lambda log: first_days(log, form, later_ms=20 * 86_400_000))
     clear = read(tmp_path)[0]
     assert said in clear.notes[0]
-    assert (clear.events["time_ms"] - by_sql.events["time_ms"]).unique().to_list() == [1_728_000_000]
+    assert (clear.events["time_ms"] - by_sql.events["time_ms"]).unique().to_list() == [
+        1_728_000_000
+    ]
 
 
 def semicolons(folder: Path) -> None:

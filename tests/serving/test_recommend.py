@@ -72,7 +72,7 @@ def test_frequencies_are_the_logged_propensities(engine, settings):
 def test_nothing_outside_the_support_is_explored(engine):
     uniform = exploring(engine, kind=ExplorationKind.uniform, epsilon=1.0)
     request = uniform.schema.parse(WIDE)
-    (_, scored), *_ = uniform._in_parts([request])
+    (_, _, scored), *_ = uniform._in_parts([request])
     inside = set(scored.pool.item_id[0][scored.supported_BK[0]].tolist())
     assert 0 < len(inside) < len(WIDE["item_ids"])
     shown = {answer["item_ids"][0] for answer in uniform.recommend([request] * 300)}

@@ -12,7 +12,7 @@ import torch
 
 from recomind.artifacts import Manifest, read_manifest
 from recomind.candidates import ExplorationConfig
-from recomind.data import SessionDataset, make_source, write_sessions
+from recomind.data import SessionDataset, WindowedLogs, make_source, write_sessions
 from recomind.data.sources.served.decisions import read_decisions
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.serving import RankingEngine, ServingConfig, load_engine
@@ -124,6 +124,7 @@ def test_states_rewards_and_propensities_are_those_that_were_served(served, tmp_
 def test_a_window_stays_as_it_is_when_the_log_goes_on(served, scorer_folder):
     settings, _, _ = served
     source = make_source(settings)
+    assert isinstance(source, WindowedLogs)
     before = source.identity()
     config = ServingConfig(decision_log=settings["decisions"])
     swapped = load_engine(scorer_folder, config)
@@ -133,9 +134,11 @@ def test_a_window_stays_as_it_is_when_the_log_goes_on(served, scorer_folder):
     log = read_decisions(Path(settings["decisions"]))
     row = outcome | {"dwell_s": 1.0, "time_ms": int(log["time_ms"].max())}  # pyright: ignore
     pl.DataFrame([row]).write_parquet(Path(settings["decisions"]).parent / "c.parquet")
+    assert swapped.log is not None
     swapped.log.close()
     assert source.identity() == before
     later = source.at_window(1)
+    assert isinstance(later, WindowedLogs)
     assert later.identity() != before
     assert later.read().events["user_id"].to_list() == [99]
     with pytest.raises(SchemaError, match="served logs have no window 3; got: 2 windows"):

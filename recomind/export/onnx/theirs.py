@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,8 @@ def flat_rows(state: SessionState, item_id: Tensor, catalogue: TracedCatalogue) 
         rest = values.shape[1:]
         return values[:, None].expand(batch, num, *rest).reshape(batch * num, *rest)
 
-    fields: dict[str, Any] = {name: repeated(v) for name, v in state.to_tensordict().items()}
+    of_state = cast(Any, state.to_tensordict())
+    fields: dict[str, Any] = {name: repeated(value) for name, value in of_state.items()}
     items = item_id.reshape(batch * num)
     return RowBatch(
         state=SessionState(**fields, batch_size=[]),

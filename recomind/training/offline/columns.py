@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.policy.sample_batch import MultiAgentBatch
@@ -25,7 +26,9 @@ def to_columns(logged: LoggedBatch, *, numpy: bool) -> MultiAgentBatch:
 
 def from_columns(columns: Mapping[str, Tensor]) -> LoggedBatch:
     """Inverse of `to_columns`."""
-    pool = {k.removeprefix(_POOL): v for k, v in columns.items() if k.startswith(_POOL)}
+    pool: dict[str, Any] = {
+        k.removeprefix(_POOL): v for k, v in columns.items() if k.startswith(_POOL)
+    }
     size = columns["item_id"].shape
     return LoggedBatch(
         transition=to_transition(columns), candidates=Candidates(**pool, batch_size=size)
