@@ -46,10 +46,13 @@ def scorer() -> PolicyScorer:
 def folder(scorer, tmp_path_factory) -> Path:
     """An export with 1,000 golden requests, traced once for both forms; not to be written to."""
     folder = tmp_path_factory.mktemp("onnx") / "scorer"
-    formats = make_formats(["onnx", "triton"])
+    formats = make_formats(["onnx", "onnx_fp16", "onnx_int8", "triton"])
     report = export_and_verify(folder, scorer.network, settings(raw=RAW), formats=formats)
     assert report["formats"]["onnx"]["max_abs_difference"] <= 1e-5
     assert report["formats"]["triton"] == report["formats"]["onnx"]
+    assert (
+        report["formats"]["onnx_fp16"]["ndcg_at_10"] > report["formats"]["onnx_int8"]["ndcg_at_10"]
+    )
     return folder
 
 

@@ -12,6 +12,7 @@ the network's scores, and of NDCG@10 against the network's own order. Ours.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,18 +154,26 @@ def _put_in_order(model: ModelProto, casts: list[Any]) -> None:
 
 def to_int8(path: Path, target: Path) -> None:
     """ONNX Runtime's dynamic quantisation of products and look-ups."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     operators, model = ["MatMul", "Gather"], onnx.load(path)
     del model.graph.value_info[:]  # the tracer's notes of shapes are not what inference finds
     _gemms_as_products(model)
     vectors = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) < 2}
     by_vectors = [node.name for node in model.graph.node if set(node.input[1:]) & vectors]
+    logging.disable(logging.WARNING)  # advice to prepare the graph, which fails on this one
+    try:
+        _quantize(model, target, operators, by_vectors)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _quantize(model: ModelProto, target: Path, operators: list[str], left_out: list[str]) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
     quantize_dynamic(
         model,
         target,
         op_types_to_quantize=operators,
-        nodes_to_exclude=[name for name in by_vectors if name],
+        nodes_to_exclude=[name for name in left_out if name],
         # Signed weights, a scale a column, saturate in the 16-bit sums of a processor without VNNI:
         # one layer of width 24 was off by .42 standard deviations there, and by .04 with these.
         weight_type=QuantType.QUInt8,
