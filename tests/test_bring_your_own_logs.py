@@ -40,6 +40,7 @@ def test_the_page_leads_from_files_to_a_policy(tmp_path: Path) -> None:
     assert "surface_home" in (tmp_path / "runs/my_feed-data.html").read_text()
     report = json.loads((run / "report/report.json").read_text())
     assert report["gate"]["target_metric"] == "clicked_per_session"
+    assert "watch_10s" not in json.dumps(report), "a metric of another log's task"
     (judge,) = [e for e in report["environments"] if e["kind"] == "holdout_simulator"]
     assert {"policy", "ranker", "random"} <= set(judge["arms"])
     assert report["step0_parity"]["max_rank_difference"] == 0
