@@ -1,7 +1,8 @@
 """What is known of policies from logs alone, against what the embedded world says they are worth.
 
 `python -m experiments.ope.ope`: six stochastic policies and one that the logs never follow, three
-sizes of log, every estimator with the settings that a user gets. Some minutes on one core.
+sizes of log, every estimator with the settings that a user gets. Each part, the truth or a size,
+takes less than a minute on one core, and one that stands in `runs.jsonl` is not made again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from experiments.records import Records
 from experiments.result import figure, write_result
 from recomind.candidates import CandidatePool, CandidatesConfig, SoftmaxExploration, make_pool
 from recomind.evaluation.ope import ESTIMATORS, LoggedSessions, Target, estimate_all
@@ -27,8 +29,8 @@ from recomind.types import Candidates, Catalogue, SessionState
 from simulators.video_feed.world import VideoFeed
 
 COMMAND = "experiments/ope/run"
-SEED, HORIZON, POOL, TRUTH_SESSIONS = 0, 5, 6, 100_000
-BLOCKS = {500: 40, 2_000: 40, 8_000: 10}  # logged sessions -> how many such logs
+SEED, HORIZON, POOL, TRUTH_SESSIONS = 0, 5, 6, 20_000
+BLOCKS = {500: 20, 2_000: 10, 8_000: 4}  # logged sessions -> how many such logs
 NEVER = 0  # a topic that the logging policy does not show
 # Weights of (quality, duration, age); softmax over a pool. None of them shows the topic `NEVER`.
 LOGGING = (0.4, 0.2, 0.0)
@@ -42,6 +44,8 @@ POLICIES = {
 }
 UNSEEN = "unseen"  # shows the topic wherever it can
 _SURE = 30.0
+RECORDS = Records(Path(__file__).parent, ("part", "seed"))
+TRUTH = "truth"
 
 
 class ByContent(ScoredPolicy):
@@ -189,9 +193,8 @@ def _figures(
     return found
 
 
-def main() -> None:
-    """Write `result.json`."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+def the_world() -> tuple[VideoFeed, CandidatePool, dict[str, ByContent]]:
+    """Where all of it happens, and who is judged."""
     world = VideoFeed(
         preset_name="fatigue",
         num_items=300,
@@ -203,21 +206,49 @@ def main() -> None:
     pool = make_pool(config, world.catalogue)
     policies = {n: ByContent(world.catalogue, w, -_SURE) for n, w in POLICIES.items()}
     policies[UNSEEN] = ByContent(world.catalogue, POLICIES["quality"], _SURE)
-    draw = make_generator(SEED)
-    seeds = draw_seeds(TRUTH_SESSIONS, draw)
-    truth = {
+    return world, pool, policies
+
+
+def true_values() -> dict[str, float]:
+    """Policy -> mean reward of its sessions in the world."""
+    world, pool, policies = the_world()
+    seeds = draw_seeds(TRUTH_SESSIONS, make_generator(SEED))
+    return {
         name: float(rollout(world, policy, pool, seeds, 4096).reward.mean())
         for name, policy in policies.items()
     }
-    print(truth, flush=True)
-    num = max(size * blocks for size, blocks in BLOCKS.items())
-    log = collect(world, pool, ByContent(world.catalogue, LOGGING, -_SURE), draw_seeds(num, draw))
-    figures: dict[str, Any] = {f"truth.{n}": figure(v, unit="reward") for n, v in truth.items()}
-    for size, blocks in BLOCKS.items():
-        parts = torch.arange(size * blocks).split(size)
-        figures |= figures_of([estimates(log.part(p), policies) for p in parts], truth, size)
-        print(size, {k: v["value"] for k, v in figures.items() if k.endswith(str(size))})
-    write_result(Path(__file__).parent, COMMAND, figures, seeds=[SEED])
+
+
+def of_size(size: int, truth: dict[str, float]) -> dict[str, Any]:
+    """The figures of all logs of one size."""
+    world, pool, policies = the_world()
+    seeds = draw_seeds(size * BLOCKS[size], make_generator(SEED + size))
+    log = collect(world, pool, ByContent(world.catalogue, LOGGING, -_SURE), seeds)
+    parts = torch.arange(len(seeds)).split(size)
+    return figures_of([estimates(log.part(part), policies) for part in parts], truth, size)
+
+
+def main() -> None:
+    """Make what is absent, pool, write `result.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(BLOCKS), choices=BLOCKS)
+    options = parser.parse_args()
+    if RECORDS.absent([(TRUTH, SEED)]):
+        RECORDS.keep((TRUTH, SEED), true_values())
+    truth = RECORDS.find(TRUTH, SEED) or {}
+    for size, seed in RECORDS.absent([(size, SEED) for size in options.sizes]):
+        RECORDS.keep((size, seed), of_size(size, truth))
+        print(size, "sessions: done", flush=True)
+    write_result(Path(__file__).parent, COMMAND, aggregate(), seeds=[SEED])
+
+
+def aggregate() -> dict[str, Any]:
+    """What the records say, by name."""
+    truth = RECORDS.find(TRUTH, SEED) or {}
+    found = {f"truth.{name}": figure(value, unit="reward") for name, value in truth.items()}
+    for size in BLOCKS:
+        found |= RECORDS.find(size, SEED) or {}
+    return found
 
 
 if __name__ == "__main__":

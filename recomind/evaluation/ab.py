@@ -34,7 +34,9 @@ class Method:
 
     name: str
     forecast: dict[str, float | None]  # arm -> mean of the metric; None where it has none
-    kendall_tau: float | None  # rank correlation with the outcome; None below two arms or for ties
+    kendall_tau: (
+        float | None
+    )  # rank correlation with the outcome; None below two arms or where all tie
     regret_at_1: float | None  # share of the best outcome that its first choice would have lost
 
 
@@ -99,7 +101,7 @@ def compare_with_outcome(
         _judged(name, {arm: means.get(arm) for arm in outcome}, outcome)
         for name, means in _forecasts(report, metric).items()
     ]
-    methods = [each for each in methods if each.kendall_tau is not None]
+    methods = [each for each in methods if each.regret_at_1 is not None]
     if not methods:
         raise SchemaError(
             f"nothing in the report forecasts {metric} of two of these arms", got=list(outcome)

@@ -92,3 +92,12 @@ def test_an_absent_file_and_unforecast_arms_are_refused(tmp_path: Path) -> None:
             {"ranker": 1.0, "policy": 2.0},
             "other",
         )
+
+
+def test_a_method_that_tells_no_arms_apart_is_shown_without_a_rank() -> None:
+    tie = {"name": "flat", "arms": arms(2.0, 2.0, 2.0)}
+    (found,) = compare_with_outcome(
+        {"environments": [tie]}, {"ranker": 1.0, "policy": 2.0}, METRIC
+    )["methods"]
+    assert found["kendall_tau"] is None
+    assert found["regret_at_1"] == 0.5
