@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from recomind.artifacts import is_complete
 from recomind.config import conf_dir, register, resolve
 from recomind.evaluation.report import read_report
-from recomind.pipeline.run import Run
+from recomind.pipeline import Run
 
 METRICS = ("watch_10s_per_session", "session_depth", "session_depth_10plus")
 METRIC = METRICS[0]

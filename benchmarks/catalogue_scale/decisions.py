@@ -23,8 +23,7 @@ from benchmarks.catalogue_scale.setting import (
     make_transitions,
 )
 from recomind.candidates import SubsetExploration
-from recomind.policy import RunningQ, support_mask
-from recomind.policy.acting import decide
+from recomind.policy import RunningQ, decide, support_mask
 from recomind.retrieval import ItemIndex
 from recomind.streams import SessionStreams, draw_seeds, make_generator
 from recomind.training.dqn.loss import td_loss

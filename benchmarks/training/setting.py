@@ -12,7 +12,7 @@ from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.data import TableCatalogue
 from recomind.policy import PolicyConfig, QNetwork
 from recomind.ranker import RankerConfig, SessionRanker
-from recomind.simulation.environment import BatchedSessions, Hidden
+from recomind.simulation import BatchedSessions, Hidden
 from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams, make_generator
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem

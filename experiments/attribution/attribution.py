@@ -24,10 +24,9 @@ from recomind.evaluation.config import EvaluationConfig
 from recomind.evaluation.outside import outside_shares
 from recomind.evaluation.report import environment_entry
 from recomind.evaluation.rollout import SessionOutcomes, rollout
+from recomind.pipeline import Round, Run, complete
 from recomind.pipeline.loading import load_policy, load_pool, load_simulator, problem, ranker_policy
-from recomind.pipeline.run import Round, Run
 from recomind.pipeline.run_file import read_config
-from recomind.pipeline.stage import complete
 from recomind.pipeline.stages.fit_density import FitDensity
 from recomind.policy import QNetwork, QPolicy
 from recomind.streams import draw_seeds

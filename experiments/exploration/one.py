@@ -23,8 +23,8 @@ from recomind.candidates import (
 )
 from recomind.evaluation.off_policy import effective_sample_size
 from recomind.evaluation.rollout import rollout
+from recomind.pipeline import Run
 from recomind.pipeline.loading import problem
-from recomind.pipeline.run import Run
 from recomind.policy import QNetwork, QPolicy, RankerPolicy, decide, support_mask
 from recomind.streams import draw_seeds
 from recomind.training.dqn.reference import ReferenceTrainer

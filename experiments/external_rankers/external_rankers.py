@@ -23,8 +23,8 @@ from recomind.artifacts import read_manifest
 from recomind.data import SessionDataset
 from recomind.evaluation.report import read_report
 from recomind.plugins import allow
+from recomind.ranker import load_external
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.ranker.external import load_external
 
 ROOT = Path("runs/external_rankers")
 LOGS = ROOT / "logs" / "round_0" / "sessions"

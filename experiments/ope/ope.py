@@ -23,7 +23,7 @@ from recomind.candidates import CandidatePool, CandidatesConfig, SoftmaxExplorat
 from recomind.evaluation.ope import ESTIMATORS, LoggedSessions, Target, estimate_all
 from recomind.evaluation.ope.fqe import fitted_q
 from recomind.evaluation.rollout import rollout
-from recomind.policy.acting import ScoredPolicy
+from recomind.policy import ScoredPolicy
 from recomind.streams import LANE_ACT, draw_seeds, make_generator
 from recomind.types import Candidates, Catalogue, SessionState
 from simulators.video_feed.world import VideoFeed

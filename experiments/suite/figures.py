@@ -11,8 +11,8 @@ from experiments.suite.references import METRIC
 from recomind.evaluation.gate import decide
 from recomind.evaluation.report import read_report
 from recomind.evaluation.rollout import rollout
+from recomind.pipeline import Run
 from recomind.pipeline.loading import load_pool
-from recomind.pipeline.run import Run
 from recomind.streams import draw_seeds, make_generator
 from simulators.suite.references import references
 from simulators.suite.satiation import Satiation

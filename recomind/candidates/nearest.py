@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recomind.candidates.draws import recent_items
 from recomind.candidates.withheld import Withheld
-from recomind.data.item_ids import among_rows
+from recomind.data import among_rows
 from recomind.types import SessionState
 
 _DEEPER = 16  # a search is extended to at most this many times its size

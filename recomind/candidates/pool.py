@@ -25,7 +25,7 @@ from recomind.candidates.generator import ItemGenerator
 from recomind.candidates.nearest import NearestItems
 from recomind.candidates.sources import Sources
 from recomind.candidates.withheld import Withdrawals, Withheld
-from recomind.data.item_ids import among_rows, first_occurrence
+from recomind.data import among_rows, first_occurrence
 from recomind.errors import SchemaError
 from recomind.streams import LANE_POOL, SessionStreams, make_generator
 from recomind.types import Candidates, SessionState

@@ -17,7 +17,7 @@ from recomind.candidates.draws import log_miss, uniform_items
 from recomind.candidates.generator import ItemGenerator, checked_generator, generated
 from recomind.candidates.nearest import NearestItems, NearestOpen
 from recomind.candidates.withheld import Withheld, distinct_items
-from recomind.data.item_ids import among
+from recomind.data import among
 from recomind.errors import ConfigError
 from recomind.retrieval.search import HasCells
 from recomind.types import SessionState

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from recomind.data.item_ids import among
+from recomind.data import among
 from recomind.errors import ConfigError, SchemaError
 
 

@@ -15,7 +15,7 @@ from recomind.checks.asking import answer, encode
 from recomind.data import SessionDataset
 from recomind.errors import SchemaError
 from recomind.findings import Finding, Level, finding
-from recomind.ranker.calibration import calibration_curve
+from recomind.ranker import calibration_curve
 from recomind.streams import draw_rows
 from recomind.types import Ranker
 

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from recomind.artifacts.disk import disk_full_error, is_disk_full
+from recomind.artifacts import disk_full_error, is_disk_full
 from recomind.cli.arguments import Arguments, parse
 from recomind.cli.hydra_app import CheckedHydra
 from recomind.cli.messages import config_error
@@ -114,9 +114,9 @@ def execute(stage: str, config: DictConfig) -> int:
     resolved = resolve(config)  # before torch is imported: what is refused is refused at once
     import torch
 
-    from recomind.artifacts.locks import only_writer
+    from recomind.artifacts import only_writer
     from recomind.cli.commands import perform
-    from recomind.pipeline.run import Run
+    from recomind.pipeline import Run
 
     allow(resolved.allowed_targets)  # by the environment, which workers inherit
     torch.set_num_threads(resolved.training.num_threads)

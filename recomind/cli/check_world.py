@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from recomind.cli.findings import say
+from recomind.pipeline import Round
 from recomind.pipeline.check_world import check_worlds
-from recomind.pipeline.run import Round
 
 
 def run(round: Round) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from recomind.pipeline.registry import complete_command
-from recomind.pipeline.run import Round
+from recomind.pipeline import Round, complete_command
 
 # These say more than a progress line; each is a file here, imported when it is asked for.
 _SPEAKING = (

@@ -16,7 +16,7 @@ from recomind.data.describe import Description, describe
 from recomind.evaluation.markup import table as markup_table
 from recomind.evaluation.page_style import STYLE
 from recomind.evaluation.svg import Series, line_chart
-from recomind.pipeline.run import Round
+from recomind.pipeline import Round
 
 
 def run(round: Round) -> None:

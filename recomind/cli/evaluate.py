@@ -10,8 +10,8 @@ from recomind.artifacts import write_json
 from recomind.evaluation.ab import compare_with_outcome, print_comparison, read_outcome
 from recomind.evaluation.config import ARMS
 from recomind.evaluation.table import print_report
+from recomind.pipeline import Round
 from recomind.pipeline.rounds import evaluate
-from recomind.pipeline.run import Round
 
 
 def run(round: Round) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from recomind.artifacts import read_manifest
 from recomind.data import WindowedLogs, make_source
 from recomind.errors import ConfigError
-from recomind.pipeline.registry import complete_command
-from recomind.pipeline.run import Round
+from recomind.pipeline import Round, complete_command
 
 
 def run(round: Round) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from recomind.cli.evaluate import say
+from recomind.pipeline import Round
 from recomind.pipeline.rounds import complete_run
-from recomind.pipeline.run import Round
 
 
 def run(round: Round) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recomind.artifacts import is_complete
-from recomind.pipeline.run import Round
+from recomind.pipeline import Round
 from recomind.pipeline.selection import exported_round
 from recomind.serving.app import serve_forever
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recomind.data.config import WorldLogs
     from recomind.data.dataset import SessionDataset
     from recomind.data.ids import IdMap
+    from recomind.data.item_ids import among, among_rows, first_occurrence
     from recomind.data.scaling import FeatureScaling
     from recomind.data.sessions import write_sessions
     from recomind.data.sources import (
@@ -48,9 +49,12 @@ __all__ = [
     "WindowedLogs",
     "WorldLogs",
     "add_items",
+    "among",
+    "among_rows",
     "change_items",
     "collected_logs",
     "create_catalogue_store",
+    "first_occurrence",
     "load_catalogue",
     "make_source",
     "materialise",

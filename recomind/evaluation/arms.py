@@ -18,10 +18,7 @@ import torch
 from torch import Tensor
 
 from recomind.candidates import SubsetExploration
-from recomind.policy import QNetwork
-from recomind.policy.acting import GREEDY, ScoredPolicy
-from recomind.policy.running import RunningQ
-from recomind.policy.support import support_mask
+from recomind.policy import GREEDY, QNetwork, RunningQ, ScoredPolicy, support_mask
 from recomind.types import Candidates, CandidateSource, Policy, SessionState
 
 

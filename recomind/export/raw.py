@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from recomind.artifacts import read_manifest
-from recomind.data.ids import IdMap
+from recomind.data import IdMap
 from recomind.data.scaling import LIMIT
 
 _ITEM_IDS, _SCALING = "item_ids.parquet", "user_scaling"

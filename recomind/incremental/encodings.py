@@ -14,9 +14,9 @@ from torch import Tensor
 
 from recomind.incremental.events import EventCache, Handle, Part, Rings
 from recomind.incremental.users import RunningUsers
+from recomind.ranker import SessionRanker
 from recomind.ranker.capabilities import incremental_part
 from recomind.ranker.history import Events, StateParts, event_numbers, state_parts
-from recomind.ranker.model import SessionRanker
 from recomind.types import Ranker, SessionState
 
 

@@ -30,8 +30,7 @@ import torch
 from torch import Tensor
 
 from recomind.incremental.queries import fields_of, joined, newest, some_events, trace
-from recomind.ranker.history import Events, events_of
-from recomind.ranker.stamp import Stamp
+from recomind.ranker import Events, Stamp, events_of
 from recomind.types import SessionState
 
 Rings = tuple[Tensor, ...]  # each [B, L, D]

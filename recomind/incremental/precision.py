@@ -13,9 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from recomind.ranker import SessionRanker, StateEncoding
-from recomind.ranker.encodings import ItemEncoding
-from recomind.ranker.stamp import Stamp
+from recomind.ranker import ItemEncoding, SessionRanker, Stamp, StateEncoding
 
 _LAYERS = ("event_part", "hidden", "cross")
 

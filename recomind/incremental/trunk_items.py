@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recomind.ranker import SessionRanker
-from recomind.ranker.encodings import ItemEncoding
-from recomind.ranker.stamp import Stamp
+from recomind.ranker import ItemEncoding, SessionRanker, Stamp
 
 _CHUNK = 4_096  # items whose vectors stay in a processor's cache meanwhile
 _WORTH = 4  # times the items: as many candidates cost as much as the tower of all items

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recomind.ranker import SessionRanker, Stamp
 from recomind.ranker.history import StateParts, num_tallies, yes_no_tallies
-from recomind.ranker.model import SessionRanker
 from recomind.ranker.numbers import PiecewiseLinear
-from recomind.ranker.stamp import Stamp
 from recomind.types import SessionState
 
 _MULTIPLE = 16

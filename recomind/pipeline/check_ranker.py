@@ -16,8 +16,7 @@ from recomind.errors import ConfigError
 from recomind.findings import Finding
 from recomind.pipeline.loading import load_ensemble
 from recomind.pipeline.run import Round
-from recomind.ranker.config import ExternalKind
-from recomind.ranker.external import load_external
+from recomind.ranker import ExternalKind, load_external
 from recomind.simulation import World
 from recomind.streams import make_generator
 from recomind.types import Catalogue, Ranker, SessionState

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from recomind.data import SessionDataset
 from recomind.pipeline.run import Round
-from recomind.ranker import predict
-from recomind.ranker.config import RefitOn
+from recomind.ranker import RefitOn, predict
 from recomind.rewards import task_weights
 from recomind.streams import draw_rows, make_generator
 from recomind.types import Ranker

@@ -6,10 +6,12 @@ from recomind.lazy import lazy
 
 if TYPE_CHECKING:
     from recomind.policy.acting import (
+        GREEDY,
         MixedExploration,
         QPolicy,
         RandomPolicy,
         RankerPolicy,
+        ScoredPolicy,
         decide,
     )
     from recomind.policy.config import PolicyConfig, Precision
@@ -25,6 +27,7 @@ else:
     __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
+    "GREEDY",
     "CoversLogs",
     "LoggedDensity",
     "MixedExploration",
@@ -36,6 +39,7 @@ __all__ = [
     "RankerPolicy",
     "RunningQ",
     "ScoreParity",
+    "ScoredPolicy",
     "SupportedValues",
     "check_propensities",
     "decide",

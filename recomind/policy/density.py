@@ -30,8 +30,7 @@ from recomind.artifacts import (
 from recomind.errors import ArtifactError
 from recomind.fitting import Standardising
 from recomind.policy.content import content, content_width
-from recomind.ranker import SessionRanker, StateEncoding
-from recomind.ranker.stamp import Stamp
+from recomind.ranker import SessionRanker, Stamp, StateEncoding
 from recomind.types import Catalogue, SessionState
 
 KIND, WEIGHTS = "density", "density.safetensors"

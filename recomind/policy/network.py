@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from recomind.errors import ArtifactError, ConfigError
 from recomind.policy.config import PolicyConfig
 from recomind.policy.density import LoggedDensity, seen_of
-from recomind.ranker import SessionRanker, StateEncoding, utility
-from recomind.ranker.capabilities import HasOwnRanker, frozen_copy
+from recomind.ranker import HasOwnRanker, SessionRanker, StateEncoding, frozen_copy, utility
 from recomind.ranker.capabilities import own_part as own_part
 from recomind.rewards import task_weights
 from recomind.types import Catalogue, Ranker, SessionState

@@ -22,8 +22,7 @@ from recomind.policy.config import Precision
 from recomind.policy.density import LoggedDensity
 from recomind.policy.network import QEncoding, QNetwork
 from recomind.policy.parity import NUM_COMPARED, ScoreParity, score_parity
-from recomind.ranker import StateEncoding, utility
-from recomind.ranker.capabilities import two_tower_part
+from recomind.ranker import StateEncoding, two_tower_part, utility
 from recomind.types import SessionState
 
 _DTYPES = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}

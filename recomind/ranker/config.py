@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from recomind.adapters.config import ExternalConfig as ExternalConfig
-from recomind.adapters.config import ExternalKind as ExternalKind
-from recomind.adapters.config import OutputKind as OutputKind
+from recomind.adapters import ExternalConfig as ExternalConfig
+from recomind.adapters import ExternalKind as ExternalKind
+from recomind.adapters import OutputKind as OutputKind
 from recomind.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recomind.data.item_ids import among
+from recomind.data import among
 from recomind.retrieval.lists import ListPart
 
 _NOTHING = np.zeros(0, dtype=np.int64)

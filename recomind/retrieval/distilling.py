@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recomind.data.item_ids import among_rows
+from recomind.data import among_rows
 from recomind.errors import SchemaError
 from recomind.retrieval.config import DistilConfig, IndexKind, RetrievalConfig
 from recomind.retrieval.index import build_index

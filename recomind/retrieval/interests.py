@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recomind.data.item_ids import first_occurrence
+from recomind.data import first_occurrence
 from recomind.retrieval.two_tower import TwoTower, liked_events
 from recomind.types import SessionState
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recomind.data.item_ids import among_rows
+from recomind.data import among_rows
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import ItemIndex, ItemVectors, item_chunks
 

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from recomind.simulation.config import Pessimism, SimulatorConfig
     from recomind.simulation.environment import (
         BatchedSessions,
+        Hidden,
         World,
         append_event,
+        state_tensors,
     )
     from recomind.simulation.findings import check_world
     from recomind.simulation.gym_views import SessionEnv, SessionVectorEnv
@@ -34,6 +36,7 @@ __all__ = [
     "LANE_WORLD",
     "BatchedSessions",
     "FittedSessions",
+    "Hidden",
     "LearnedSimulator",
     "Pessimism",
     "SessionEnv",
@@ -49,5 +52,6 @@ __all__ = [
     "fit_simulator",
     "load_holdout",
     "load_simulator",
+    "state_tensors",
     "task_weights",
 ]

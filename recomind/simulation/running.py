@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from recomind.incremental import Beside, Handle, RunningEncodings
-from recomind.ranker.history import Events
+from recomind.ranker import Events
 from recomind.simulation.summary import event_parts, summary_of
 from recomind.types import Catalogue, Ranker, SessionState
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recomind.ranker.history import Events, events_of
+from recomind.ranker import Events, events_of
 from recomind.types import Catalogue, SessionState
 
 DECAY_STEPS = (2.0, 6.0, 1e9)  # e-folding lengths of the session sums; the last is a plain sum

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from recomind.candidates import SubsetExploration
-from recomind.policy import MixedExploration, RandomPolicy
-from recomind.policy.acting import ScoredPolicy
+from recomind.policy import MixedExploration, RandomPolicy, ScoredPolicy
 from recomind.types import Candidates, Catalogue, Policy, SessionState
 from simulators.gym.reading import RandomSample, Reading
 

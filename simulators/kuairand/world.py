@@ -15,9 +15,8 @@ from torch import Tensor
 
 from recomind.artifacts import read_manifest
 from recomind.candidates import SubsetExploration
-from recomind.policy.acting import ScoredPolicy
-from recomind.simulation import World, load_holdout
-from recomind.simulation.environment import Hidden
+from recomind.policy import ScoredPolicy
+from recomind.simulation import Hidden, World, load_holdout
 from recomind.streams import SessionStreams
 from recomind.types import Candidates, Catalogue, Response, SessionState
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from recomind.simulation.environment import Hidden
+from recomind.simulation import Hidden
 from simulators.suite.world import LIKED, SuiteWorld
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from recomind.simulation.environment import Hidden
+from recomind.simulation import Hidden
 
 
 class Mechanism(Protocol):

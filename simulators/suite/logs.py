@@ -20,8 +20,7 @@ from torch import Tensor
 
 from recomind.candidates import UniformExploration
 from recomind.errors import ConfigError, did_you_mean
-from recomind.policy import MixedExploration, RandomPolicy
-from recomind.policy.acting import ScoredPolicy
+from recomind.policy import MixedExploration, RandomPolicy, ScoredPolicy
 from recomind.types import Candidates, Policy, SessionState
 from simulators.suite.interface import Mechanism
 

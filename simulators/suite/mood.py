@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recomind.simulation.environment import Hidden
+from recomind.simulation import Hidden
 from recomind.streams import hash_int64, hash_uniform
 from simulators.suite.world import SuiteWorld
 

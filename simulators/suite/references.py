@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recomind.policy import RandomPolicy
-from recomind.policy.acting import ScoredPolicy
+from recomind.policy import RandomPolicy, ScoredPolicy
 from recomind.types import Candidates, Policy, SessionState
 from simulators.suite.interface import Mechanism
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recomind.simulation.environment import Hidden
+from recomind.simulation import Hidden
 from simulators.suite.world import SuiteWorld
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recomind.simulation.environment import Hidden
+from recomind.simulation import Hidden
 from recomind.types import Policy
 from simulators.suite.logs import logging_policy
 from simulators.video_feed.oracles import expected_patience, expected_watch

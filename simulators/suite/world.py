@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from recomind.data import TableCatalogue
-from recomind.simulation.environment import Hidden, World
+from recomind.simulation import Hidden, World
 from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams, hash_int64, hash_normal
 from recomind.streams import hash_uniform as uniform_of
 from recomind.types import Policy, Response, SessionState

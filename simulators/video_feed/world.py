@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from recomind.simulation.environment import Hidden, World
+from recomind.simulation import Hidden, World
 from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams, hash_uniform
 from recomind.types import Policy, Response, SessionState
 from simulators.video_feed.catalogue import HashedCatalogue, HashedUsers, Items

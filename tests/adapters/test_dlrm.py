@@ -12,8 +12,8 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from recomind.adapters.dlrm import dlrm_inputs
 from recomind.errors import SchemaError
+from recomind.ranker import load_external
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.ranker.external import load_external
 from tests.adapters.models import NUM_ITEMS, answers, auc, catalogue, rows, train
 
 

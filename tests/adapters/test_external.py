@@ -10,6 +10,7 @@ import torch
 
 from recomind.adapters import FlatRows, StateBatch, copy_model
 from recomind.errors import ArtifactError, ConfigError, SchemaError
+from recomind.ranker import SessionRanker
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind, RankerConfig
 from recomind.ranker.external import (
     CompletedRanker,
@@ -17,7 +18,6 @@ from recomind.ranker.external import (
     load_external,
     require_tasks,
 )
-from recomind.ranker.model import SessionRanker
 from recomind.types import Ranker
 from tests.adapters.models import (
     HERE,

@@ -9,8 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from recomind.errors import ArtifactError, SchemaError
+from recomind.ranker import load_external
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.ranker.external import load_external
 from tests.adapters.models import Flat, answers, auc, catalogue, crossed, rows, train
 
 TASKS = ["watch_10s", "like"]

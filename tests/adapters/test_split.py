@@ -8,8 +8,8 @@ import torch
 
 from recomind.adapters import SplitModule
 from recomind.errors import SchemaError
+from recomind.ranker import load_external
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.ranker.external import load_external
 from tests.adapters.models import (
     HERE,
     Halves,

@@ -9,8 +9,8 @@ from torch import nn
 
 from recomind.adapters import RowBatch
 from recomind.errors import ArtifactError, ConfigError, SchemaError
+from recomind.ranker import load_external
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.ranker.external import load_external
 from tests.adapters.models import (
     HERE,
     Flat,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recomind.errors import ArtifactError, SchemaError
+from recomind.ranker import load_external
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.ranker.external import load_external
 from tests.adapters.models import Flat, catalogue, crossed, rows, train
 
 

@@ -20,7 +20,7 @@ from recomind.data import (
 from recomind.data.sessions import EVENTS
 from recomind.errors import ArtifactError, RecomindError, SchemaError
 from recomind.evaluation.fidelity.store import FILE, read_fidelity
-from recomind.pipeline.run import Run
+from recomind.pipeline import Run
 from recomind.pipeline.run_file import RUN_FILE
 from tests.retrieval.conftest import tag_catalogue, tag_events
 from tests.sealing import reseal

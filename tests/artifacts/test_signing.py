@@ -10,7 +10,7 @@ import pytest
 from recomind.artifacts import MANIFEST, Manifest, sign, verify_signature, write_artifact
 from recomind.artifacts.signing import SIGNATURE
 from recomind.errors import ArtifactError, ConfigError
-from recomind.serving.config import ServingConfig
+from recomind.serving import ServingConfig
 from recomind.serving.loading import check_released
 from tests.sealing import reseal
 

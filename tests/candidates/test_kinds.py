@@ -19,10 +19,10 @@ from recomind.candidates import (
     SoftmaxExploration,
     SubsetExploration,
     UniformExploration,
+    best_slot,
     make_exploration,
 )
 from recomind.candidates.draws import item_uniforms
-from recomind.candidates.slots import best_slot
 from recomind.errors import ConfigError, SchemaError
 from recomind.policy import decide
 from recomind.streams import SessionStreams, draw_seeds, make_generator

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.candidates.draws import fine_uniforms, uniform_items
-from recomind.data.item_ids import among_rows, first_occurrence
+from recomind.data import among_rows, first_occurrence
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.streams import LANE_POOL, SessionStreams, make_generator
 from recomind.types import CandidateSource

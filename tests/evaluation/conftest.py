@@ -17,7 +17,7 @@ from recomind.evaluation.config import EvaluationConfig, GateConfig
 from recomind.evaluation.report import build_report, environment_entry
 from recomind.evaluation.rollout import SessionOutcomes, rollout
 from recomind.evaluation.strips import strips_of
-from recomind.simulation.environment import BatchedSessions
+from recomind.simulation import BatchedSessions
 from recomind.streams import LANE_BEGIN, LANE_WORLD, draw_seeds, make_generator
 from recomind.types import Candidates, Decision, ItemFeatures, Response, SessionState
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from recomind.artifacts import Manifest, write_artifact
-from recomind.data.ids import IdMap
+from recomind.data import IdMap
 from recomind.data.sources.table.source import ITEM_IDS
 from recomind.errors import ArtifactError
 from recomind.export import RawInputs, read_raw_inputs

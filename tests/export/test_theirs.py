@@ -20,7 +20,7 @@ from recomind.export.onnx import composed, graph
 from recomind.export.onnx.theirs import Given, external_part
 from recomind.plugins import VARIABLE
 from recomind.policy import PolicyConfig, QNetwork
-from recomind.ranker.config import ExternalKind
+from recomind.ranker import ExternalKind
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.streams import make_generator
 from tests.export import bare

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from recomind.adapters import RowBatch
 from recomind.artifacts import Manifest
-from recomind.ranker import save_rankers
+from recomind.ranker import CompletedRanker, ExternalRanker, load_external, save_rankers
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external
 from recomind.types import Ranker
 from tests.simulation.tiny import tiny_catalogue, tiny_dataset, tiny_ranker
 

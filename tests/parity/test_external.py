@@ -20,9 +20,11 @@ from recomind.export import (
 )
 from recomind.pipeline.factories import NetworkFactory, SimulatorFactory
 from recomind.plugins import VARIABLE
-from recomind.policy import PolicyConfig, QNetwork, QPolicy, RankerPolicy
-from recomind.policy.network import own_part
+from recomind.policy import PolicyConfig, QNetwork, QPolicy, RankerPolicy, own_part
 from recomind.ranker import (
+    CompletedRanker,
+    ExternalKind,
+    ExternalRanker,
     load_rankers,
     load_weights,
     new_ranker,
@@ -31,8 +33,6 @@ from recomind.ranker import (
     trunk_of,
     utility,
 )
-from recomind.ranker.config import ExternalKind
-from recomind.ranker.external import CompletedRanker, ExternalRanker
 from recomind.ranker.recipe import ranker_recipe
 from recomind.simulation import LearnedSimulator, fit_simulator, load_simulator
 from recomind.streams import make_generator

@@ -13,13 +13,11 @@ import torch
 from recomind.artifacts import Manifest
 from recomind.config import RecomindConfig
 from recomind.data import write_sessions
+from recomind.pipeline import Round, Run, complete
 from recomind.pipeline.loading import load_ensemble
 from recomind.pipeline.refit import is_worse, ways_to_refit
-from recomind.pipeline.run import Round, Run
-from recomind.pipeline.stage import complete
 from recomind.pipeline.stages.train_ranker import TrainRanker
-from recomind.ranker import save_rankers
-from recomind.ranker.config import RefitOn
+from recomind.ranker import RefitOn, save_rankers
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS
 from tests.simulation import tiny

@@ -9,10 +9,9 @@ import pytest
 from recomind.artifacts import Manifest, read_manifest, write_artifact
 from recomind.cli.usage import FLOW
 from recomind.config import RecomindConfig
+from recomind.pipeline import Round, Run, Stage, complete
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.registry import _STAGES, stages
-from recomind.pipeline.run import Round, Run
-from recomind.pipeline.stage import Stage, complete
 
 
 class Count(Stage):

@@ -39,8 +39,7 @@ from recomind.policy import (
     support_mask,
 )
 from recomind.policy.density_fitting import known_rows
-from recomind.ranker.config import ExternalConfig
-from recomind.ranker.external import CompletedRanker, ExternalRanker
+from recomind.ranker import CompletedRanker, ExternalConfig, ExternalRanker
 from recomind.simulation import collect_sessions
 from recomind.streams import draw_seeds, make_generator
 from recomind.types import Candidates, Catalogue, Decision, SessionState

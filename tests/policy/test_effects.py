@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recomind.policy import PolicyConfig, QNetwork, RunningQ
-from recomind.simulation.environment import World
+from recomind.simulation import World
 from recomind.streams import make_generator
 from tests.policy.test_network import batch, learn
 from tests.policy.test_running import LENGTH, NUM, NUM_CANDIDATES, items, largest_difference

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recomind.errors import ArtifactError, ConfigError
-from recomind.policy import PolicyConfig, QNetwork, support_mask
-from recomind.policy.network import own_part
+from recomind.policy import PolicyConfig, QNetwork, own_part, support_mask
 from recomind.ranker import SessionRanker
 from recomind.streams import make_generator
 from tests.simulation.tiny import (

@@ -10,7 +10,7 @@ import torch
 from recomind.errors import ConfigError
 from recomind.incremental import TrunkItems, precision
 from recomind.policy import PolicyConfig, Precision, QNetwork, RunningQ, score_parity
-from recomind.simulation.environment import BatchedSessions
+from recomind.simulation import BatchedSessions
 from recomind.streams import make_generator
 from simulators.video_feed.world import VideoFeed
 from tests.simulation.tiny import NUM_ITEMS, WEIGHTS, tiny_ranker

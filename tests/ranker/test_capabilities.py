@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from recomind.errors import ConfigError
-from recomind.ranker import SessionRanker, trunk_of
+from recomind.ranker import CompletedRanker, SessionRanker, trunk_of
 from recomind.ranker.capabilities import (
     frozen_copy,
     incremental_part,
     own_part,
     two_tower_part,
 )
-from recomind.ranker.external import CompletedRanker
 from recomind.ranker.recipe import ranker_recipe
 from tests.adapters.test_external import make, own_ranker
 

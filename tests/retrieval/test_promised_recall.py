@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from recomind.errors import ConfigError
-from recomind.retrieval import RetrievalConfig, build_index_file
-from recomind.retrieval.config import IndexKind
+from recomind.retrieval import IndexKind, RetrievalConfig, build_index_file
 from recomind.retrieval.recall import exact_search, recall
 
 NUM, DIM = 6_000, 12

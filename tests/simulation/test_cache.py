@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from recomind.incremental import Handle
-from recomind.simulation import load_simulator
-from recomind.simulation.environment import state_tensors
+from recomind.simulation import load_simulator, state_tensors
 from recomind.simulation.running import RunningSessions
 from recomind.simulation.summary import summarise
 from recomind.streams import make_generator

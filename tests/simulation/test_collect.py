@@ -11,8 +11,7 @@ from recomind.data import SessionDataset, write_sessions
 from recomind.data.sessions import SCHEMA
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.policy import RankerPolicy
-from recomind.simulation import collect_sessions
-from recomind.simulation.environment import state_tensors
+from recomind.simulation import collect_sessions, state_tensors
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS, VideoFeed
 from tests.simulation.tiny import (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recomind.data import SessionDataset, TableCatalogue
-from recomind.simulation.config import SimulatorConfig
+from recomind.simulation import SimulatorConfig
 from recomind.simulation.recency import recency_weights
 from recomind.simulation.response import fit_leave, summaries
 from recomind.streams import make_generator

@@ -16,13 +16,13 @@ from recomind.simulation import (
     LearnedSimulator,
     Pessimism,
     fit_holdout,
+    fit_simulator,
     load_holdout,
     load_simulator,
     response,
+    state_tensors,
 )
-from recomind.simulation.environment import state_tensors
 from recomind.simulation.response import joint_rate
-from recomind.simulation.store import fit_simulator
 from recomind.streams import make_generator
 from tests.simulation import tiny
 from tests.simulation.tiny import HORIZON, NUM_ITEMS, SIMULATOR, WEIGHTS

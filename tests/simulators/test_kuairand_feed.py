@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from recomind.artifacts import Manifest
-from recomind.simulation import fit_holdout
-from recomind.simulation.check import check_environment
+from recomind.simulation import check_environment, fit_holdout
 from recomind.streams import draw_seeds, make_generator
 from simulators.kuairand.world import KuaiRandFeed
 from tests.simulation.tiny import SIMULATOR, collect, tiny_dataset, tiny_pool

@@ -12,8 +12,7 @@ from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.config import conf_dir, make_world, resolve
 from recomind.errors import ConfigError
 from recomind.evaluation.rollout import rollout
-from recomind.simulation import check_environment
-from recomind.simulation.environment import Hidden
+from recomind.simulation import Hidden, check_environment
 from recomind.streams import SessionStreams, draw_seeds, hash_uniform, make_generator
 from simulators.suite.logs import LOGS
 from simulators.suite.references import references

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from recomind.evaluation.rollout import rollout
-from recomind.policy import decide
-from recomind.policy.acting import GREEDY
+from recomind.policy import GREEDY, decide
 from recomind.streams import draw_seeds, make_generator
 from recomind.training.actor_critic.config import ActorCriticConfig
 from recomind.training.config import TrainingConfig

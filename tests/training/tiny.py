@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recomind.simulation.environment import BatchedSessions, Hidden
+from recomind.simulation import BatchedSessions, Hidden
 from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recomind.simulation.environment import BatchedSessions, Hidden
+from recomind.simulation import BatchedSessions, Hidden
 from recomind.streams import LANE_WORLD, SessionStreams
 from recomind.training.problem import SessionProblem
 from recomind.types import Candidates, Response, SessionState

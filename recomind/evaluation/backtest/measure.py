@@ -22,8 +22,7 @@ from recomind.evaluation.backtest.config import BacktestConfig
 from recomind.evaluation.backtest.days import Days
 from recomind.evaluation.backtest.watching import watched_of
 from recomind.evaluation.drift import drift_alarms
-from recomind.ranker import RankerConfig, fit_ranker, new_ranker, predict
-from recomind.ranker.metrics import quality
+from recomind.ranker import RankerConfig, fit_ranker, new_ranker, predict, quality
 from recomind.streams import draw_rows, make_generator
 
 FORMAT_VERSION = 1

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from recomind.candidates import SubsetExploration
 from recomind.data import SessionDataset
-from recomind.policy import RandomPolicy, RankerPolicy
-from recomind.policy.acting import ScoredPolicy
+from recomind.policy import RandomPolicy, RankerPolicy, ScoredPolicy
 from recomind.rewards import task_weights
 from recomind.simulation import World
 from recomind.types import Candidates, Policy, Ranker, SessionState

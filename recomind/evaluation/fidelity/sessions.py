@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from recomind.data import SessionDataset
-from recomind.simulation import FittedSessions
-from recomind.simulation.environment import state_tensors
+from recomind.simulation import FittedSessions, state_tensors
 from recomind.streams import draw_seeds
 
 _BATCH_SESSIONS = 512

@@ -31,7 +31,7 @@ from recomind.errors import ConfigError
 from recomind.export.golden import Golden, random_states
 from recomind.export.onnx.theirs import Given, external_part
 from recomind.export.scorer import PolicyScorer, ordered_slots
-from recomind.ranker.capabilities import two_tower_part
+from recomind.ranker import two_tower_part
 from recomind.streams import make_generator
 from recomind.types import SessionState
 

@@ -17,14 +17,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from recomind.adapters import ExternalConfig, ExternalKind, RowBatch, StateBatch
-from recomind.adapters.config import OutputKind
+from recomind.adapters import ExternalConfig, ExternalKind, OutputKind, RowBatch, StateBatch
 from recomind.adapters.output import EDGE
 from recomind.adapters.settings import inputs_function
 from recomind.adapters.torch_module import load_torch, unpacking
 from recomind.data import TableCatalogue
 from recomind.errors import ConfigError
-from recomind.ranker.external import ExternalRanker
+from recomind.ranker import ExternalRanker
 from recomind.types import Catalogue, ItemFeatures, Ranker, SessionState
 
 

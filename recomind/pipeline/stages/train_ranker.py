@@ -17,6 +17,8 @@ from recomind.pipeline.refit import HeldOut, Refit, is_worse, ways_to_refit
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
 from recomind.ranker import (
+    ExternalConfig,
+    ExternalKind,
     SessionRanker,
     calibrate_on,
     fit_ranker,
@@ -27,7 +29,6 @@ from recomind.ranker import (
     save_rankers,
     training_rows,
 )
-from recomind.ranker.config import ExternalConfig, ExternalKind
 from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external, require_tasks
 from recomind.streams import hash_uniform
 from recomind.types import Ranker

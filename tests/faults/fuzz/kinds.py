@@ -34,14 +34,19 @@ from recomind.data import (
 from recomind.evaluation.fidelity.store import FILE, read_fidelity
 from recomind.export import PolicyScorer, export_policy, load_scorer
 from recomind.export.golden import Golden, make_golden
-from recomind.pipeline.run import Run
+from recomind.pipeline import Run
 from recomind.pipeline.run_file import RUN_FILE
 from recomind.policy import LoggedDensity, load_density
 from recomind.ranker import load_rankers, new_ranker, save_rankers
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
-from recomind.retrieval import RetrievalConfig, create_live_index, load_retrieval, train_retrieval
+from recomind.retrieval import (
+    LiveIndex,
+    RetrievalConfig,
+    create_live_index,
+    load_retrieval,
+    train_retrieval,
+)
 from recomind.retrieval.index import ItemIndex, load_index
-from recomind.retrieval.live import LiveIndex
 from recomind.simulation import fit_holdout, fit_simulator, load_holdout, load_simulator
 from recomind.streams import make_generator
 from recomind.training.checkpoint import load_checkpoint, save_checkpoint

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from recomind.data import SessionDataset, TableCatalogue
-from recomind.simulation.collect import collect_sessions
+from recomind.simulation import collect_sessions
 from recomind.streams import make_generator
 from recomind.training.offline.logs import TrainingLogs
 from recomind.types import Candidates, Decision, SessionState
