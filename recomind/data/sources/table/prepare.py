@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -17,11 +17,18 @@ from recomind.data.ids import IdMap
 from recomind.data.scaling import Moments, Scaling
 from recomind.data.sources.interface import Logs
 from recomind.data.sources.table.census import bounds_of
+from recomind.data.sources.table.config import (
+    EventSettings,
+    HistoryTable,
+    ItemTable,
+    UserTable,
+)
 from recomind.data.sources.table.engine import GRAIN, Engine, make_engine
 from recomind.data.sources.table.history import read_prior
 from recomind.data.sources.table.items import (
     ItemContent,
     catalogue_of,
+    categories_of,
     dated,
     item_content,
     read_items,
@@ -39,13 +46,26 @@ from recomind.data.sources.table.sweep import sweep
 from recomind.data.sources.table.unknown import check_unknown
 from recomind.data.sources.table.users import Looks, common_codes, common_words
 
-if TYPE_CHECKING:
-    from recomind.data.sources.table.source import TableLogs
-
 ITEM_IDS, USER_IDS = "item_ids.parquet", "user_ids.parquet"
 
 
-def prepare(source: TableLogs) -> Logs:
+class TableSettings(EventSettings, Protocol):
+    """What preparing a log needs to know of a source's settings."""
+
+    items: ItemTable
+    users: UserTable
+    history: HistoryTable
+    clock: bool  # the time of day as features
+    standardise: bool  # user features, by the training events
+    engine: str  # who works on the partitions
+
+    @property
+    def support_density(self) -> float:
+        """`policy.support_density` where it is left at 0."""
+        ...
+
+
+def prepare(source: TableSettings) -> Logs:
     """Events, catalogue, maps of ids and scalings of the logs that `source` names."""
     engine, zone = make_engine(source.engine), source.log.time_zone
     listed, users = read_items(source.items, zone), read_users(source.users)
@@ -96,7 +116,7 @@ def prepare(source: TableLogs) -> Logs:
 
 
 def _missing(
-    source: TableLogs, raw: RawLog, items: pl.DataFrame | None, users: pl.DataFrame | None
+    source: TableSettings, raw: RawLog, items: pl.DataFrame | None, users: pl.DataFrame | None
 ) -> dict[str, float]:
     """Share of rows without a value, by column; those without gaps are left out."""
     named = {n: s for n, s in raw.census.missing().items() if n != "propensity"}
@@ -110,9 +130,9 @@ def _missing(
     return {name: share for name, share in shares.items() if share > 0}
 
 
-def _counted(source: TableLogs) -> list[str]:
+def _counted(source: TableSettings) -> list[str]:
     """Columns of which all values must be known before a partition is worked on."""
-    plan = source.plan()
+    plan = plan_of(source.rates, list(source.contexts), list(categories_of(source.items)))
     contexts = {*plan.contexts, *plan.user_contexts}
     return ["user", "item", "session", "timeline", *(f"context.{name}" for name in contexts)]
 
@@ -123,7 +143,7 @@ def _all_ids(table: pl.DataFrame | None, raw: RawLog, name: str) -> pl.Series:
 
 
 def _known(
-    source: TableLogs,
+    source: TableSettings,
     raw: RawLog,
     user_ids: IdMap,
     users: pl.DataFrame | None,
@@ -163,7 +183,7 @@ def _firsts(raw: RawLog, people: pl.DataFrame, num_rows: int) -> list[int]:
     return bounds_of(counts.select(id="user_id", num="num"), num_rows)
 
 
-def _people(source: TableLogs, raw: RawLog, known: Known) -> list[Span]:
+def _people(source: TableSettings, raw: RawLog, known: Known) -> list[Span]:
     """Spans of users, whole grains each; one in memory, and where users may share a timeline."""
     if "timeline" in known.words or known.spill.folder is None:
         return [Span()]
@@ -191,7 +211,7 @@ def _cut(
     return found, total
 
 
-def _dense(source: TableLogs, known: Known, counts: Counts) -> dict[str, np.ndarray]:
+def _dense(source: TableSettings, known: Known, counts: Counts) -> dict[str, np.ndarray]:
     """Features of items, name -> [D, N]."""
     first = known.days.first if known.days is not None else 0
     dense = dated(known.content, first, known.num_snapshots)
@@ -202,7 +222,7 @@ def _dense(source: TableLogs, known: Known, counts: Counts) -> dict[str, np.ndar
     return dense
 
 
-def _looks(source: TableLogs, known: Known, counts: Counts) -> Looks:
+def _looks(source: TableSettings, known: Known, counts: Counts) -> Looks:
     train_N = counts.sums.train_DN.sum(axis=0)
     content, groups = known.content, known.plan.user_groups
     return Looks(
@@ -227,7 +247,7 @@ def _looks(source: TableLogs, known: Known, counts: Counts) -> Looks:
 
 
 def _featured(
-    source: TableLogs,
+    source: TableSettings,
     known: Known,
     learned: Learned,
     engine: Engine,
