@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recomind.artifacts import read_manifest
-from recomind.data import WindowedLogs, make_source
+from recomind.data import WindowedLogs, make_source, reads_logs
 from recomind.errors import ConfigError
 from recomind.pipeline import Round, complete_command
 
@@ -15,10 +15,13 @@ def run(round: Round) -> None:
         ConfigError: the logs are no served ones.
     """
     config = round.config
-    if not isinstance(make_source(config.data, config.allowed_targets), WindowedLogs):
+    is_served = reads_logs(config.data) and isinstance(
+        make_source(config.data, config.allowed_targets), WindowedLogs
+    )
+    if not is_served:
         raise ConfigError(
             "join-outcomes joins what a service logged",
-            got=f"data.source={config.data.get('source')}",
+            got=f"data.source={config.data.get('source', 'world')}",
             mend="use data=served; other logs are read by prepare-data",
         )
     for each in (*round.run.rounds[: round.index], round):
