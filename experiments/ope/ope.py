@@ -167,7 +167,8 @@ def figures_of(
             hits += [each["low"] <= truth[p] <= each["high"] for p, each in known.items()]
             if len(known) == len(POLICIES):
                 values = [known[p]["value"] for p in POLICIES]
-                taus.append(float(kendalltau(values, [truth[p] for p in POLICIES])[0]))
+                ranked: Any = kendalltau(values, [truth[p] for p in POLICIES])
+                taus.append(float(ranked.statistic))
         figures |= _figures(name, sessions, errors, hits, taus, refused)
     unseen = [est["value"] is None for block in found for est in block[UNSEEN].values()]
     figures[f"refused.{UNSEEN}.{sessions}"] = figure(sum(unseen) / len(unseen), n=len(unseen))
