@@ -136,9 +136,8 @@ def _judged(name: str, forecast: dict[str, float | None], outcome: Mapping[str, 
     known = {arm: value for arm, value in forecast.items() if value is not None}
     tau = regret = None
     if len(known) >= 2:
-        result: Any = kendalltau(list(known.values()), [outcome[arm] for arm in known])
-        found = float(result.statistic)
-        tau = found if math.isfinite(found) else None
+        ranked: Any = kendalltau(list(known.values()), [outcome[arm] for arm in known])
+        tau = float(ranked.statistic) if math.isfinite(ranked.statistic) else None
         best = max(outcome[arm] for arm in known)
         chosen = outcome[max(known, key=lambda arm: known[arm])]
         regret = (best - chosen) / abs(best) if best else best - chosen
