@@ -93,11 +93,16 @@ def main() -> None:
         arguments = (str(folder), str(num), str(first))
         subprocess.run(command("../ranker_memory/make_log.py", *arguments), check=True)
     entries = figures(rates(log, given.before))
+    command_line = "benchmarks/ranker_training/run --before <checkout of 5a32a72>"
+    write_result(HERE, command_line, entries, seeds=given.seeds)
     arms = {"before": given.before, "after": ROOT}
-    runs = {a: [quality(log, test, tree, s) for s in given.seeds] for a, tree in arms.items()}
+    runs: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
+    for seed in given.seeds:
+        for arm, tree in arms.items():
+            runs[arm].append(quality(log, test, tree, seed))
+            print(arm, seed, runs[arm][-1], flush=True)
     for arm, of in runs.items():
         entries |= {f"{k}.{arm}": over_seeds([run[k] for run in of]) for k in of[0]}
-    command_line = "benchmarks/ranker_training/run --before <checkout of 5a32a72>"
     write_result(HERE, command_line, entries, seeds=given.seeds)
 
 
