@@ -73,7 +73,7 @@ class DecisionGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors by position, in the order of `input_names`; outputs in that of `OUTPUTS`."""
         if self._given is not None:
-            *inputs, self._given.values = inputs
+            self._given.values, inputs = inputs[-1], inputs[:-1]
         *of_state, item_id, mask = inputs
         fields: dict[str, Any] = dict(zip(self._fields, of_state, strict=True))
         # No output of ours depends on the user's id.

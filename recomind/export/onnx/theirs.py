@@ -63,7 +63,8 @@ def flat_rows(state: SessionState, item_id: Tensor, catalogue: TracedCatalogue) 
         rest = values.shape[1:]
         return values[:, None].expand(batch, num, *rest).reshape(batch * num, *rest)
 
-    fields: dict[str, Any] = {name: repeated(v) for name, v in state.to_tensordict().items()}
+    tensors: dict[str, Any] = dict(state.to_tensordict().items())
+    fields: dict[str, Any] = {name: repeated(values) for name, values in tensors.items()}
     items = item_id.reshape(batch * num)
     return RowBatch(
         state=SessionState(**fields, batch_size=[]),
