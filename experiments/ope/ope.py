@@ -167,13 +167,8 @@ def figures_of(
             hits += [each["low"] <= truth[p] <= each["high"] for p, each in known.items()]
             if len(known) == len(POLICIES):
                 values = [known[p]["value"] for p in POLICIES]
-<<<<<<< HEAD
-                found: Any = kendalltau(values, [truth[p] for p in POLICIES])
-                taus.append(float(found.statistic))
-=======
                 ranked: Any = kendalltau(values, [truth[p] for p in POLICIES])
                 taus.append(float(ranked.statistic))
->>>>>>> h24
         figures |= _figures(name, sessions, errors, hits, taus, refused)
     unseen = [est["value"] is None for block in found for est in block[UNSEEN].values()]
     figures[f"refused.{UNSEEN}.{sessions}"] = figure(sum(unseen) / len(unseen), n=len(unseen))

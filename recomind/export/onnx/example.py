@@ -24,7 +24,6 @@ def opened(name: str) -> onnxruntime.InferenceSession:
 
 
 SESSION = opened("model.onnx")
-ROWS = opened("rows.onnx") if MODEL["boosters"] else None
 
 
 def user_number(id_: str | int) -> int:
@@ -37,10 +36,12 @@ def of_boosters(inputs: dict) -> np.ndarray:
     """What the ranker that was there before says, [1, K, tasks]."""
     import lightgbm
 
-    wanted = {each.name for each in ROWS.get_inputs()}
-    rows = ROWS.run(None, {name: array for name, array in inputs.items() if name in wanted})[0]
+    graph = opened("rows.onnx")  # a service opens it and the boosters once
+    wanted = {each.name for each in graph.get_inputs()}
+    made = graph.run(None, {name: array for name, array in inputs.items() if name in wanted})
+    rows = np.asarray(made[0])
     boosters = [lightgbm.Booster(model_file=HERE / name) for name in MODEL["boosters"]]
-    scores = [each.predict(rows, raw_score=MODEL["boosters_raw"]) for each in boosters]
+    scores = [np.asarray(b.predict(rows, raw_score=MODEL["boosters_raw"])) for b in boosters]
     return np.stack(scores, axis=-1)[None].astype(np.float32)
 
 
@@ -68,7 +69,7 @@ def rank(request: dict) -> dict:
     }
     if MODEL["takes_user_id"]:
         inputs["user_id"] = np.array([user_number(request["user_id"])], np.int64)
-    if ROWS is not None:
+    if MODEL["boosters"]:
         inputs["theirs"] = of_boosters(inputs)
     order, q = (np.asarray(output)[0] for output in SESSION.run(["order", "q"], inputs))
     slots = [slot for slot in order.tolist() if pool[0, slot] >= 0]

@@ -31,7 +31,7 @@ from recomind.errors import ConfigError
 from recomind.export.golden import Golden, random_states
 from recomind.export.onnx.theirs import Given, external_part
 from recomind.export.scorer import PolicyScorer, ordered_slots
-from recomind.ranker import two_tower_part
+from recomind.ranker.capabilities import two_tower_part
 from recomind.streams import make_generator
 from recomind.types import SessionState
 
@@ -73,7 +73,7 @@ class DecisionGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors by position, in the order of `input_names`; outputs in that of `OUTPUTS`."""
         if self._given is not None:
-            *inputs, self._given.values = inputs  # pyright: ignore[reportAssignmentType]
+            self._given.values, inputs = inputs[-1], inputs[:-1]
         *of_state, item_id, mask = inputs
         fields: dict[str, Any] = dict(zip(self._fields, of_state, strict=True))
         # No output of ours depends on the user's id.

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recomind.adapters import ExternalConfig, ExternalKind, OutputKind, RowBatch, StateBatch
+from recomind.adapters import ExternalConfig, ExternalKind, RowBatch, StateBatch
+from recomind.adapters.config import OutputKind
 from recomind.adapters.output import EDGE
 from recomind.adapters.settings import inputs_function
 from recomind.adapters.torch_module import load_torch, unpacking
 from recomind.data import TableCatalogue
 from recomind.errors import ConfigError
-from recomind.ranker import ExternalRanker
+from recomind.ranker.external import ExternalRanker
 from recomind.types import Catalogue, ItemFeatures, Ranker, SessionState
 
 
@@ -62,8 +63,8 @@ def flat_rows(state: SessionState, item_id: Tensor, catalogue: TracedCatalogue) 
         rest = values.shape[1:]
         return values[:, None].expand(batch, num, *rest).reshape(batch * num, *rest)
 
-    of_state = cast(Any, state.to_tensordict())
-    fields: dict[str, Any] = {name: repeated(value) for name, value in of_state.items()}
+    tensors: dict[str, Any] = dict(state.to_tensordict().items())
+    fields: dict[str, Any] = {name: repeated(values) for name, values in tensors.items()}
     items = item_id.reshape(batch * num)
     return RowBatch(
         state=SessionState(**fields, batch_size=[]),
