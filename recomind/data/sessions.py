@@ -171,7 +171,7 @@ def checked_events(
     require_present(frame, [name for name in schema if name != "propensity"], _WHERE)
     _check_values(frame, catalogue, tasks, features)
     frame = _sorted(frame.select(list(schema)))
-    _check_order(frame if before is None else pl.concat([before.select(frame.columns), frame]))
+    _check_order(frame, before)
     return frame
 
 
@@ -248,7 +248,7 @@ def _finite(column: str) -> pl.Expr:
     return pl.col(column).is_finite()
 
 
-def _check_order(frame: pl.DataFrame) -> None:
+def _check_order(frame: pl.DataFrame, before: pl.DataFrame | None) -> None:
     """Sessions are unbroken runs 0, 1, 2, ... of one timeline: `SessionState.step` counts on it."""
     previous = [pl.col(name).shift(1) for name in ("history_id", "session_id", "position")]
     follows = (
@@ -256,10 +256,13 @@ def _check_order(frame: pl.DataFrame) -> None:
         & (previous[1] == pl.col("session_id"))
         & (previous[2] == pl.col("position") - 1)
     )
+    num_before = 0 if before is None else before.height  # what they follow is not here
+    if before is not None:
+        frame = pl.concat([before.select(frame.columns), frame])
     require_all(
         frame,
         "position",
-        (pl.col("position") <= 0) | follows,
+        (pl.col("position") <= 0) | follows | (pl.int_range(pl.len()) < num_before),
         expected="positions 0, 1, 2, ... without a gap, in the order of time, in one timeline",
         where=f"{_WHERE} sorted by {', '.join(ORDER)}",
     )

@@ -12,7 +12,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from recomind.artifacts import Manifest, read_manifest
-from recomind.data import Logs, make_source, write_sessions
+from recomind.data import Logs, make_source, sessions, write_sessions
 from recomind.data.describe import describe
 from recomind.data.sources.table import engine, prepare
 from recomind.errors import RecomindError
@@ -76,11 +76,16 @@ def test_rows_of_partitions_are_those_of_the_whole(name: str, num: int, tmp_path
     assert not list((tmp_path / "spill").iterdir()), "files outlive the logs"
 
 
-def test_the_artifact_of_partitions_is_that_of_the_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [7, 1000])
+def test_the_artifact_of_partitions_is_that_of_the_whole(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_BATCH_EVENTS", batch)
     write_feed(tmp_path, log=shuffled)
     written = {}
     for name, num in (("whole", 1000), ("parts", GRAIN)):
-        logs, manifest = read(tmp_path, partition_events=num), Manifest(kind="sessions")
+        logs = read(tmp_path, partition_events=num, sessions={"gap": "12h"})
+        manifest = Manifest(kind="sessions")
         write_sessions(
             tmp_path / name,
             logs.frame,
