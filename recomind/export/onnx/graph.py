@@ -227,7 +227,7 @@ def ask(session: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     names = [output.name for output in session.get_outputs()]
     taken = {each.name for each in session.get_inputs()}
     inputs = {name: array for name, array in inputs.items() if name in taken}
-    size = len(inputs["mask"])
+    size = len(next(iter(inputs.values())))
     parts = [
         session.run(names, {name: array[at : at + _CHUNK] for name, array in inputs.items()})
         for at in range(0, size, _CHUNK)
