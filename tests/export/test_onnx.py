@@ -263,7 +263,7 @@ def test_it_needs_a_table_of_item_vectors(tmp_path):
 
 def test_a_ranker_of_a_class_of_its_own_is_refused(scorer):
     own = PolicyScorer(network(), NAMES)
-    own.network.frozen = torch.nn.Identity()
+    own.network.frozen = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(ConfigError, match=r"no ONNX form; got: Identity"):
         graph.check_possible(own)
 
