@@ -49,9 +49,9 @@ def _in_turn(known: Known, calls: Sequence[Call], engine: Engine) -> Iterator[tu
 
 def _at_once(known: Known, calls: Sequence[Call], engine: Engine) -> Iterator[tuple[Part, int]]:
     own = engine.map(totals, known, [(parts, span) for _, parts, span in calls[:-1]])
-    befores = accumulate(own, initial=_nothing(known))
+    earlier = accumulate(own, initial=_nothing(known))
     return engine.map(
-        swept, known, [(*call, before) for call, before in zip(calls, befores, strict=True)]
+        swept, known, [(*call, before) for call, before in zip(calls, earlier, strict=True)]
     )
 
 
