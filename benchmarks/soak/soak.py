@@ -32,7 +32,6 @@ STAGES = (
     "export",
 )
 ENDED = (0, 3)  # done; done, and not released
-PAUSE_S = (20.0, 60.0)  # between two kills
 SETTLE_S = 20.0  # for Ray's processes to notice that their head is gone
 MARK = "RECOMIND_SOAK"  # in the environment of every process that a run starts
 _FINISHED = re.compile(
@@ -43,8 +42,11 @@ _FINISHED = re.compile(
 class Soak:
     """Kills by a seed, in runs that are begun again until they end."""
 
-    def __init__(self, seed: int, settings: list[str], temporary: Path) -> None:
+    def __init__(
+        self, seed: int, settings: list[str], pause_s: tuple[float, float], temporary: Path
+    ) -> None:
         self.draws, self.settings, self.temporary = random.Random(seed), settings, temporary
+        self.pause_s = pause_s  # bounds of the seconds between two kills
         self.kills: Counter[str] = Counter()  # by the stage that was under way
         self.mark = uuid.uuid4().hex
 
@@ -85,7 +87,7 @@ class Soak:
         killed = 0
         while process.poll() is None and time.monotonic() < until:
             try:
-                process.wait(self.draws.uniform(*PAUSE_S))
+                process.wait(self.draws.uniform(*self.pause_s))
             except subprocess.TimeoutExpired:
                 victims = self.processes()
                 if victims:
@@ -136,13 +138,14 @@ def main() -> None:
     """Soak for the minutes that are given, then write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--pause", type=float, nargs=2, default=[20.0, 60.0], metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("settings", nargs="*", help="further settings of the run")
     given = parser.parse_args()
     shutil.rmtree(KEPT, ignore_errors=True)
     before = _shared_memory()
     with tempfile.TemporaryDirectory(prefix="soak") as temporary:
-        soak = Soak(given.seed, given.settings, Path(temporary))
+        soak = Soak(given.seed, given.settings, tuple(given.pause), Path(temporary))
         whole = soak.undisturbed()
         until, reports = time.monotonic() + 60 * given.minutes, []
         while time.monotonic() < until:
