@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
+from recomind.config import conf_dir
 from recomind.errors import ConfigError, did_you_mean
 
 
@@ -11,9 +12,10 @@ def config_error(error: BaseException) -> ConfigError:
     """The error of ours that says what an error of Hydra or OmegaConf means for the user."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return ConfigError(
-            f"unknown {group or 'config'} {name!r}: {did_you_mean(name, error.options)}"
-        )
+        # Hydra tells the options of the outermost group; `world/suite` has its own.
+        within = [path.stem for path in (conf_dir() / group).glob("*.yaml")] if "/" in group else []
+        known = within or error.options
+        return ConfigError(f"unknown {group or 'config'} {name!r}: {did_you_mean(name, known)}")
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override or "")
     text = " ".join(str(error).split("\n")[0].split())

@@ -109,6 +109,7 @@ def test_changed_logs_under_the_same_path_are_read_again(
         (["rounds=0"], "rounds"),
         (["seed==1"], "unreadable override 'seed==1'"),
         (["world=fatige"], "unknown world 'fatige': did you mean 'fatigue'?"),
+        (["world=suite/stead"], "unknown world/suite 'stead': did you mean 'steady'?"),
         (["gate.target_metric=depth"], "unknown metric in the gate"),
     ],
 )
