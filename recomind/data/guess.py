@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from recomind.data.ids import as_ids
-from recomind.data.sources.scanning import FILE, ROW, Files, Table
+from recomind.data.sources.finding import Files
+from recomind.data.sources.scanning import FILE, ROW, Table
 from recomind.errors import ConfigError
 
 _SAMPLE = 20_000  # rows that are looked at

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from recomind.data.sources.expressions import expression
-from recomind.errors import ConfigError, SchemaError, did_you_mean
+from recomind.data.sources.finding import Files, find_paths, kind_of
+from recomind.data.sources.text import check_encoding, check_lines, first_line, unreadable
+from recomind.errors import ConfigError, SchemaError
 
 FILE, ROW = "_file", "_row"  # which file a row came from, and its number over all of them
-_SUFFIXES = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".json": "ndjson",
-}
-_FORMATS = ("csv", "ndjson", "parquet")
 _SAMPLE = 10_000  # rows that the types of a CSV's columns are told from
-
-
-@dataclass(kw_only=True, slots=True)
-class Files:
-    """Where a table lies and how it is read."""
-
-    path: Any = ""  # a file, a folder, a pattern such as logs/day=*/*.parquet, a URL, or a list
-    format: str = ""  # csv, ndjson or parquet; empty: by the name's ending
-    csv: dict[str, Any] = field(default_factory=dict)  # dialect: arguments of polars.scan_csv
-    columns: dict[str, str] = field(default_factory=dict)  # further columns, by SQL expressions
-    where: str = ""  # SQL condition: other rows are left out
-    explode: str = ""  # a column of lists, or text with blanks, that gives a row for each entry
 
 
 class Table:
@@ -53,9 +29,9 @@ class Table:
         self.files, self.setting, self._ids = files, setting, ids
         self._settings: dict[str, str] = {}  # column -> where the config names it
         self.paths = find_paths(files.path, f"{setting}.path")
-        self.kind = _kind(files, self.paths, setting)
+        self.kind = kind_of(files, self.paths, setting)
         if self.kind == "csv":
-            _check_encoding(self.paths[0])
+            check_encoding(self.paths[0])
         self.lazy = self._scan(self.paths).with_row_index(ROW)
         try:
             self.columns = [n for n in self.lazy.collect_schema().names() if n not in (FILE, ROW)]
@@ -195,7 +171,7 @@ class Table:
             return SchemaError(f"files of {self.setting} have other columns", got=difference)
         return SchemaError(
             f"{self.setting} cannot be read as one table",
-            got=f"{self._said()}: {_first_line(error)}",
+            got=f"{self._said()}: {first_line(error)}",
             mend=mend,
         )
 
@@ -256,7 +232,7 @@ class Table:
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"{self.setting}.csv is no dialect",
-                got=f"{dict(self.files.csv)}: {_first_line(error)}",
+                got=f"{dict(self.files.csv)}: {first_line(error)}",
                 expected="arguments of polars.scan_csv, such as separator or quote_char",
             ) from error
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -281,145 +257,3 @@ class Table:
                 raise SchemaError(
                     f"{self.setting} has a column twice", got=f"{before!r} in {self.paths[0]}"
                 )
-
-
-def find_paths(path: Any, setting: str) -> list[str]:
-    """The files that `path` names, in the order of their names.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    given = [path] if isinstance(path, (str, Path)) else list(path or [])
-    found: list[str] = []
-    for entry in map(str, given):
-        if "://" in entry:
-            found.append(entry)
-            continue
-        here = str(Path(entry).expanduser())
-        names = glob.glob(here, recursive=True)
-        if Path(here).is_dir():
-            names = glob.glob(f"{here}/**/*", recursive=True)
-        found += sorted(name for name in names if Path(name).is_file() and _visible(name))
-    if not found:
-        raise ConfigError(
-            f"{setting} names no file",
-            got=repr(path),
-            expected="a file, a folder, or a pattern such as logs/day=*/*.parquet",
-            mend=f"paths are taken from {Path.cwd()}",
-        )
-    return found
-
-
-def _visible(name: str) -> bool:
-    return not Path(name).name.startswith((".", "_"))  # such as _SUCCESS
-
-
-def _kind(files: Files, paths: list[str], setting: str) -> str:
-    if files.format:
-        if files.format not in _FORMATS:
-            hint = did_you_mean(files.format, _FORMATS)
-            raise ConfigError(f"unknown {setting}.format {files.format!r}: {hint}")
-        return files.format
-    kinds = {_kind_by_name(path): path for path in reversed(paths)}
-    if "" in kinds:
-        raise ConfigError(
-            f"the kind of {setting}.path cannot be told from its name",
-            got=kinds[""],
-            expected=f"a name that ends in {', '.join(_SUFFIXES)}",
-            mend=f"set {setting}.format to csv, ndjson or parquet",
-        )
-    if len(kinds) > 1:
-        raise ConfigError(
-            f"{setting}.path names files of several kinds",
-            got=", ".join(sorted(kinds.values())),
-            mend="name those of one kind, as in logs/**/*.parquet",
-        )
-    return next(iter(kinds))
-
-
-def _kind_by_name(path: str) -> str:
-    """Empty where the name does not tell."""
-    suffix = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
-    return _SUFFIXES.get(suffix, "")
-
-
-def unreadable(path: str | Path, error: Exception) -> SchemaError:
-    """A file that polars cannot read, with the line where text is at fault."""
-    line = _line_not_utf8(Path(path))
-    if line is not None:
-        return SchemaError(
-            "a file holds bytes that are not UTF-8",
-            got=f"{path}, line {line}",
-            mend="convert it, such as with iconv, or set csv.encoding=utf8-lossy",
-        )
-    return SchemaError(
-        "a file cannot be read",
-        got=f"{path}: {_first_line(error)}",
-        mend="it may be cut, of another format, or have columns of other types than its neighbours",
-    )
-
-
-def check_lines(path: str, dialect: dict[str, Any]) -> None:
-    """Raise SchemaError at the first line of a CSV with too few or too many fields.
-
-    A line with quotes is looked at only where the quotes of the whole file do not pair.
-    """
-    separator, quote = dialect.get("separator", ","), dialect.get("quote_char", '"')
-    if "://" in path or len(separator) != 1 or dialect.get("truncate_ragged_lines"):
-        return
-    line = pl.col("line")
-    lines = (
-        pl.scan_csv(
-            path,
-            has_header=False,
-            separator="\x1f",
-            quote_char=None,
-            infer_schema=False,
-            new_columns=["line"],
-            encoding="utf8-lossy",
-            skip_rows=dialect.get("skip_rows", 0),
-        )
-        .select(line.fill_null(""))
-        .with_row_index("number", offset=1)
-    )
-    fields = line.str.count_matches(separator, literal=True)
-    quotes = line.str.count_matches(quote, literal=True) if quote else pl.lit(0)
-    header = lines.filter(line != "").head(1).select(fields).collect().item()
-    pairs = lines.select((quotes.sum() % 2) == 0).collect(engine="streaming").item()
-    wrong = (line != "") & (quotes == 0) & (fields != header)
-    why = f"expected {header + 1} fields"
-    if not pairs:
-        wrong, why = quotes % 2 == 1, f"a {quote} that nothing closes"
-    bad = lines.filter(wrong).head(1).collect(engine="streaming")
-    if bad.height:
-        raise SchemaError(
-            "a line of a file does not fit its header",
-            got=f"{path}, line {bad['number'][0]}: {bad['line'][0][:120]!r}, {why}",
-            mend="mend the line, or say how the file is written in csv: {separator, quote_char}",
-        )
-
-
-def _check_encoding(path: str) -> None:
-    """UTF-16 begins with a mark, and its columns would have odd names."""
-    if "://" in path:
-        return
-    with Path(path).open("rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise SchemaError("a file is UTF-16", got=path, mend="convert it to UTF-8, as by iconv")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _line_not_utf8(path: Path) -> int | None:
-    """The first line, from 1, that is no UTF-8; None where all are, or it is no text file."""
-    if path.suffix not in (".csv", ".tsv", ".txt", ".ndjson", ".jsonl") or not path.is_file():
-        return None
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                return number
-    return None

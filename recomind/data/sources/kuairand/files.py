@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from recomind.data.sources.kuairand.columns import CODES
-from recomind.data.sources.scanning import unreadable
+from recomind.data.sources.text import unreadable
 from recomind.data.times import check_span
 from recomind.data.validate import (
     cast_column,

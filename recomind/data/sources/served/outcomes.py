@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from recomind.data.ids import as_ids
-from recomind.data.sources.scanning import Files, Table
+from recomind.data.sources.finding import Files
+from recomind.data.sources.scanning import Table
 from recomind.data.sources.served.joining import LEFT
 from recomind.data.times import to_milliseconds
 from recomind.errors import SchemaError

@@ -15,8 +15,8 @@ from omegaconf import MISSING
 from recomind.artifacts import Manifest, read_manifest
 from recomind.data.catalogue_kinds import load_catalogue
 from recomind.data.config import check_holdout, require_setting
+from recomind.data.sources.finding import find_paths
 from recomind.data.sources.interface import Logs
-from recomind.data.sources.scanning import find_paths
 from recomind.data.sources.served.decisions import (
     catalogue_identity,
     decision_files,

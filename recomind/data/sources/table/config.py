@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from recomind.data.config import check_days, check_holdout, require_setting
-from recomind.data.sources.scanning import Files
+from recomind.data.sources.finding import Files
 from recomind.errors import ConfigError
 
 RELATIVE = "relative"  # a time unit: milliseconds of any clock that orders a timeline

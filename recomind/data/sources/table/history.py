@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from recomind.data.ids import IdMap, as_ids
-from recomind.data.sources.scanning import Table, find_paths
+from recomind.data.sources.finding import find_paths
+from recomind.data.sources.scanning import Table
 from recomind.data.sources.table.config import HistoryTable, Rates
 from recomind.errors import ConfigError
 

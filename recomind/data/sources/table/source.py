@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from recomind.data.sessions import SCHEMA
+from recomind.data.sources.finding import find_paths
 from recomind.data.sources.interface import Logs
-from recomind.data.sources.scanning import find_paths
 from recomind.data.sources.settings import named
 from recomind.data.sources.table.amounts import amounts_of, expanded
 from recomind.data.sources.table.config import (
