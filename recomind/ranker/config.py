@@ -19,6 +19,29 @@ class RefitOn(Enum):
     auto = "auto"  # own, all, or all from the last weights: the best on held-out fresh sessions
 
 
+_AT_LEAST = dict.fromkeys(
+    (
+        "num_members",
+        "history_length",
+        "recent_length",
+        "num_heads",
+        "dim",
+        "hidden",
+        "id_dim",
+        "num_bins",
+        "id_buckets",
+        "batch_size",
+        "epoch_updates",
+        "run_length",
+        "num_epochs",
+        "checks_per_epoch",
+        "patience",
+        "max_block_events",
+    ),
+    1,
+) | dict.fromkeys(("num_nearest", "num_layers", "max_table_items"), 0)
+
+
 @dataclass(kw_only=True, slots=True)
 class RankerConfig:
     """The supervised multi-task ranker and its ensemble."""
@@ -59,28 +82,7 @@ class RankerConfig:
     max_table_items: int = 5_000_000  # item vectors are precomputed up to this many items
 
     def __post_init__(self) -> None:
-        at_least = dict.fromkeys(
-            (
-                "num_members",
-                "history_length",
-                "recent_length",
-                "num_heads",
-                "dim",
-                "hidden",
-                "id_dim",
-                "num_bins",
-                "id_buckets",
-                "batch_size",
-                "epoch_updates",
-                "run_length",
-                "num_epochs",
-                "checks_per_epoch",
-                "patience",
-                "max_block_events",
-            ),
-            1,
-        ) | dict.fromkeys(("num_nearest", "num_layers", "max_table_items"), 0)
-        for name, least in at_least.items():
+        for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"ranker.{name}", got=getattr(self, name), expected=f">= {least}")
         for name in ("id_dropout", "dropout", "average_rate"):

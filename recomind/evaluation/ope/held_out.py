@@ -111,22 +111,13 @@ def logs_entry(
     effects: dict[tuple[str, str], Tensor] = {}
     for arm, policy in policies.items():
         prob_RK = _probabilities(dataset, held_out.rows, policy, pools)
+        probs = {PER_SESSION: _laid_out(prob_RK, held_out.mask), PER_DECISION: prob_RK[:, None]}
         arms[arm], ope[arm] = {}, {}
-        for metric, prob in (
-            (PER_SESSION, _laid_out(prob_RK, held_out.mask)),
-            (PER_DECISION, prob_RK[:, None]),
-        ):
-            found = estimate_all(
-                logs[metric], Target(prob=prob), settings, _by_weights(logs[metric])
-            )
-            shown = found["estimates"][_USED[metric]]
-            ope[arm][metric] = found
-            arms[arm][metric] = _measure(shown, len(logs[metric].reward))
-            if shown["value"] is not None:
-                values = ESTIMATORS[_USED[metric]].estimate(
-                    logs[metric], Target(prob=prob), settings
-                )
-                effects[arm, metric] = values.effect_S + values.value
+        for metric, prob in probs.items():
+            estimated = _estimated(metric, logs[metric], Target(prob=prob), settings)
+            ope[arm][metric], arms[arm][metric], effect_S = estimated
+            if effect_S is not None:
+                effects[arm, metric] = effect_S
     return {
         "name": "held-out logs",
         "kind": "logs",
@@ -141,6 +132,19 @@ def logs_entry(
         "survival": {},
         "ope": ope,
     }
+
+
+def _estimated(
+    metric: str, logs: LoggedSessions, target: Target, settings: Settings
+) -> tuple[dict[str, Any], dict[str, Any], Tensor | None]:
+    """All estimates, the one that is shown as a measure, and what each session adds to it [S]."""
+    found = estimate_all(logs, target, settings, _by_weights(logs))
+    shown = found["estimates"][_USED[metric]]
+    measure = _measure(shown, len(logs.reward))
+    if shown["value"] is None:
+        return found, measure, None
+    values = ESTIMATORS[_USED[metric]].estimate(logs, target, settings)
+    return found, measure, values.effect_S + values.value
 
 
 def _by_weights(logs: LoggedSessions) -> list[str]:
