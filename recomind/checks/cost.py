@@ -29,13 +29,14 @@ def check_cost(ranker: Ranker, probe: Probe) -> Finding:
     said = getattr(ranker, "cost", "")  # an adapter says in words what it does
     got = (
         f"{1e3 * once_s / num:.2g} ms a decision among {_NUM_CANDIDATES}, against "
-        f"{1e3 * repeated_s / num:.2g} ms with the state encoded for each{said and '; ' + said}"
+        f"{1e3 * repeated_s / num:.2g} ms with the state encoded for each"
     )
+    described = f" ({said})" if said else ""
     if repeated_s >= _SPLIT * once_s:
-        return finding(Level.note, "the state is encoded once for all candidates", got)
+        return finding(Level.note, f"the state is encoded once for all candidates{described}", got)
     return finding(
         Level.note,
-        "each candidate costs about as much as encoding the state",
+        f"each candidate costs about as much as encoding the state{described}",
         got,
         mend="if the model splits, let it encode the state once: docs/bring-your-own-ranker.md",
     )
