@@ -39,7 +39,8 @@ def test_the_answer_is_the_scorers_order(engine, scorer_folder):
     )
     assert (status, answer["released"]) == (200, True)
     assert answer["item_ids"] == item_id[0, order[0]].tolist()
-    assert answer["scores"] == scores[0, order[0]].tolist()
+    # Sums round by how tensors lie in memory; the order above may not differ.
+    assert answer["scores"] == pytest.approx(scores[0, order[0]].tolist(), abs=1e-5)
 
 
 def test_requests_of_one_body_do_not_touch_each_other(engine):
