@@ -71,12 +71,13 @@ class _Campaign:
         """Start the process and wait for its end; how it ended, nothing where it is through."""
         (self.root / "progress").unlink(missing_ok=True)
         arguments = [str(self.root), ",".join(names), str(first), str(self.num), str(self.seed)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.fuzz.worker", *arguments],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=(self.root / "stderr").open("w"),
-        )
+        with (self.root / "stderr").open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.fuzz.worker", *arguments],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
         seen, since = "", time.monotonic()
         while process.poll() is None:
             time.sleep(0.2)
