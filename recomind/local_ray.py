@@ -19,7 +19,7 @@ from recomind.errors import RecomindError
 _OBJECT_STORE_BYTES = 512 * 1024**2
 _START_ATTEMPTS = 3
 _WAITING = 64  # tasks that wait or run at a time: their results lie in memory
-_RETRIES = 8  # of a task whose node or process dies
+_RETRIES = 8  # where a task's node or process dies
 
 
 def start_ray(num_cpus: int, object_store_bytes: int = _OBJECT_STORE_BYTES) -> None:

@@ -22,7 +22,7 @@ STAGES = ("prepare-data", "train-ranker", "build-index", "fit-simulator")
 class Took:
     """What a process took."""
 
-    seconds: float  # of processor time
+    seconds: float  # processor time
     peak_gib: float  # largest resident memory
 
 

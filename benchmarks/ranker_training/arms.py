@@ -21,7 +21,7 @@ from recomind.ranker import RankerConfig, fit_ranker, new_ranker, training_rows
 
 UPDATES = 16
 _TREES = 100
-_ROWS = 8_000  # of the trees
+_ROWS = 8_000  # that the trees see
 Arm = Callable[[], float]  # trains for a while: rows per processor second
 
 

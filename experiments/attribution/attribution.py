@@ -35,7 +35,7 @@ from recomind.types import SessionEnvironment
 
 METRIC = "watch_10s_per_session"
 ARMS = ("ranker_in_support", "random_in_support", "policy")
-OWN, KEEPS, DENSE = "own", "keeps_ranker", "density"  # of the run; with and without the exception
+OWN, KEEPS, DENSE = "own", "keeps_ranker", "density"  # the run's; with and without the exception
 RECORDS = Records(Path(__file__).parent, ("preset", "seed", "round", "support"))
 _FEW = 200  # sessions that a share of steps is counted in
 

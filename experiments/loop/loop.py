@@ -51,11 +51,11 @@ class Loop:
     sizes: Sequence[str]  # settings of every run
     num_sessions: int  # played in each round
     num_true: int  # played to know a policy's value
-    num_kills: int  # of the service, in each round
+    num_kills: int  # kills of the service in each round
     never: float  # share of outcomes that never come, or come too late
 
     def settings(self, round_index: int) -> list[str]:
-        """Of the run whose policy is served in a round: the first one's, or the loop's."""
+        """Settings of the run whose policy is served in a round: the first one's, or the loop's."""
         common = [*SHARED, *self.sizes, f"seed={self.seed}"]
         if round_index == 0:
             sizes = (f"num_items={NUM_ITEMS}", f"horizon={HORIZON}", f"history_length={LENGTH}")

@@ -20,7 +20,7 @@ from simulators.suite.world import SuiteWorld
 from simulators.suite.worlds import CHOSEN_ON, HELD_BACK
 
 _REFERENCE_SESSIONS = 400
-_NO_HEADROOM = 0.02  # of the myopic reference's reward: below it a share of it means nothing
+_NO_HEADROOM = 0.02  # share of the myopic reward: below it a share of it means nothing
 _PREFIX = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
 Figures = dict[str, Any]
 
@@ -151,7 +151,7 @@ def _headline(setting: Setting, by_world: ByWorld) -> dict[str, dict]:
 
 
 def _released(by_world: ByWorld) -> dict[str, dict]:
-    """Of the runs that a gate without a world releases, how many are truly worse."""
+    """How many of the runs that a gate without a world releases are truly worse."""
     runs = [run for runs in by_world.values() for run in runs]
     released = [run for run in runs if run["released_on_logs"]]
     wrongly = [run for run in released if run["lift"] <= 0.0]

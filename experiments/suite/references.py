@@ -26,7 +26,7 @@ from simulators.suite.worlds import WORLDS
 
 METRIC = "reward_per_session"
 RECORDS = Records(Path(__file__).parent / "headroom", ("world", "seed"))
-SEED = 902  # of the sessions; the prices were chosen on those of 901 (docs/adr/0012)
+SEED = 902  # the sessions'; the prices were chosen on those of 901 (docs/adr/0012)
 NUM_CANDIDATES = 24  # uniform draws a step
 SETTINGS: dict[str, dict[str, Any]] = {"repetition": {"num_items": 60}}  # as in conf/world/suite
 EXCLUDED = {"repetition": 0}  # recent items that a pool leaves out; elsewhere the default

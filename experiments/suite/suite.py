@@ -30,7 +30,7 @@ FOLDER, ROOT = Path(__file__).parent, Path("runs/suite")
 NAMES = ("size", "world", "logs", "events", "round", "seed")
 RECORDS = Records(FOLDER, NAMES)
 SEEDS = (0, 1, 2)
-_PILOT_SESSIONS = 400  # of the logging policy, from which the length of its sessions is known
+_PILOT_SESSIONS = 400  # by the logging policy: they tell how long its sessions are
 _HORIZON = "simulation.horizon=30"
 # What a run changes in the defaults beside world and logs. `full` is what issue and gate ask for;
 # `pilot` is a few minutes a run on two free cores, to see that something is there.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,17 +184,6 @@ def _suspect_times(say: Any, logs: Logs, shown: pl.DataFrame) -> None:
             "most events stand at midnight: days, and no times",
             "name a finer time in data.log.time",
         )
-
-
-def facts_of(description: Description) -> Mapping[str, object]:
-    """Everything as plain values, for JSON."""
-    return {
-        "facts": description.facts,
-        "tables": {name: table.to_dicts() for name, table in description.tables.items()},
-        "survival": description.survival,
-        "notes": description.notes,
-        "suspicions": [[s.what, s.mend] for s in description.suspicions],
-    }
 
 
 def _mean(values: pl.Series) -> float:

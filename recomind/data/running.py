@@ -6,7 +6,7 @@ import numpy as np
 
 # Sums are of integers, so that they depend on neither the order of the summands nor on what else
 # is summed in the same array: a log in partitions gives the bits of the whole. Ours.
-RESOLUTION = 2.0**-36  # of a summand; sums of a group stay below 2**27
+RESOLUTION = 2.0**-36  # each summand's grain; sums of a group stay below 2**27
 
 
 def as_integers(value: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class Moments:
 
     @classmethod
     def of(cls, features_EU: np.ndarray) -> Moments:
-        """Of rows [E, U]."""
+        """Moments of rows [E, U]."""
         mean_U = features_EU.mean(axis=0)
         return cls(
             num=len(features_EU),
@@ -64,7 +64,7 @@ class Moments:
         )
 
     def plus(self, other: Moments) -> Moments:
-        """Of the rows of both."""
+        """Moments of the rows of both."""
         num = self.num + other.num
         apart_U = other.mean_U - self.mean_U
         return Moments(

@@ -79,7 +79,7 @@ def guess_unit(values: pl.Series) -> str:
 class TimeForm:
     """How the times of a column are written, and the zone of those without one."""
 
-    unit: str = ""  # of numbers, one of `UNITS`
+    unit: str = ""  # what numbers count in, one of `UNITS`
     text: str = ""  # the format of text; with neither, datetimes
     zone: str
     said: str  # the same, in words

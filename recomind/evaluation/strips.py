@@ -16,7 +16,7 @@ from recomind.evaluation.arms import Arm
 from recomind.evaluation.rollout import SessionOutcomes, choose_items
 from recomind.types import SessionEnvironment
 
-NUM_EACH = 2  # of the best, and of the worst
+NUM_EACH = 2  # best sessions, and as many worst
 Strip = dict[str, Any]
 
 

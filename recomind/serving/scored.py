@@ -29,11 +29,11 @@ class Counts:
 
     scored: int = 0  # requests
     fallen_back: int = 0  # answered by the ranker in the policy's place
-    late: int = 0  # of those, because the policy took too long
+    late: int = 0  # fallen back because the policy took too long
     control: int = 0  # answered by the ranker for the control group
     explored: int = 0  # shown something else than the best
     unlogged: int = 0  # decisions that the log could not take
-    shadow: ShadowCounts | None = None  # of a scorer that is tried, where there is one
+    shadow: ShadowCounts | None = None  # counts of a scorer that is tried, where there is one
     best_scores: list[float] = field(default_factory=list)  # one a request
 
 

@@ -29,7 +29,7 @@ class ShadowCounts:
     """What it was asked, for the metrics."""
 
     asked: int = 0  # decisions
-    differing: int = 0  # of them, where it would have shown another item first
+    differing: int = 0  # requests where it would have shown another item first
     skipped: int = 0  # decisions that it had no time for
 
 

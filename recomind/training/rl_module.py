@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import nn
 
 from recomind.training.problem import SessionProblem
 from recomind.training.target import TargetCopy, as_arrays, load_trainable, trainable, writable
@@ -62,3 +63,28 @@ class SessionModule(TorchRLModule):
         if "target" in state:
             for name, tensor in self.target.tensors.items():
                 tensor.copy_(writable(state["target"][name]))
+
+
+class ValueModule(SessionModule):
+    """The same with a value head beside the network; a subclass makes `head` in `setup`."""
+
+    head: nn.Module
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        inference_only: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """That of every module here; the value head's too unless `inference_only`."""
+        del components, not_components, kwargs
+        state = super().get_state(inference_only=inference_only)
+        return state if inference_only else state | {"head": as_arrays(self.head.state_dict())}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` returned."""
+        super().set_state(state)
+        if "head" in state:
+            self.head.load_state_dict({k: writable(v) for k, v in state["head"].items()})

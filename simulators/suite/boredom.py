@@ -21,10 +21,10 @@ from simulators.suite.world import LIKED, SuiteWorld
 class Boredom(SuiteWorld):
     """Heat by topic rises with likes; above a limit the user is bored for a while."""
 
-    decay: ClassVar[float] = 0.8  # of heat per step
+    decay: ClassVar[float] = 0.8  # factor of heat per step
     limit: ClassVar[float] = 2.2  # heat of a topic that bores: three likes of it in a row or nearly
     duration: ClassVar[float] = 5.0  # steps for which the user is bored
-    bored_share: ClassVar[float] = 0.1  # of the likes that remain while bored
+    bored_share: ClassVar[float] = 0.1  # share of the likes that remain while bored
     interruption: ClassVar[float] = 0.02
     price: ClassVar[float] = 1.0
 

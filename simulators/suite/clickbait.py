@@ -22,8 +22,8 @@ class Clickbait(SuiteWorld):
     """Items have a bait in (0, 1), visible; its discounted sum is a hidden satisfaction."""
 
     attraction: ClassVar[float] = 1.0  # logits between no bait and full bait
-    decay: ClassVar[float] = 0.9  # of the sum of exposures per step
-    sensitivity: ClassVar[float] = 0.2  # of satisfaction to the sum
+    decay: ClassVar[float] = 0.9  # factor of the sum of exposures per step
+    sensitivity: ClassVar[float] = 0.2  # slope of satisfaction against the sum
     price: ClassVar[float] = 0.125
 
     def content(self, keys_N: Tensor) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ class Drift(SuiteWorld):
 
     step_size: ClassVar[float] = 0.3  # share of the way to a topic's level per like
     exposure: ClassVar[float] = 0.1  # the same of an item that was shown and not liked
-    level: ClassVar[tuple[float, float]] = (0.0, 3.0)  # of fads and of acquired tastes
+    level: ClassVar[tuple[float, float]] = (0.0, 3.0)  # levels of fads and of acquired tastes
     head_start: ClassVar[tuple[float, float]] = (0.5, -1.5)  # added to taste at the start
     price: ClassVar[float] = 0.5
 

@@ -31,6 +31,6 @@ WORLDS: dict[str, type[SuiteWorld] | type[Satiation]] = {
     "ranker_optimal": RankerOptimal,
 }
 
-# Of two alike, one to choose a recipe on and one to judge it; fixed before any training.
+# Pairs of alike: one to choose a recipe on and one to judge it; fixed before any training.
 CHOSEN_ON = ("satiation", "boredom", "day", "mood", "herding", "ranker_optimal")
 HELD_BACK = ("drift", "repetition", "clickbait", "delayed", "time_budget", "steady")

@@ -27,7 +27,7 @@ class Days:
     """When each event of a log happened."""
 
     of_event: Tensor  # [E] int64, index of a day; -1 before the log
-    names: list[str]  # of the days, in order
+    names: list[str]  # the days', in order
     dated: bool  # False where a part of the sessions stands for a day
 
 

@@ -27,7 +27,7 @@ from recomind.simulation.trees import tree_features
 from recomind.streams import draw_rows, make_generator
 from recomind.types import Candidates, CandidateSource
 
-_MAX_DECISIONS = 8_000  # of the fit
+_MAX_DECISIONS = 8_000  # that the fit uses
 _FEW = 100  # decisions below which nothing is fitted
 _LEAST = 1e-6  # smallest propensity: a weight beyond a million is no estimate of anything
 

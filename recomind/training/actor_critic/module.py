@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import torch
 
 from recomind.training.actor_critic.config import ActorCriticConfig
-from recomind.training.actor_critic.critic import make_head
+from recomind.training.actor_critic.critic import ValueHead, make_head
 from recomind.training.actor_critic.loss import actor_critic_loss
 from recomind.training.actor_critic.rollout import from_batch
 from recomind.training.learner import SessionLearner
-from recomind.training.rl_module import SessionModule
-from recomind.training.target import as_arrays, writable
+from recomind.training.rl_module import ValueModule
 
 
-class SessionActorCriticModule(SessionModule):
+class SessionActorCriticModule(ValueModule):
     """The network, whose q over tau are the policy's logits, and a critic beside it."""
+
+    head: ValueHead
 
     def setup(self) -> None:
         """Build network and value head; called by RLlib."""
@@ -30,27 +30,6 @@ class SessionActorCriticModule(SessionModule):
         events = from_batch(batch)
         loss, metrics = actor_critic_loss(self.network, self.head, events, self.settings)
         return {"loss": loss, "metrics": metrics}
-
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        inference_only: bool = False,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """That of every module here; the value head's too unless `inference_only`."""
-        del components, not_components, kwargs
-        state = super().get_state(inference_only=inference_only)
-        if inference_only:
-            return state
-        return state | {"head": as_arrays(self.head.state_dict())}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` returned."""
-        super().set_state(state)
-        if "head" in state:
-            self.head.load_state_dict({k: writable(v) for k, v in state["head"].items()})
 
 
 class SessionActorCriticLearner(SessionLearner):

@@ -17,7 +17,7 @@ class OfflineConfig:
     """
 
     n_step: int = 1  # rewards summed before bootstrapping; more lean towards who logged
-    temperature: float = 0.1  # of the softmax over Q, in rewards: bc's policy, cql's penalty
+    temperature: float = 0.1  # softmax over Q, in rewards: bc's policy, cql's penalty
     conservatism: float = 0.3  # cql: weight of the penalty on what the logs do not show
     expectile: float = 0.8  # iql: above 0.5 its values lean towards the best of what was shown
     value_hidden: int = 64  # iql: units of the value head's hidden layer

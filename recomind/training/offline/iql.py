@@ -13,7 +13,6 @@ V is a head on the network's encoding of the state, through which no gradient pa
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -25,9 +24,8 @@ from recomind.training.offline.algorithm import OfflineAlgorithm, OfflineAlgorit
 from recomind.training.offline.columns import from_columns
 from recomind.training.offline.config import OfflineConfig
 from recomind.training.offline.logs import LoggedBatch
-from recomind.training.rl_module import SessionModule
+from recomind.training.rl_module import ValueModule
 from recomind.training.session_config import RLAlgorithm
-from recomind.training.target import as_arrays, writable
 from recomind.types import QFunction
 
 METRICS = ("loss", "q_loss", "value_loss", "q_mean", "value_mean")
@@ -74,8 +72,10 @@ def expectile_loss(error_B: Tensor, expectile: float) -> Tensor:
     return (torch.where(error_B < 0, 1.0 - expectile, expectile) * error_B.square()).mean()
 
 
-class IQLModule(SessionModule):
+class IQLModule(ValueModule):
     """The network under `iql_loss`, and a value head beside it."""
+
+    head: ValueHead
 
     def setup(self) -> None:
         """Build network and value head; called by RLlib."""
@@ -89,25 +89,6 @@ class IQLModule(SessionModule):
             self.network, self.target, self.head, from_columns(batch), self.settings
         )
         return {"loss": loss, "metrics": metrics}
-
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        inference_only: bool = False,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """That of every module here; the value head's too unless `inference_only`."""
-        del components, not_components, kwargs
-        state = super().get_state(inference_only=inference_only)
-        return state if inference_only else state | {"head": as_arrays(self.head.state_dict())}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` returned."""
-        super().set_state(state)
-        if "head" in state:
-            self.head.load_state_dict({k: writable(v) for k, v in state["head"].items()})
 
 
 class SessionIQLConfig(OfflineAlgorithmConfig):

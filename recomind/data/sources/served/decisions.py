@@ -29,7 +29,7 @@ SCHEMA: dict[str, Any] = {
     "gap_s": pl.Float64,
     "user_features": pl.List(pl.Float32),  # standardised
     "history_item_id": pl.List(pl.Int64),  # events before this one, oldest first
-    "history_feedback": pl.List(pl.List(pl.Boolean)),  # of each, tasks in order
+    "history_feedback": pl.List(pl.List(pl.Boolean)),  # each event's, tasks in order
     "history_dwell_s": pl.List(pl.Float32),
     "history_gap_s": pl.List(pl.Float32),
     "pool_item_id": pl.List(pl.Int64),  # every candidate
@@ -42,7 +42,7 @@ SCHEMA: dict[str, Any] = {
     "log_propensity": pl.Float64,  # log-probability of the choice, given the pool
     "explored": pl.Boolean,  # the choice is not the best
     "arm": pl.String,  # who answered: "policy", "control", or "ranker" after a fall-back
-    "reason": pl.String,  # of a fall-back: "error" or "late"
+    "reason": pl.String,  # why it fell back: "error" or "late"
     "scorer": pl.String,  # identity of the scorer's artifact
     "catalogue": pl.String,  # identity of the catalogue that the item ids are rows of
 }

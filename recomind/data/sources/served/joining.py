@@ -48,7 +48,7 @@ class JoinCounts:
     pending: int = 0  # without either, and still within the limit
     without_outcome: int = 0  # without either, and beyond it
     after_gap: int = 0  # known, but after a decision of their session that is not
-    headless: int = 0  # of sessions whose beginning is not in the log
+    headless: int = 0  # sessions whose beginning is not in the log
     outcomes: int = 0  # rows
     repeated: int = 0  # rows that were merged with another of their decision
     unknown: int = 0  # rows without a decision
@@ -57,7 +57,7 @@ class JoinCounts:
 
 
 LEFT = "left"  # a column of outcomes that need not be there
-Choose = Callable[[pl.DataFrame], pl.DataFrame]  # of decisions in sessions, those that are wanted
+Choose = Callable[[pl.DataFrame], pl.DataFrame]  # decisions in sessions -> the wanted ones
 
 
 def join_outcomes(

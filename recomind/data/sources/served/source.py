@@ -52,8 +52,8 @@ class ServedLogs:
     unseen_ends: bool = False  # last decisions without an outcome were not seen: the user had left
     until: str = ""  # when outcomes were collected; empty: the latest time in either log
     unwanted: list[str] = field(default_factory=list)  # tasks that a release may not raise
-    calibration_share: float = 0.15  # of the sessions, in the order of time
-    test_share: float = 0.15  # of the sessions, the latest ones
+    calibration_share: float = 0.15  # share of sessions, in the order of time
+    test_share: float = 0.15  # share of sessions, the latest ones
     holdout_share: float = 0.2  # share of users kept for hold-out simulators
     density: float = 0.05  # policy.support_density where the policy's own is 0
     index: int = 0  # the window that is read; a run's rounds take one after another

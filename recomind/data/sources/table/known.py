@@ -39,5 +39,5 @@ class Known:
 
     @property
     def num_snapshots(self) -> int:
-        """Of the catalogue."""
+        """How many snapshots the catalogue has: one a day where items change."""
         return self.days.num if self.days is not None and self.is_dated else 1

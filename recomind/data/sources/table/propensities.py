@@ -23,7 +23,7 @@ class Propensities:
 
     @property
     def share(self) -> float:
-        """Of the events that have one."""
+        """What share of the events has one."""
         return self.num_known / max(self.num_events, 1)
 
     def add(self, shown: pl.Series) -> None:

@@ -101,7 +101,7 @@ class Totals:
         )
 
     def __add__(self, other: Totals) -> Totals:
-        """Of the events of both."""
+        """Sums over the events of both."""
         return Totals(
             num={n: v + other.num[n] for n, v in self.num.items()},
             labels={n: v + other.labels[n] for n, v in self.labels.items()},
@@ -187,7 +187,7 @@ class ItemSums:
     def of(
         cls, events: pl.DataFrame, rates: Rates, num_days: int, num_items: int, *, by_day: bool
     ) -> ItemSums:
-        """Of some events, with `day`, `snapshot`, `split` and the columns of `with_user_rates`."""
+        """Sums over events with `day`, `snapshot`, `split` and the columns of `with_user_rates`."""
         item, shape = events["item_id"].to_numpy(), (num_days, num_items)
         cell = events["snapshot"].to_numpy().astype(np.int64) * num_items + item
         train = (events["split"] == "train").to_numpy()
