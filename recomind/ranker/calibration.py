@@ -19,6 +19,7 @@ _NUM_KNOTS = 17
 _MIN_RISE = 1e-3  # from knot to knot, so that no equal scores are made
 _FEW = 50  # labels of either kind below which only the offset moves
 _FOLDS = 5
+_LEAST_SLOPE = 0.05  # of the straight line: a map must rise
 _CERTAIN = 1e4  # logits beyond are cut while fitting, or its line search overflows
 
 
@@ -153,8 +154,17 @@ def _isotonic_knots(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.enable_grad()
 def platt(logits: Tensor, labels: Tensor, *, fixed_slope: bool = False) -> tuple[float, float]:
-    """Slope, at least .05, and offset of logits [R] that fit labels [R] best (Platt 1999)."""
-    slope = torch.ones((), requires_grad=not fixed_slope)
+    """Slope, at least .05, and offset of logits [R] that fit labels [R] best (Platt 1999).
+
+    Where the best slope is smaller, as of logits that tell nothing, the offset is that of .05.
+    """
+    slope, offset = _best_line(logits, labels, 1.0 if fixed_slope else None)
+    return (slope, offset) if slope >= _LEAST_SLOPE else _best_line(logits, labels, _LEAST_SLOPE)
+
+
+def _best_line(logits: Tensor, labels: Tensor, fixed: float | None) -> tuple[float, float]:
+    """Slope and offset of the least loss; the slope is `fixed` where that is given."""
+    slope = torch.tensor(1.0 if fixed is None else fixed, requires_grad=fixed is None)
     offset = torch.zeros((), requires_grad=True)
     parameters = [p for p in (slope, offset) if p.requires_grad]
     optimizer = torch.optim.LBFGS(parameters, max_iter=50, line_search_fn="strong_wolfe")
@@ -166,7 +176,7 @@ def platt(logits: Tensor, labels: Tensor, *, fixed_slope: bool = False) -> tuple
         return loss
 
     optimizer.step(closure)
-    return max(slope.item(), 0.05), offset.item()
+    return slope.item(), offset.item()
 
 
 def calibration_curve(predicted: Tensor, observed: Tensor, num_bins: int = 10) -> dict[str, Any]:

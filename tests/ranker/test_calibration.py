@@ -21,8 +21,21 @@ from recomind.ranker import (
     predict,
     save_rankers,
 )
+from recomind.ranker.calibration import platt
 from recomind.streams import make_generator
 from tests.simulation.tiny import tiny_catalogue, tiny_dataset, tiny_ranker
+
+
+@pytest.mark.parametrize("trend", [0.0, -0.5])
+def test_logits_that_tell_nothing_or_the_contrary_keep_the_rate(trend):
+    """The slope has a lower bound, and the offset must be that of the bound."""
+    logits = torch.randn(4000, generator=make_generator(0)) - 3.9
+    rate = torch.sigmoid(trend * (logits + 3.9) - 3.0)
+    labels = (torch.rand(4000, generator=make_generator(1)) < rate).float()
+    slope, offset = platt(logits, labels)
+    mean = (slope * logits + offset).sigmoid().mean().item()
+    assert 0.05 <= slope < 0.1
+    assert mean == pytest.approx(labels.mean().item(), rel=0.02)
 
 
 def uniform(*shape, seed=9):
