@@ -13,7 +13,7 @@ from recomind.ranker import RankerConfig, SessionRanker
 from recomind.simulation import LearnedSimulator, SimulatorConfig
 from recomind.simulation.dwell import DwellModel
 from recomind.simulation.response import Coupling, SummaryNet
-from recomind.simulation.summary import summary_size
+from recomind.simulation.summary import SessionSummary
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS, VideoFeed
 
@@ -28,12 +28,14 @@ def make_simulator(num_items: int, seed: int) -> LearnedSimulator:
     catalogue = materialise(world.catalogue, num_items)
     starts = world.reset(NUM_STARTS, make_generator(seed))
     num_features, num_dense = starts.user_features.shape[1], len(catalogue.dense_names)
-    num_inputs = summary_size(len(TASKS), num_features, num_dense)
+    summary = SessionSummary(catalogue, config.item_categories)
+    num_inputs = summary.size(len(TASKS), num_features)
+    tiring = summary.size(len(TASKS), num_features, shown=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         members = range(ranker_config.num_members)
         rankers = [_ranker(catalogue, num_features, ranker_config) for _ in members]
-        fatigue_nets = [_net(num_inputs, len(TASKS), config.hidden, 4.0) for _ in members]
+        fatigue_nets = [_net(tiring, len(TASKS), config.hidden, 4.0) for _ in members]
         hazard_logit = float(torch.logit(torch.tensor(HAZARD)))
         hazards = [_net(num_inputs, 1, config.hidden, hazard_logit) for _ in members]
         dwell = DwellModel(num_dense, 2, config.dwell_quantiles, config.hidden)
@@ -43,6 +45,7 @@ def make_simulator(num_items: int, seed: int) -> LearnedSimulator:
         fatigue_nets,
         hazards,
         pessimism=config.pessimism,
+        item_categories=config.item_categories,
         catalogue=catalogue,
         starts=starts,
         dwell=dwell.eval(),

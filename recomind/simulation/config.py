@@ -35,6 +35,9 @@ class SimulatorConfig:
     # Calibrate responses on decisions of the calibration split that are known to be random, where
     # there are enough: what a logging policy chose by its knowledge looks better than it is.
     calibrate_exploring: bool = True
+    # Sum sessions up by the categories of items too, and by what an item has in common with the
+    # session: without it nobody tires of a topic that is a category and no number (ADR 15)
+    item_categories: bool = True
     # Estimate each item's effects on leaving and on later responses from the logs (`effects`), for
     # items whose content does not say what tires users or drives them away.
     item_effects: bool = False

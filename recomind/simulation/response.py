@@ -27,7 +27,7 @@ from recomind.simulation.config import SimulatorConfig
 from recomind.simulation.effects import out_of_fold, with_effects, without_content
 from recomind.simulation.exploring import unconfounded_rows
 from recomind.simulation.recency import recency_weights
-from recomind.simulation.summary import summarise, summary_size
+from recomind.simulation.summary import SessionSummary
 from recomind.types import Ranker
 
 LEAST_PROBABILITY = 1e-6  # a calibration takes smaller ones for this
@@ -69,26 +69,30 @@ def leave_loss(logits: Tensor, known: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def summary_width(dataset: SessionDataset) -> int:
-    """Number of summary features `M` of the dataset's states."""
-    num_dense = len(dataset.catalogue.dense_names)
-    return summary_size(len(dataset.tasks), dataset.num_user_features, num_dense)
-
-
 @torch.no_grad()
-def summaries(dataset: SessionDataset, rows: Tensor, *, after: bool) -> Tensor:
-    """Summaries [R, M] of the states before, or after, the events `rows` [R]."""
+def summaries(
+    dataset: SessionDataset, rows: Tensor, *, after: bool, categories: bool = False
+) -> Tensor:
+    """Inputs [R, M] of the hazard after the events `rows` [R], or of fatigue before them."""
 
     def of(part: SessionDataset, chosen: Tensor) -> Tensor:
-        take = part.next_state if after else part.state
-        return torch.cat(
-            [
-                summarise(take(chunk), part.catalogue, part.snapshot(chunk))
-                for chunk in chosen.split(8192)
-            ]
-        )
+        summary, found = SessionSummary(part.catalogue, categories), []
+        for chunk in chosen.split(8192):
+            state = part.next_state(chunk) if after else part.state(chunk)
+            found.append(
+                summary(state, part.snapshot(chunk), None if after else part.item_id(chunk))
+            )
+        return torch.cat(found)
 
-    return out_of_fold(dataset, rows, of)
+    if len(rows):
+        return out_of_fold(dataset, rows, of)
+    return torch.zeros(0, _width(dataset, after=after, categories=categories))
+
+
+def _width(dataset: SessionDataset, *, after: bool, categories: bool) -> int:
+    """Columns of `summaries`."""
+    summary = SessionSummary(dataset.catalogue, categories)
+    return summary.size(len(dataset.tasks), dataset.num_user_features, shown=not after)
 
 
 def fit_fatigue(
@@ -99,8 +103,8 @@ def fit_fatigue(
     config: SimulatorConfig,
     seed: int,
 ) -> SummaryNet:
-    """The network of fatigue logits [B, H] from the summary of a state, for one member."""
-    num_inputs = summary_width(dataset)
+    """The network of fatigue logits [B, H] from a state and the item shown, for one member."""
+    num_inputs = _width(dataset, after=False, categories=config.item_categories)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = SummaryNet(num_inputs, len(dataset.tasks), config.hidden, _RESTED_LOGIT)
@@ -111,9 +115,7 @@ def fit_fatigue(
             if len(chosen)
             else (torch.zeros(0, len(dataset.tasks)), torch.zeros(0, len(dataset.tasks)))
         )
-        inputs = (
-            summaries(dataset, chosen, after=False) if len(chosen) else torch.zeros(0, num_inputs)
-        )
+        inputs = summaries(dataset, chosen, after=False, categories=config.item_categories)
         parts.append(Fit(inputs, match, labels))
     fit_network(net, parts[0], parts[1], fatigue_loss, config, seed)
     return net.eval()
@@ -128,7 +130,8 @@ def fit_leave(
     epochs are best, it is fitted too: items and counts of a user's events age with the log, and a
     network that saw only younger ones would extrapolate the trend of its days.
     """
-    train, held_out = (_outcomes(dataset, chosen) for chosen in (rows, later))
+    categories = config.item_categories
+    train, held_out = (_outcomes(dataset, chosen, categories) for chosen in (rows, later))
     net = _hazard(train, config, seed)
     weights = recency_weights(dataset, torch.cat([rows, later]))
     train.context = train.context * weights[: len(rows)]
@@ -141,10 +144,9 @@ def fit_leave(
     return net.eval()
 
 
-def _outcomes(dataset: SessionDataset, rows: Tensor) -> Fit:
+def _outcomes(dataset: SessionDataset, rows: Tensor, categories: bool) -> Fit:
     """Inputs of the hazard, whether the outcome of each event is known, and the outcome."""
-    none = torch.zeros(0, summary_width(dataset))
-    inputs = summaries(dataset, rows, after=True) if len(rows) else none
+    inputs = summaries(dataset, rows, after=True, categories=categories)
     return Fit(inputs, dataset.left_known(rows).float(), dataset.left(rows).float())
 
 
@@ -200,7 +202,7 @@ def with_learned_effects(
     Without effects, responses are predicted by the ranker times a fatigue factor, and leaving by a
     hazard; both know how the session goes and nothing of what was shown.
     """
-    plain = without_content(dataset)
+    plain, config = without_content(dataset), dataclasses.replace(config, item_categories=False)
     with torch.enable_grad():
         fatigue = fit_fatigue(ranker, plain, rows, later, config, seed) if config.fatigue else None
         hazard = fit_leave(plain, rows, later, config, seed)
@@ -282,6 +284,8 @@ def fit_exploring(
     fatigue_nets: Sequence[SummaryNet],
     dataset: SessionDataset,
     later: Tensor,
+    *,
+    categories: bool = False,
 ) -> list[Calibration]:
     """Calibration of each member's probabilities on rows where the logging policy knew no more.
 
@@ -294,6 +298,7 @@ def fit_exploring(
         fatigue_nets: one for each ranker, or none.
         dataset: the log.
         later: [R] rows of the calibration split, from which the unconfounded ones are taken.
+        categories: whether the fatigue networks see categories.
 
     Returns:
         One for each member; none where there are fewer than 200 unconfounded rows.
@@ -301,7 +306,9 @@ def fit_exploring(
     rows = later[unconfounded_rows(dataset, later)]
     if len(rows) < _FEW_EXPLORING:
         return []
-    summary = summaries(dataset, rows, after=False) if fatigue_nets else None
+    summary = None
+    if fatigue_nets:
+        summary = summaries(dataset, rows, after=False, categories=categories)
     found = []
     for index, ranker in enumerate(rankers):
         logits, labels = predict(ranker, dataset, rows)

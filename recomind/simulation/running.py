@@ -8,30 +8,26 @@ from typing import Any
 from torch import Tensor
 
 from recomind.incremental import Beside, Handle, RunningEncodings
-from recomind.ranker import Events
-from recomind.simulation.summary import event_parts, summary_of
+from recomind.simulation.summary import SessionSummary
 from recomind.types import Catalogue, Ranker, SessionState
 
 
 class RunningSessions:
     """Encodings and summaries of the states that an environment goes through.
 
-    They are those of `Ranker.encode_state` and `summarise`, except for rounding. Each step hands
+    They are those of `Ranker.encode_state` and of the summary, except for rounding. Each step hands
     over a `Handle`, which the next step passes back (`recomind.incremental`).
     """
 
-    def __init__(self, rankers: Sequence[Ranker], catalogue: Catalogue) -> None:
-        self.rankers, self.catalogue = list(rankers), catalogue
-
-        def encode(events: Events) -> Tensor:
-            return event_parts(events, catalogue)
-
+    def __init__(self, rankers: Sequence[Ranker], summary: SessionSummary) -> None:
+        self.rankers, self.summary = list(rankers), summary
         # One cache for both, so that what became of the sessions is found out once.
-        self._encodings = RunningEncodings(rankers, Beside(encode=encode, sources=(catalogue,)))
+        beside = Beside(encode=summary.parts, sources=(summary.catalogue,))
+        self._encodings = RunningEncodings(rankers, beside)
 
     def is_for(self, rankers: Sequence[Ranker], catalogue: Catalogue) -> bool:
         """Whether it was made for these very ones."""
-        same = len(rankers) == len(self.rankers) and self.catalogue is catalogue
+        same = len(rankers) == len(self.rankers) and self.summary.catalogue is catalogue
         return same and all(a is b for a, b in zip(rankers, self.rankers, strict=True))
 
     def clear_cache(self) -> None:
@@ -58,7 +54,7 @@ class RunningSessions:
         """One encoding [B] a ranker."""
         return self._encodings.encode(handle)
 
-    def summarise(self, handle: Handle) -> Tensor:
-        """The summary [B, M]."""
-        parts_BLF, first = self._encodings.beside(handle)
-        return summary_of(handle.state, parts_BLF, first)
+    def summarise(self, handle: Handle, shown: Tensor | None = None) -> Tensor:
+        """The summary [B, M], for the items `shown` [B] next where these are given."""
+        parts_BLP, first = self._encodings.beside(handle)
+        return self.summary.from_parts(handle.state, parts_BLP, first, shown=shown)

@@ -31,7 +31,7 @@ from recomind.simulation.finite import require_finite_probabilities
 from recomind.simulation.moving import MovingFeatures
 from recomind.simulation.response import SummaryNet, calibrated, joint_feedback, joint_rate
 from recomind.simulation.running import RunningSessions
-from recomind.simulation.summary import summarise
+from recomind.simulation.summary import SessionSummary
 from recomind.simulation.trees import TreeModels
 from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams
 from recomind.types import Catalogue, Ranker, Response, SessionState
@@ -169,6 +169,8 @@ class LearnedSimulator(FittedSessions):
             none.
         pessimism: how the ensemble's disagreement lowers a probability.
         deviation_k: `k` of `Pessimism.deviation`.
+        item_categories: whether the networks were fitted to summaries with categories
+            (`SessionSummary`).
         uncertainty_stop: a session is truncated after an event at which the members' expected
             rewards differ by more than this (`disagreement`); 0 never truncates one.
         catalogue: the items; the catalogue of the first ranker that has one where None.
@@ -188,6 +190,7 @@ class LearnedSimulator(FittedSessions):
         pessimism: Pessimism = Pessimism.minimum,
         deviation_k: float = 1.0,
         uncertainty_stop: float = 0.0,
+        item_categories: bool = False,
         catalogue: Catalogue | None = None,
         **shared: object,
     ) -> None:
@@ -202,7 +205,7 @@ class LearnedSimulator(FittedSessions):
         self.fatigue_nets = None if fatigue_nets is None else list(fatigue_nets)
         self.calibrations = None if calibrations is None else list(calibrations)
         self.pessimism, self.deviation_k = pessimism, deviation_k
-        self.uncertainty_stop = uncertainty_stop
+        self.uncertainty_stop, self.item_categories = uncertainty_stop, item_categories
         self._kept: RunningSessions | None = None
 
     @property
@@ -221,8 +224,7 @@ class LearnedSimulator(FittedSessions):
 
     def _sampled(self, seen: Seen, hidden: Hidden, item_id: Tensor) -> tuple[Tensor, Hidden]:
         encodings = self._running.encode(seen.token)
-        summary = None if self.fatigue_nets is None else self._running.summarise(seen.token)
-        members_EBH = self._members(encodings, summary, item_id)
+        members_EBH = self._members(encodings, self._tiring(seen, item_id), item_id)
         require_finite_probabilities(members_EBH, self.tasks, seen.state.step)
         if self.cuts_early:
             hidden = hidden | {"disagreement": self.disagreement(members_EBH)}
@@ -236,18 +238,25 @@ class LearnedSimulator(FittedSessions):
     def member_probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
         """[E, B, H]: each member's probabilities, with its fatigue factors where it has some."""
         encodings = [ranker.encode_state(state) for ranker in self.rankers]
-        summary = None if self.fatigue_nets is None else summarise(state, self.catalogue)
-        return self._members(encodings, summary, item_id)
+        return self._members(encodings, self._tiring(Seen(state), item_id), item_id)
 
-    def _members(self, encodings: list[Any], summary: Tensor | None, item_id: Tensor) -> Tensor:
+    def _tiring(self, seen: Seen, item_id: Tensor) -> Tensor | None:
+        """[B, M]: the input of the fatigue networks, where there are some."""
+        if self.fatigue_nets is None:
+            return None
+        if seen.token is None:
+            return self._summary(seen.state, shown=item_id)
+        return self._running.summarise(seen.token, item_id)
+
+    def _members(self, encodings: list[Any], tiring: Tensor | None, item_id: Tensor) -> Tensor:
         members_EBH = torch.stack(
             [
                 ranker.score(encoding, item_id[:, None])[:, 0].sigmoid()
                 for ranker, encoding in zip(self.rankers, encodings, strict=True)
             ]
         )
-        if self.fatigue_nets is not None and summary is not None:
-            factors = [net(summary).sigmoid() for net in self.fatigue_nets]
+        if self.fatigue_nets is not None and tiring is not None:
+            factors = [net(tiring).sigmoid() for net in self.fatigue_nets]
             members_EBH = members_EBH * torch.stack(factors)
         if self.calibrations is None:
             return members_EBH
@@ -263,7 +272,7 @@ class LearnedSimulator(FittedSessions):
 
     def hazard(self, state: SessionState) -> Tensor:
         """[B]: pessimistic, that is towards leaving."""
-        return self._hazard(state, summarise(state, self.catalogue))
+        return self._hazard(state, self._summary(state))
 
     def _leaving(self, seen: Seen) -> Tensor:
         return self._hazard(seen.state, self._running.summarise(seen.token))
@@ -291,9 +300,13 @@ class LearnedSimulator(FittedSessions):
     def _running(self) -> RunningSessions:
         """For the present rankers and catalogue."""
         if self._kept is None or not self._kept.is_for(self.rankers, self.catalogue):
-            self._kept = RunningSessions(self.rankers, self.catalogue)
+            self._kept = RunningSessions(self.rankers, self._summary)
             self._kept.know_items(self.starts)
         return self._kept
+
+    @property
+    def _summary(self) -> SessionSummary:
+        return SessionSummary(self.catalogue, self.item_categories)
 
     def get_state(self) -> dict[str, Tensor]:
         """Tensors from which `set_state` continues exactly, here or in another process."""

@@ -36,7 +36,7 @@ from recomind.simulation.response import (
     with_learned_effects,
 )
 from recomind.simulation.simulator import LearnedSimulator, TreeSimulator, require_members
-from recomind.simulation.summary import summary_size
+from recomind.simulation.summary import SessionSummary
 from recomind.simulation.trees import TreeModels, fit_trees, with_tree_effects
 from recomind.streams import make_generator
 from recomind.types import Catalogue, Ranker, SessionState
@@ -81,11 +81,16 @@ def fit_simulator(
         for i, r in enumerate(rankers if config.fatigue else [])
     ]
     exploring = config.calibrate_exploring
-    calibrations = fit_exploring(rankers, fatigue_nets, dataset, later) if exploring else []
+    calibrations = (
+        fit_exploring(rankers, fatigue_nets, dataset, later, categories=config.item_categories)
+        if exploring
+        else []
+    )
     hazards = [fit_leave(dataset, rows, later, config, seed + i) for i in range(len(rankers))]
     labels, moving = dataset.labels(rows), fit_moving(dataset, rows, later, config.moving_features)
     starts = _starts(dataset, dataset.session_starts("train", holdout=False), config, seed)
-    metrics = hazard_quality(hazards, dataset, dataset.rows("test", holdout=False))
+    test = dataset.rows("test", holdout=False)
+    metrics = hazard_quality(hazards, dataset, test, config.item_categories)
     manifest.kind = KIND
     manifest.metrics |= metrics
     manifest.extra |= _extra(dataset, config) | {
@@ -123,14 +128,14 @@ def load_simulator(
     folder, extra = Path(folder), read_manifest(folder, KIND).extra
     config, rankers = SimulatorConfig(**_decoded(extra["config"])), load_rankers(ranker_folder)
     catalogue = with_saved_effects(folder, trunk_of(rankers).catalogue)
-    num_inputs = summary_size(
-        len(extra["tasks"]), extra["num_user_features"], len(catalogue.dense_names)
-    )
+    summary = SessionSummary(catalogue, config.item_categories)
+    shape = len(extra["tasks"]), extra["num_user_features"]
     fatigue_nets, hazards, calibrations = [], [], []
     for index in range(extra["num_members"]):
-        hazards.append(SummaryNet(num_inputs, 1, config.hidden))
+        hazards.append(SummaryNet(summary.size(*shape), 1, config.hidden))
         if config.fatigue:
-            fatigue_nets.append(SummaryNet(num_inputs, len(extra["tasks"]), config.hidden))
+            width = summary.size(*shape, shown=True)
+            fatigue_nets.append(SummaryNet(width, len(extra["tasks"]), config.hidden))
             load_weights(fatigue_nets[-1], folder / f"{_FATIGUE}_{index}.safetensors")
         load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
         if extra["calibrated"]:
@@ -144,6 +149,7 @@ def load_simulator(
         pessimism=config.pessimism if pessimism is None else pessimism,
         deviation_k=config.deviation_k if deviation_k is None else deviation_k,
         uncertainty_stop=config.uncertainty_stop,
+        item_categories=config.item_categories,
         catalogue=catalogue,
         starts=_load_states(folder / _STARTS),
         dwell=_load_dwell(folder / _DWELL, catalogue, config),
@@ -179,7 +185,7 @@ def fit_holdout(
     if config.item_effects:
         dataset, of_items = with_tree_effects(dataset, rows[:cut], rows[cut:], seed)
         manifest.metrics |= of_items
-    models = fit_trees(dataset, rows[:cut], rows[cut:], seed)
+    models = fit_trees(dataset, rows[:cut], rows[cut:], seed, config.item_categories)
     moving = fit_moving(dataset, rows[:cut], rows[cut:], config.moving_features)
     starts = dataset.session_starts("calibration", "test", holdout=True)
     metrics = _tree_quality(models, dataset, rows[cut:])
@@ -206,7 +212,7 @@ def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimul
     config, catalogue = SimulatorConfig(**_decoded(extra["config"])), load_catalogue(folder)
     catalogue = with_saved_effects(folder, catalogue)
     return TreeSimulator(
-        TreeModels.load(folder, tuple(extra["tasks"]), extra["constants"]),
+        TreeModels.load(folder, tuple(extra["tasks"]), extra["constants"], config.item_categories),
         catalogue=catalogue,
         starts=_load_states(folder / _STARTS),
         dwell=_load_dwell(folder / _DWELL, catalogue, config),
@@ -219,13 +225,13 @@ def load_holdout(folder: Path, reward_weights: Mapping[str, float]) -> TreeSimul
 
 @torch.no_grad()
 def hazard_quality(
-    hazards: Sequence[SummaryNet], dataset: SessionDataset, rows: Tensor
+    hazards: Sequence[SummaryNet], dataset: SessionDataset, rows: Tensor, categories: bool = False
 ) -> dict[str, float]:
     """AUC, log-loss and ECE of the mean hazard, on events with a known outcome."""
     rows = rows[dataset.left_known(rows)]
     if len(rows) == 0:
         return {}
-    inputs = summaries(dataset, rows, after=True)
+    inputs = summaries(dataset, rows, after=True, categories=categories)
     mean = torch.stack([net(inputs).sigmoid() for net in hazards]).mean(0)
     return quality(torch.logit(mean, 1e-6), dataset.left(rows).float()[:, None], ["leave"])
 
@@ -252,6 +258,7 @@ def _decoded(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = dict(config) | {"pessimism": Pessimism(config["pessimism"])}
     # A simulator of an earlier version keeps all features, which it has no file to move by.
     plain["moving_features"] = Moving(config.get("moving_features", Moving.freeze.value))
+    plain.setdefault("item_categories", False)
     plain["fatigue"] = plain.pop(_FATIGUE)
     return plain
 

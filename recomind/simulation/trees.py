@@ -19,7 +19,7 @@ from recomind.data import SessionDataset
 from recomind.errors import ArtifactError
 from recomind.simulation.effects import out_of_fold, with_effects, without_content
 from recomind.simulation.response import summaries
-from recomind.simulation.summary import summarise
+from recomind.simulation.summary import SessionSummary
 from recomind.types import Catalogue, ItemFeatures, SessionState
 
 if TYPE_CHECKING:
@@ -44,13 +44,22 @@ _NEAR_STEPS = 6.0  # e-folding length of the recency-weighted counts
 
 
 def tree_features(
-    state: SessionState, item_id: Tensor, catalogue: Catalogue, snapshot: Tensor | None = None
+    state: SessionState,
+    item_id: Tensor,
+    catalogue: Catalogue,
+    snapshot: Tensor | None = None,
+    *,
+    categories: bool = False,
 ) -> np.ndarray:
-    """[B, F] float32: state summary, item content, and counts over similar items of the history."""
+    """[B, F] float32: state summary, item content, and counts over similar items of the history.
+
+    With `categories` the summary has them, and what the item has in common with the session.
+    """
     item = catalogue.features(item_id, snapshot)
     seen_at = None if snapshot is None else snapshot[:, None].expand_as(state.history_item_id)
     seen = catalogue.features(state.history_item_id, seen_at)
-    parts = [summarise(state, catalogue, snapshot), _lifetime(state)]
+    summary = SessionSummary(catalogue, categories)
+    parts = [summary(state, snapshot, item_id), _lifetime(state)]
     parts += [item.dense, item.categorical.float()]
     parts += [_like_counts(state, item, seen, c) for c in range(item.categorical.shape[-1])]
     return torch.cat(parts, dim=1).numpy()
@@ -92,16 +101,18 @@ class TreeModels:
     tasks: tuple[str, ...]
     boosters: dict[str, lgb.Booster]  # task or "leave"
     constants: dict[str, float]
+    categories: bool = False  # whether their features were made with categories
 
     def responses(self, state: SessionState, item_id: Tensor, catalogue: Catalogue) -> Tensor:
         """[B, H] probabilities."""
-        features = tree_features(state, item_id, catalogue)
+        features = tree_features(state, item_id, catalogue, categories=self.categories)
         columns = [torch.from_numpy(self.predict(task, features)) for task in self.tasks]
         return torch.stack(columns, dim=1)
 
     def hazard(self, state: SessionState, catalogue: Catalogue) -> Tensor:
         """[B] probability of leaving, from the state after an event."""
-        return torch.from_numpy(self.predict("leave", summarise(state, catalogue).numpy()))
+        summary = SessionSummary(catalogue, self.categories)
+        return torch.from_numpy(self.predict("leave", summary(state).numpy()))
 
     def predict(self, name: str, features: np.ndarray) -> np.ndarray:
         """[B] float32: the output of the model of a task, or of "leave"."""
@@ -117,7 +128,13 @@ class TreeModels:
             (folder / f"{name}.lightgbm.txt").write_text(booster.model_to_string())
 
     @classmethod
-    def load(cls, folder: Path, tasks: tuple[str, ...], constants: dict[str, float]) -> TreeModels:
+    def load(
+        cls,
+        folder: Path,
+        tasks: tuple[str, ...],
+        constants: dict[str, float],
+        categories: bool = False,
+    ) -> TreeModels:
         """Read what `save` wrote."""
         boosters = {}
         for name in (*tasks, "leave"):
@@ -126,12 +143,14 @@ class TreeModels:
                 boosters[name] = read_booster(path)
             elif name not in constants:
                 raise ArtifactError("a model of the hold-out simulator is absent", got=path)
-        return cls(tasks, boosters, constants)
+        return cls(tasks, boosters, constants, categories)
 
 
-def fit_trees(dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int) -> TreeModels:
+def fit_trees(
+    dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int, categories: bool = False
+) -> TreeModels:
     """Fit on `rows`, stopping early by log-loss on `later`."""
-    models = TreeModels(dataset.tasks, {}, {})
+    models = TreeModels(dataset.tasks, {}, {}, categories)
     _fit_responses(models, dataset, rows, later, seed)
     _fit_leaving(models, dataset, rows, later, seed)
     return models
@@ -148,16 +167,16 @@ def with_tree_effects(
     models, plain = TreeModels(dataset.tasks, {}, {}), without_content(dataset)
     _fit_responses(models, dataset, rows, later, seed)
     _fit_leaving(models, plain, rows, later, seed)
-    features = _response_features(dataset, rows)
+    features = _response_features(dataset, rows, False)
     columns = [torch.from_numpy(models.predict(task, features)) for task in dataset.tasks]
-    leave = models.predict("leave", _summary_rows(plain, rows))
+    leave = models.predict("leave", _summary_rows(plain, rows, False))
     return with_effects(dataset, rows, torch.stack(columns, dim=1), torch.from_numpy(leave))
 
 
 def _fit_responses(
     models: TreeModels, dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
 ) -> None:
-    fit_x, stop_x = (_response_features(dataset, r) for r in (rows, later))
+    fit_x, stop_x = (_response_features(dataset, r, models.categories) for r in (rows, later))
     for h, task in enumerate(dataset.tasks):
         fit_y, stop_y = (dataset.labels(r)[:, h].contiguous().numpy() for r in (rows, later))
         _fit_one(models, task, fit_x, fit_y, stop_x, stop_y, seed)
@@ -170,18 +189,24 @@ def _fit_leaving(
     _fit_one(
         models,
         "leave",
-        _summary_rows(dataset, known),
+        _summary_rows(dataset, known, models.categories),
         dataset.left(known).float().numpy(),
-        _summary_rows(dataset, known_later),
+        _summary_rows(dataset, known_later, models.categories),
         dataset.left(known_later).float().numpy(),
         seed,
     )
 
 
-def _response_features(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
+def _response_features(dataset: SessionDataset, rows: Tensor, categories: bool) -> np.ndarray:
     def of(part: SessionDataset, chosen: Tensor) -> Tensor:
         parts = [
-            tree_features(part.state(r), part.item_id(r), part.catalogue, part.snapshot(r))
+            tree_features(
+                part.state(r),
+                part.item_id(r),
+                part.catalogue,
+                part.snapshot(r),
+                categories=categories,
+            )
             for r in chosen.split(8192)
         ]
         return torch.from_numpy(np.concatenate(parts))
@@ -189,10 +214,8 @@ def _response_features(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
     return out_of_fold(dataset, rows, of).numpy()
 
 
-def _summary_rows(dataset: SessionDataset, rows: Tensor) -> np.ndarray:
-    if len(rows) == 0:
-        return np.zeros((0, 1), dtype=np.float32)
-    return summaries(dataset, rows, after=True).numpy()
+def _summary_rows(dataset: SessionDataset, rows: Tensor, categories: bool) -> np.ndarray:
+    return summaries(dataset, rows, after=True, categories=categories).numpy()
 
 
 def _fit_one(

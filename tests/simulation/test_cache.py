@@ -10,7 +10,7 @@ import torch
 from recomind.incremental import Handle
 from recomind.simulation import load_simulator, state_tensors
 from recomind.simulation.running import RunningSessions
-from recomind.simulation.summary import summarise
+from recomind.simulation.summary import SessionSummary
 from recomind.streams import make_generator
 from tests.simulation.tiny import HORIZON, NUM_ITEMS, WEIGHTS
 
@@ -37,13 +37,13 @@ class FromScratch(RunningSessions):
     def encode(self, handle):
         return [ranker.encode_state(handle.state) for ranker in self.rankers]
 
-    def summarise(self, handle):
-        return summarise(handle.state, self.catalogue)
+    def summarise(self, handle, shown=None):
+        return self.summary(handle.state, shown=shown)
 
 
 def without_cache(simulator):
     other = copy.copy(simulator)
-    other._kept = FromScratch(simulator.rankers, simulator.catalogue)
+    other._kept = FromScratch(simulator.rankers, simulator._summary)
     return other
 
 
@@ -101,7 +101,7 @@ def test_changed_members_are_seen_at_once(simulator):
         env.step(items(0))
         env.rankers = env.rankers[::-1]
         env.fatigue_nets = env.fatigue_nets[::-1]
-    plain._kept = FromScratch(plain.rankers, plain.catalogue)
+    plain._kept = FromScratch(plain.rankers, plain._summary)
     assert_same_step(simulator.step(items(1)), plain.step(items(1)))
 
 
@@ -114,15 +114,18 @@ def test_the_state_of_a_step_is_handed_over_and_not_compared(simulator, monkeypa
 
 
 def test_the_summary_of_running_sessions_is_the_summary(simulator):
-    running = RunningSessions(simulator.rankers, simulator.catalogue)
+    summary = SessionSummary(simulator.catalogue, categories=True)
+    running = RunningSessions(simulator.rankers, summary)
     state = simulator.reset(NUM, make_generator(0), auto_reset=True)
     largest = 0.0
     for step in range(30):
-        ours, anew = running.summarise(running.find(state)), summarise(state, simulator.catalogue)
-        largest = max(largest, float((ours - anew).abs().max()))
-        state = simulator.step(items(step)).state
+        found, shown = running.find(state), items(step)
+        pairs = [(running.summarise(found), summary(state))]
+        pairs.append((running.summarise(found, shown), summary(state, shown=shown)))
+        largest = max(largest, *(float((ours - anew).abs().max()) for ours, anew in pairs))
+        state = simulator.step(shown).state
     assert largest < 1e-4
-    assert float(anew.abs().max()) > 1
+    assert all(float(anew.abs().max()) > 1 for _, anew in pairs)
 
 
 def test_states_that_were_returned_stay_as_they_were(simulator):

@@ -287,7 +287,7 @@ def test_what_a_running_session_adds_up_is_what_its_history_says(fitted):
         state = env.step(torch.randint(NUM_ITEMS, (50,), generator=make_generator(step))).state
         plain = load_simulator(root / "with", root / "ranker", {"liked": 1.0})
         torch.testing.assert_close(env.hazard(state), plain.hazard(state), atol=1e-5, rtol=1e-4)
-    assert effects_of(env._running.catalogue).table_NE.any()
+    assert effects_of(env._running.summary.catalogue).table_NE.any()
 
 
 def test_effects_are_of_one_catalogue_and_of_what_it_had_when_they_were_estimated(fitted, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recomind.data import TableCatalogue
 from recomind.errors import ConfigError
 from recomind.ranker import predict
 from recomind.simulation import SimulatorConfig
@@ -30,7 +31,7 @@ from recomind.simulation.response import (
     summaries,
     task_couplings,
 )
-from recomind.simulation.summary import summarise, summary_size
+from recomind.simulation.summary import SessionSummary, summarise
 from recomind.streams import make_generator
 from tests.simulation.tiny import SIMULATOR, tiny_catalogue, tiny_dataset, tiny_world
 
@@ -168,8 +169,9 @@ def test_fatigue_and_hazards_are_deterministic_and_leave_the_generator_alone(ran
         for seed in (3, 3, 4)
     ]
     assert torch.equal(torch.get_rng_state(), before)
-    inputs = summaries(dataset, rows, after=False)
+    inputs = summaries(dataset, rows, after=False, categories=True)
     assert torch.equal(nets[0][0](inputs), nets[1][0](inputs))
+    inputs = summaries(dataset, rows, after=True, categories=True)
     assert torch.equal(nets[0][1](inputs), nets[1][1](inputs))
     assert not torch.equal(nets[0][1](inputs), nets[2][1](inputs))
 
@@ -314,7 +316,8 @@ def test_the_summary_has_its_width_and_sees_the_session_alone():
     world = tiny_world()
     state = world.reset(20, make_generator(0))
     fresh = summarise(state, world.catalogue)
-    assert fresh.shape == (20, summary_size(4, 9, 3))
+    assert fresh.shape == (20, SessionSummary(world.catalogue, categories=False).size(4, 9))
+    assert fresh.shape[1] == 3 * (4 + 2 + 2 * 3) + 3 + 9
     sums = fresh[:, : -3 - 9]
     assert not bool(sums.any())  # the warm history is not of this session
     state = world.step(torch.arange(20)).state
@@ -339,6 +342,59 @@ def test_older_events_fade_from_the_summary():
     counts = summarise(step.state, world.catalogue)[step.valid][:, [5, 17, 29]]
     expected = [sum(math.exp(-age / scale) for age in range(5)) for scale in (2.0, 6.0, 1e9)]
     assert counts[0].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def category_world():
+    """A tiny world; items have a category of 3 values, and another of as many as there are."""
+    world = tiny_world(horizon=10)
+    num, dense = world.catalogue.num_items, world.catalogue.features(torch.arange(300)).dense
+    assert num == len(dense)
+    world.catalogue = TableCatalogue(
+        dense[None],
+        torch.stack([torch.arange(num) % 3, torch.arange(num)], dim=1),
+        dense_names=world.catalogue.dense_names,
+        categorical_names=["topic", "maker"],
+        vocab_sizes=[3, num],
+    )
+    return world
+
+
+def test_categories_with_few_values_are_summed_up_a_column_each():
+    world = category_world()
+    plain, summary = (SessionSummary(world.catalogue, categories=c) for c in (False, True))
+    world.reset(50, make_generator(0))
+    for item in (0, 3, 4):
+        step = world.step(torch.full((50,), item))
+    found = summary(step.state)[step.valid]
+    columns, largest, likeness = 3 * 2 * 3, 3 * 2, 3 * 2 * 3  # and no column a maker
+    assert summary.size(4, 9) == plain.size(4, 9) + columns + largest + likeness
+    sums = found[:, : 3 * (4 + 2 + 2 * 6)].unflatten(1, (3, -1))
+    by_topic = sums[:, 2, 4 + 2 + 3 : 4 + 2 + 6]  # shown, the slowest decay
+    assert torch.allclose(by_topic, torch.tensor([2.0, 1.0, 0.0]).expand(len(found), 3))
+    most = found[:, -summary.num_likeness - 6 : -summary.num_likeness]
+    assert torch.allclose(most[:, :3], sums[:, :, 9:12].amax(2))
+    assert torch.allclose(most[:, 3:], sums[:, :, 15:18].amax(2))
+    assert bool((most[:, 2] == 2.0).all())
+
+
+def test_likeness_counts_what_an_item_has_in_common_with_the_session():
+    world = category_world()
+    summary = SessionSummary(world.catalogue, categories=True)
+    fresh, shown = world.reset(50, make_generator(0)), torch.zeros(50, dtype=torch.int64)
+    assert not bool(summary(fresh, shown=shown)[:, -2 * summary.num_likeness :].any())
+    for item in (0, 3, 4, 0):
+        step = world.step(torch.full((50,), item))
+    state = step.state[step.valid]
+    both = summary(state, shown=shown[: len(state.step)])[:, -2 * summary.num_likeness :]
+    latest, found = both.chunk(2, dim=1)
+    assert torch.equal(latest, found)  # the latest event's item is 0 too
+    found = found.unflatten(1, (3, 2, 3))  # the same item, topic, maker; shown or liked; decay
+    assert torch.allclose(found[:, :, 0, 2], torch.tensor([2.0, 3.0, 2.0]).expand(len(found), 3))
+    newest = torch.tensor(math.exp(-3 / 2) + 1.0)
+    assert torch.allclose(found[:, 0, 0, 0], newest.expand(len(found)))
+    liked = (state.history_feedback[:, -4:, 0] * torch.tensor([1, 0, 0, 1])).sum(1).float()
+    assert torch.allclose(found[:, 0, 1, 2], liked)
+    assert bool(liked.any())
 
 
 # Config.
