@@ -41,6 +41,7 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
             another one.
     """
     needed = config.num_runners + config.num_learners
+    config.check_device()
     if ray.is_initialized():
         _refuse_another(config.ray_address)
         check_cpus(needed)

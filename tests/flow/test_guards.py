@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.flow.commands import MICRO, NOT_RELEASED
 from tests.flow.in_process import Command
@@ -61,6 +62,16 @@ def test_a_session_without_steps_is_refused(
     (line,) = outcome.err.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so nothing to refuse")
+def test_a_gpu_that_is_not_there_is_refused_before_anything_runs(
+    command: Command, tmp_path: Path
+) -> None:
+    outcome = command("run", *MICRO, at(tmp_path / "new"), "training.device=cuda")
+    assert outcome.status == 2
+    assert "training.device=cuda and no GPU that torch can use" in outcome.err
+    assert not (tmp_path / "new" / "round_0").exists()
 
 
 def test_one_member_has_no_disagreement(command: Command, folder: Path) -> None:
