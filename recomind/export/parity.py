@@ -11,13 +11,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from recomind.artifacts import MANIFEST, Manifest, write_artifact, write_json
 from recomind.errors import ParityError
 from recomind.export.comparing import compare as compare
+from recomind.export.distilling import Lessons
 from recomind.export.formats import ExportFormat, ExportJob, write_formats
 from recomind.export.golden import GOLDEN, make_golden
 from recomind.export.scorer import ExportRecord, PolicyScorer, export_policy
@@ -79,6 +80,7 @@ def export_and_verify(
     num_states: int = 1000,
     num_candidates: int = 64,
     formats: Sequence[ExportFormat] = (),
+    lessons: Callable[[], Lessons] | None = None,
 ) -> dict[str, Any]:
     """Export `network`, check it in a fresh process, and only then write the artifact.
 
@@ -91,6 +93,7 @@ def export_and_verify(
         num_candidates: candidates of each request.
         formats: further forms, each into a folder of its own below `folder` and checked by the
             same requests; see `recomind.export.formats`.
+        lessons: makes what a format may distil the policy from; called once, if at all.
 
     Returns:
         The parity report, also in `parity.json`; that of a format is in `formats.<name>`.
@@ -116,7 +119,7 @@ def export_and_verify(
         golden.save(staging / GOLDEN)
         report = verify_in_fresh_process(trial, staging / GOLDEN)
         if formats:
-            job = ExportJob(scorer=trained, record=record, golden=golden)
+            job = ExportJob(scorer=trained, record=record, golden=golden, lessons=lessons)
             report["formats"] = write_formats(formats, job, staging)
         write_json(staging / PARITY, report)
         _promote(trial, staging, manifest, written)
