@@ -29,6 +29,7 @@ FORMATS: dict[str, str] = {
     "onnx_int8": "recomind.export.onnx.reduced.INT8",
     "triton": "recomind.export.triton.FORMAT",
     "ranker": "recomind.export.ranker.FORMAT",
+    "torch_module": "recomind.export.torch_module.FORMAT",
 }
 _FOLDER = re.compile(r"[a-z][a-z0-9_]*")
 _LESSONS = "lessons"  # in the job's cache
