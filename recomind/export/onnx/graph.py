@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from recomind.errors import ConfigError
 from recomind.export.golden import Golden, random_states
+from recomind.export.onnx.joint import fused_scores
 from recomind.export.onnx.theirs import Given, external_part
 from recomind.export.scorer import PolicyScorer, ordered_slots
 from recomind.ranker.capabilities import two_tower_part
@@ -69,6 +70,7 @@ class DecisionGraph(nn.Module):
         super().__init__()
         self.network, self._supported = scorer.network, scorer.supported
         self._fields, self._given = state_inputs(scorer), given
+        self._fused = fused_scores(scorer.network)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors by position, in the order of `input_names`; outputs in that of `OUTPUTS`."""
@@ -80,7 +82,10 @@ class DecisionGraph(nn.Module):
         fields.setdefault(USER, fields["step"])
         state = SessionState(**fields, batch_size=[])
         encoding = self.network.encode_state(state)
-        q, utility = self.network.score_encoded(encoding, item_id)
+        if self._fused is None:
+            q, utility = self.network.score_encoded(encoding, item_id)
+        else:
+            q, utility = self._fused(encoding.frozen, encoding.trunk, item_id)
         density = self.network.log_density(encoding, item_id)
         supported = self._supported(utility, mask, density)
         order = ordered_slots(q, supported, utility, item_id, mask)
