@@ -70,17 +70,9 @@ def modules(scorer: PolicyScorer) -> dict[str, nn.Module]:
     }
 
 
-def _sample(scorer: PolicyScorer) -> tuple[tuple[str, ...], list[Tensor], tuple[Any, ...]]:
-    """Names, values and free dimensions of the inputs that a module is traced by."""
-    names, sample = graph.input_names(scorer), graph.sample_feeds(scorer)
-    pool = {0: graph.BATCH, 1: graph.CANDIDATES}
-    shapes = tuple(pool if name in ("item_id", "mask") else {0: graph.BATCH} for name in names)
-    return names, [torch.from_numpy(sample[name]) for name in names], shapes
-
-
 def onnx_ways(scorer: PolicyScorer, folder: Path) -> dict[str, Way]:
     """Both arms on ONNX Runtime, one thread."""
-    names, arguments, shapes = _sample(scorer)
+    names, (arguments, shapes) = graph.input_names(scorer), graph.sample_arguments(scorer)
     ways: dict[str, Way] = {}
     for arm, module in modules(scorer).items():
         outputs = ("order", "utility") if arm == "ranker" else graph.OUTPUTS
@@ -100,10 +92,10 @@ def onnx_ways(scorer: PolicyScorer, folder: Path) -> dict[str, Way]:
 def aot_ways(scorer: PolicyScorer, folder: Path) -> dict[str, Way]:
     """Both arms compiled ahead of time by torch's AOTInductor; needs a C++ compiler."""
     inductor: Any = importlib.import_module("torch._inductor")
-    _, arguments, shapes = _sample(scorer)
+    arguments, shapes = graph.sample_arguments(scorer)
     ways: dict[str, Way] = {}
     for arm, module in modules(scorer).items():
-        program = torch.export.export(module, tuple(arguments), dynamic_shapes=(shapes,))
+        program = torch.export.export(module, tuple(arguments), dynamic_shapes=(tuple(shapes),))
         path = inductor.aoti_compile_and_package(program, package_path=str(folder / f"{arm}.pt2"))
         package = inductor.aoti_load_package(path)
         ways[arm] = lambda inputs, package=package: package(*inputs)

@@ -20,7 +20,7 @@ class ExportTarget(Enum):
 class ExportConfig:
     """What is written beside the scorer itself."""
 
-    # onnx, onnx_fp16, onnx_int8, triton, ranker, torch_module, or a dotted name of yours
+    # onnx, onnx_fp16, onnx_int8, triton, torch_export, ranker, torch_module, or a dotted name
     formats: list[str] = field(default_factory=list)
     # ranker: also the policy as a ranker of ours, from which train-ranker can go on
     target: ExportTarget = ExportTarget.scorer

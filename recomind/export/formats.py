@@ -28,6 +28,7 @@ FORMATS: dict[str, str] = {
     "onnx_fp16": "recomind.export.onnx.reduced.FP16",
     "onnx_int8": "recomind.export.onnx.reduced.INT8",
     "triton": "recomind.export.triton.FORMAT",
+    "torch_export": "recomind.export.torch_export.FORMAT",
     "ranker": "recomind.export.ranker.FORMAT",
     "torch_module": "recomind.export.torch_module.FORMAT",
 }
