@@ -13,18 +13,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recomind.artifacts import MANIFEST, Manifest, write_artifact, write_json
 from recomind.errors import ParityError
 from recomind.export.comparing import compare as compare
-from recomind.export.distilling import Lessons
 from recomind.export.formats import ExportFormat, ExportJob, write_formats
 from recomind.export.golden import GOLDEN, make_golden
 from recomind.export.scorer import ExportRecord, PolicyScorer, export_policy
 from recomind.policy import QNetwork
 from recomind.streams import make_generator
 from recomind.types import SessionState
+
+if TYPE_CHECKING:
+    from recomind.export.distilling import Lessons
 
 PARITY = "parity.json"
 FORBIDDEN = ("ray", "recomind.training", "recomind.evaluation")  # not in a process that serves
