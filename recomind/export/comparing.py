@@ -13,6 +13,7 @@ from recomind.export.golden import Golden, answer
 from recomind.export.scorer import PolicyScorer
 
 TOLERANCE = 1e-5  # largest difference of scores, in units of reward
+_AT = 10  # places of NDCG
 
 
 @dataclass(kw_only=True, slots=True)
@@ -86,3 +87,20 @@ def _misplaced(golden: Golden, order_SK: Tensor, bound: float) -> Tensor:
     other_kind = kind_SK.gather(1, golden.order) != kind_SK.gather(1, order_SK)
     padding = kind_SK.gather(1, golden.order) == 0
     return other_kind | ((moved.abs() > bound) & ~padding)
+
+
+def ndcg_of(golden: Golden, order_SK: Tensor) -> float:
+    """Mean NDCG@10 of an order against the golden one.
+
+    The gain of a candidate is its golden score above the least one of its request: Q inside the
+    support, and below all of those outside of it.
+    """
+    key_SK = golden.q.where(golden.supported, golden.utility)
+    floor_S1 = key_SK.masked_fill(~golden.supported, torch.inf).min(1, keepdim=True).values
+    gain_SK = (key_SK - floor_S1).masked_fill(~golden.supported | ~golden.mask, 0.0)
+    num = min(_AT, gain_SK.shape[1])
+    discount = 1.0 / torch.arange(2, num + 2).log2()
+    ours, best = (
+        (gain_SK.gather(1, order)[:, :num] * discount).sum(1) for order in (order_SK, golden.order)
+    )
+    return float(torch.where(best > 0, ours / best.clamp(min=1e-12), torch.ones_like(best)).mean())

@@ -9,7 +9,7 @@ line in this table, which names an `ExportFormat`. A format of your own needs no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -18,6 +18,7 @@ from recomind.errors import ConfigError, ParityError, did_you_mean
 from recomind.plugins import resolve
 
 if TYPE_CHECKING:
+    from recomind.export.distilling import Lessons
     from recomind.export.golden import Golden
     from recomind.export.scorer import ExportRecord, PolicyScorer
 
@@ -27,8 +28,12 @@ FORMATS: dict[str, str] = {
     "onnx_fp16": "recomind.export.onnx.reduced.FP16",
     "onnx_int8": "recomind.export.onnx.reduced.INT8",
     "triton": "recomind.export.triton.FORMAT",
+    "torch_export": "recomind.export.torch_export.FORMAT",
+    "ranker": "recomind.export.ranker.FORMAT",
+    "torch_module": "recomind.export.torch_module.FORMAT",
 }
 _FOLDER = re.compile(r"[a-z][a-z0-9_]*")
+_LESSONS = "lessons"  # in the job's cache
 _TAKEN = ("external", "trial")  # folders of the scorer's own
 
 
@@ -40,6 +45,23 @@ class ExportJob:
     record: ExportRecord  # facts of the run
     golden: Golden  # requests, and the trained network's answers
     cache: dict[str, Any] = field(default_factory=dict)  # what formats share within one export
+    lessons: Callable[[], Lessons] | None = None  # what the policy is distilled from, on request
+
+    def lessons_for(self, name: str) -> Lessons:
+        """The lessons, made once for all formats.
+
+        Raises:
+            ConfigError: the export was given none; `name` is the format that needs them.
+        """
+        if self.lessons is None:
+            raise ConfigError(
+                f"the format {name!r} distils the policy, and has nothing to distil it from",
+                expected="lessons=... of export_and_verify: logged states and their pools",
+                mend="`recomind export` brings those of the run",
+            )
+        if _LESSONS not in self.cache:
+            self.cache[_LESSONS] = self.lessons()
+        return self.cache[_LESSONS]
 
 
 @runtime_checkable

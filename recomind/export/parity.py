@@ -11,9 +11,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recomind.artifacts import MANIFEST, Manifest, write_artifact, write_json
 from recomind.errors import ParityError
@@ -24,6 +24,9 @@ from recomind.export.scorer import ExportRecord, PolicyScorer, export_policy
 from recomind.policy import QNetwork
 from recomind.streams import make_generator
 from recomind.types import SessionState
+
+if TYPE_CHECKING:
+    from recomind.export.distilling import Lessons
 
 PARITY = "parity.json"
 FORBIDDEN = ("ray", "recomind.training", "recomind.evaluation")  # not in a process that serves
@@ -79,6 +82,7 @@ def export_and_verify(
     num_states: int = 1000,
     num_candidates: int = 64,
     formats: Sequence[ExportFormat] = (),
+    lessons: Callable[[], Lessons] | None = None,
 ) -> dict[str, Any]:
     """Export `network`, check it in a fresh process, and only then write the artifact.
 
@@ -91,6 +95,7 @@ def export_and_verify(
         num_candidates: candidates of each request.
         formats: further forms, each into a folder of its own below `folder` and checked by the
             same requests; see `recomind.export.formats`.
+        lessons: makes what a format may distil the policy from; called once, if at all.
 
     Returns:
         The parity report, also in `parity.json`; that of a format is in `formats.<name>`.
@@ -116,7 +121,7 @@ def export_and_verify(
         golden.save(staging / GOLDEN)
         report = verify_in_fresh_process(trial, staging / GOLDEN)
         if formats:
-            job = ExportJob(scorer=trained, record=record, golden=golden)
+            job = ExportJob(scorer=trained, record=record, golden=golden, lessons=lessons)
             report["formats"] = write_formats(formats, job, staging)
         write_json(staging / PARITY, report)
         _promote(trial, staging, manifest, written)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recomind.ranker.prediction import log_loss, predict, predict_blocks
     from recomind.ranker.recipe import load_weights
     from recomind.ranker.stamp import Stamp
-    from recomind.ranker.store import load_rankers, save_rankers, tasks_of, trunk_of
+    from recomind.ranker.store import load_rankers, save_rankers, start_from, tasks_of, trunk_of
     from recomind.ranker.training import (
         calibrate_on,
         fit_ranker,
@@ -61,6 +61,7 @@ __all__ = [
     "report_groups",
     "roc_auc",
     "save_rankers",
+    "start_from",
     "tasks_of",
     "training_rows",
     "trunk_of",

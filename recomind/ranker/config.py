@@ -50,6 +50,9 @@ class RankerConfig:
     # task -> weight; utility and reward are this sum, of probabilities and of feedback
     num_members: int = 2  # ensemble size; the first member is "the ranker"
     external: ExternalConfig = field(default_factory=ExternalConfig)
+    # Folder of a ranker whose weights the first round's begins with, such as export/ranker of
+    # another run; empty: fresh weights.
+    start_from: str = ""
     history_length: int = 40  # L, events of a state
     recent_length: int = 64  # the latest events, which the causal transformer reads
     num_nearest: int = 32  # older events a candidate attends to, the nearest ones

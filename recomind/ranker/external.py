@@ -190,10 +190,19 @@ class CompletedRanker(nn.Module):
     def score(self, encoding: Any, item_id: Tensor, snapshot: Tensor | None = None) -> Tensor:
         """Calibrated logits [B, K, H] of `item_id` [B, K]; `snapshot` is [B, 1] or [B, K]."""
         logits = self.external.score(encoding.external, item_id, snapshot)
+        return self.completed(logits, encoding.own, item_id, snapshot)
+
+    def completed(
+        self,
+        theirs_BKh: Tensor,
+        own: StateEncoding | None,
+        item_id: Tensor,
+        snapshot: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, K, H] in the order of the tasks, of which the external ones are given."""
         if not self._complete:
-            own = self.own.score(encoding.own, item_id, snapshot)
-            logits = torch.cat([logits, own], dim=-1)
-        return logits[..., self._source]
+            theirs_BKh = torch.cat([theirs_BKh, self.own.score(own, item_id, snapshot)], dim=-1)
+        return theirs_BKh[..., self._source]
 
 
 def load_external(

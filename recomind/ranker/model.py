@@ -141,8 +141,8 @@ class SessionRanker(ItemTower):
     def artifact_recipe(self, staging: Path) -> dict[str, Any]:
         """What rebuilds it beside its weights and the catalogue."""
         del staging
-        # An external ranker beside it is described where it is used, its path not at all.
-        config = replace(self.config, external=ExternalConfig())
+        # An external ranker beside it is described where it is used, paths not at all.
+        config = replace(self.config, external=ExternalConfig(), start_from="")
         return {
             "kind": "session",
             "tasks": list(self.tasks),

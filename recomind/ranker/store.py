@@ -8,7 +8,14 @@ from typing import Any, cast
 
 from torch import nn
 
-from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
+from recomind.artifacts import (
+    Manifest,
+    first_mismatch,
+    loads,
+    read_manifest,
+    save_tensors,
+    write_artifact,
+)
 from recomind.data import StoredCatalogue, load_catalogue
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.ranker.capabilities import own_part
@@ -76,6 +83,34 @@ def load_rankers(folder: Path) -> list[Ranker]:
             ranker.precompute_items()
         rankers[index] = ranker.eval()
     return [rankers[index] for index in range(len(rankers))]
+
+
+def start_from(ranker: SessionRanker, folder: Path, member: int) -> None:
+    """Give `ranker` the weights of a member of the ensemble in `folder`, or of its first of ours.
+
+    Raises:
+        ArtifactError: there is none that can be read.
+        ConfigError: it has other tasks, features or sizes.
+    """
+    others = load_rankers(folder)
+    found = others[member] if member < len(others) else None
+    source = found if isinstance(found, SessionRanker) else trunk_of(others)
+    mend = "give this run the settings, features and tasks of the one that wrote it, or set none"
+    if source.tasks != ranker.tasks:
+        raise ConfigError(
+            "ranker.start_from holds a ranker of other tasks",
+            got=f"{list(source.tasks)} in {folder}",
+            expected=list(ranker.tasks),
+            mend=mend,
+        )
+    try:
+        ranker.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            "ranker.start_from holds a ranker of another shape",
+            got=f"{first_mismatch(error)}, in {folder}",
+            mend=mend,
+        ) from error
 
 
 def trunk_of(rankers: Sequence[Ranker]) -> SessionRanker:

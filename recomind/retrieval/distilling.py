@@ -91,7 +91,15 @@ def pool_targets(
 ) -> Tensor:
     """[S, K] softmax of the values in standard deviations; 0.0 where the value is -inf."""
     rows = _rows(*item_SK.shape)
-    value_SK = torch.cat([values(state[at], item_SK[at]) for at in rows])
+    return top_one_targets(torch.cat([values(state[at], item_SK[at]) for at in rows]), temperature)
+
+
+def top_one_targets(value_SK: Tensor, temperature: float) -> Tensor:
+    """[S, K] softmax of values in standard deviations over a pool; 0.0 where the value is -inf.
+
+    Raises:
+        SchemaError: a value is NaN, or a pool has no finite value.
+    """
     known_SK = value_SK.isfinite()
     if bool(value_SK.isnan().any()) or not bool(known_SK.any(1).all()):
         raise SchemaError(

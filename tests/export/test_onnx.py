@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -77,6 +78,28 @@ def test_numpy_and_onnxruntime_alone_rank_raw_requests_as_the_network_does(folde
     assert len(answers) == len(golden["output.q"]) == 1000
     places = [_wrong_places(answer, row, golden, ids) for row, answer in enumerate(answers)]
     assert sum(places) == 0
+
+
+@needs_exporter
+@pytest.mark.slow
+def test_another_language_ranks_the_same_requests_alike(folder):
+    """Node's ONNX Runtime: `npm install onnxruntime-node` anywhere, and NODE_PATH names it."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no `node` on the PATH")
+    there = [node, "-e", "require('onnxruntime-node')"]
+    if subprocess.run(there, capture_output=True, check=False, timeout=60).returncode:
+        pytest.skip("node finds no onnxruntime-node: npm install it, and set NODE_PATH")
+    onnx = folder / "onnx"
+    command = [node, onnx / "example.cjs", onnx / "requests.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    with np.load(onnx / "golden.npz") as file:
+        golden = dict(file)
+    ids = np.array(RAW.item_ids)
+    assert len(answers) == len(golden["output.q"]) == 1000
+    assert sum(_wrong_places(each, row, golden, ids) for row, each in enumerate(answers)) == 0
 
 
 def _wrong_places(answer, row: int, golden, ids: np.ndarray) -> int:

@@ -11,9 +11,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from recomind.export import PolicyScorer
+from recomind.export.comparing import ndcg_of
 from recomind.export.golden import make_golden
 from recomind.export.onnx.graph import open_session
-from recomind.export.onnx.reduced import FP16, INT8, ndcg_of, to_half, to_int8
+from recomind.export.onnx.reduced import FP16, INT8, to_half, to_int8
 from recomind.streams import make_generator
 from tests.export.tiny import NAMES, network
 

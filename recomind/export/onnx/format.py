@@ -6,6 +6,7 @@ request.schema.json   what a raw request holds (JSON Schema), and the graph's te
 requests.json         golden requests in raw ids and units
 golden.npz            the same as inputs of the graph, and the trained network's answers
 example.py            from raw requests to ranked ids
+example.cjs           the same in JavaScript
 
 A policy on a ranker that existed already holds that ranker: in the graph, or, where it is LightGBM,
 as `boosters/<task>.txt` beside `rows.onnx`, which makes the boosters' inputs of a request.
@@ -46,7 +47,8 @@ from recomind.export.onnx.graph import (
 from recomind.export.onnx.theirs import external_part
 from recomind.export.scorer import PolicyScorer
 
-MODEL, EXAMPLE, ROWS, BOOSTERS = "model.onnx", "example.py", "rows.onnx", "boosters"
+MODEL, ROWS, BOOSTERS = "model.onnx", "rows.onnx", "boosters"
+EXAMPLES = ("example.py", "example.cjs")
 Arrays = Mapping[str, np.ndarray]
 _PROGRAM = "onnx.program"  # in the job's cache
 
@@ -74,14 +76,15 @@ class OnnxFormat:
 def write_beside(
     job: ExportJob, folder: Path, report: Mapping[str, Any], boosters: Sequence[str] = ()
 ) -> None:
-    """What makes a folder that holds the graph whole: descriptions, golden requests, a program."""
+    """What makes a folder that holds the graph whole: descriptions, golden requests, programs."""
     write_json(folder / "model.json", describe.model(job, report) | _told(job, boosters))
     write_json(folder / "request.schema.json", describe.schema(job, folder / MODEL))
     requests = json.dumps(describe.raw_requests(job), separators=(",", ":"))  # long enough
     (folder / "requests.json").write_text(requests)
     arrays: dict[str, Any] = golden_arrays(job.golden, input_names(job.scorer))
     np.savez_compressed(folder / "golden.npz", **arrays)
-    shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
+    for name in EXAMPLES:
+        shutil.copyfile(Path(__file__).with_name(name), folder / name)
 
 
 def _told(job: ExportJob, boosters: Sequence[str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from recomind.errors import ConfigError
 from recomind.export.golden import Golden, random_states
+from recomind.export.onnx.joint import fused_scores
 from recomind.export.onnx.theirs import Given, external_part
 from recomind.export.scorer import PolicyScorer, ordered_slots
 from recomind.ranker.capabilities import two_tower_part
@@ -69,6 +70,7 @@ class DecisionGraph(nn.Module):
         super().__init__()
         self.network, self._supported = scorer.network, scorer.supported
         self._fields, self._given = state_inputs(scorer), given
+        self._fused = fused_scores(scorer.network)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors by position, in the order of `input_names`; outputs in that of `OUTPUTS`."""
@@ -80,7 +82,10 @@ class DecisionGraph(nn.Module):
         fields.setdefault(USER, fields["step"])
         state = SessionState(**fields, batch_size=[])
         encoding = self.network.encode_state(state)
-        q, utility = self.network.score_encoded(encoding, item_id)
+        if self._fused is None:
+            q, utility = self.network.score_encoded(encoding, item_id)
+        else:
+            q, utility = self._fused(encoding.frozen, encoding.trunk, item_id)
         density = self.network.log_density(encoding, item_id)
         supported = self._supported(utility, mask, density)
         order = ordered_slots(q, supported, utility, item_id, mask)
@@ -101,16 +106,21 @@ def input_names(scorer: PolicyScorer) -> tuple[str, ...]:
 
 def trace(scorer: PolicyScorer, given: Given | None = None) -> torch.onnx.ONNXProgram:
     """The graph of `scorer`, not yet written; this takes most of an export's time."""
-    sample, names = sample_feeds(scorer), input_names(scorer)
-    pool = {0: BATCH, 1: CANDIDATES}
-    shapes = [pool if name in ("item_id", "mask") else {0: BATCH} for name in names]
-    arguments = [torch.from_numpy(sample[name]) for name in names]
+    names, (arguments, shapes) = input_names(scorer), sample_arguments(scorer)
     if given is not None:
         width = len(given.config.tasks)
         arguments.append(torch.full((*arguments[-1].shape, width), 0.4))
-        names, shapes = (*names, THEIRS), [*shapes, pool]
+        names, shapes = (*names, THEIRS), [*shapes, shapes[-1]]
     outputs = OUTPUTS if scorer.network.density is None else (*OUTPUTS, DENSITY)
     return to_onnx(DecisionGraph(scorer, given).eval(), arguments, shapes, names, outputs)
+
+
+def sample_arguments(scorer: PolicyScorer) -> tuple[list[Tensor], list[dict[int, Any]]]:
+    """The inputs of `sample_feeds` in the graph's order, and the free dimensions of each."""
+    sample, names = sample_feeds(scorer), input_names(scorer)
+    pool = {0: BATCH, 1: CANDIDATES}
+    shapes = [pool if name in ("item_id", "mask") else {0: BATCH} for name in names]
+    return [torch.from_numpy(sample[name]) for name in names], shapes
 
 
 def sample_feeds(scorer: PolicyScorer) -> dict[str, np.ndarray]:
@@ -237,8 +247,8 @@ def ask(session: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     }
 
 
-def check_possible(scorer: PolicyScorer) -> None:
-    """Raise ConfigError unless `scorer` can become an ONNX graph here."""
+def check_possible(scorer: PolicyScorer, packages: Sequence[str] = _PACKAGES) -> None:
+    """Raise ConfigError unless `scorer` can become a graph here, which takes `packages`."""
     frozen, trunk = two_tower_part(scorer.network.frozen), scorer.network.trunk
     if frozen is None and external_part(scorer.network.frozen) is None:
         raise ConfigError(
@@ -252,7 +262,7 @@ def check_possible(scorer: PolicyScorer) -> None:
             got=f"{scorer.catalogue.num_items} items, more than ranker.max_table_items",
             mend="raise ranker.max_table_items, or serve the scorer without ONNX",
         )
-    absent = [name for name in _PACKAGES if not importlib.util.find_spec(name)]
+    absent = [name for name in packages if not importlib.util.find_spec(name)]
     if absent:
         raise ConfigError(
             "packages for ONNX are absent", got=absent, mend=f"pip install {' '.join(absent)}"

@@ -26,6 +26,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from recomind.adapters import ExternalKind
 from recomind.errors import ConfigError
+from recomind.export.comparing import ndcg_of
 from recomind.export.formats import ExportJob
 from recomind.export.golden import Golden
 from recomind.export.onnx.format import MODEL, run, write_beside, write_model
@@ -33,7 +34,6 @@ from recomind.export.onnx.graph import check_possible
 from recomind.export.onnx.theirs import external_part
 from recomind.export.scorer import PolicyScorer
 
-_AT = 10  # places of NDCG
 _MIN_ELEMENTS = 256  # smaller tensors stay as they are
 
 
@@ -82,23 +82,6 @@ class ReducedFormat:
             "ndcg_at_10_bound": self.min_ndcg,
             "passed": deviations <= self.max_deviations and ndcg >= self.min_ndcg,
         }
-
-
-def ndcg_of(golden: Golden, order_SK: torch.Tensor) -> float:
-    """Mean NDCG@10 of an order against the golden one.
-
-    The gain of a candidate is its golden score above the least one of its request: Q inside the
-    support, and below all of those outside of it.
-    """
-    key_SK = golden.q.where(golden.supported, golden.utility)
-    floor_S1 = key_SK.masked_fill(~golden.supported, torch.inf).min(1, keepdim=True).values
-    gain_SK = (key_SK - floor_S1).masked_fill(~golden.supported | ~golden.mask, 0.0)
-    num = min(_AT, gain_SK.shape[1])
-    discount = 1.0 / torch.arange(2, num + 2).log2()
-    ours, best = (
-        (gain_SK.gather(1, order)[:, :num] * discount).sum(1) for order in (order_SK, golden.order)
-    )
-    return float(torch.where(best > 0, ours / best.clamp(min=1e-12), torch.ones_like(best)).mean())
 
 
 def to_half(path: Path, target: Path) -> None:

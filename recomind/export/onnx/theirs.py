@@ -40,7 +40,9 @@ class TracedCatalogue:
     def __init__(self, catalogue: Catalogue) -> None:
         if not isinstance(catalogue, TableCatalogue):
             raise ConfigError(
-                "ONNX needs the catalogue as a table in memory", got=type(catalogue).__name__
+                "the export of a ranker that existed already needs the catalogue in memory",
+                got=type(catalogue).__name__,
+                expected="a table of items",
             )
         self.num_items, self.vocab_sizes = catalogue.num_items, catalogue.vocab_sizes
         self.dense_names = catalogue.dense_names

@@ -11,6 +11,7 @@ from recomind.errors import ArtifactError
 from recomind.evaluation.config import POLICY
 from recomind.evaluation.report import read_report
 from recomind.export import ExportRecord, export_and_verify, make_formats, read_raw_inputs
+from recomind.pipeline.lessons import make_lessons
 from recomind.pipeline.loading import load_policy
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
@@ -60,10 +61,18 @@ class Export(Stage):
             inputs=manifest.inputs,
             raw=read_raw_inputs(round.first.path("sessions")),
         )
-        formats = make_formats(round.config.export.formats, round.config.allowed_targets)
+        formats = make_formats(round.config.export.all_formats, round.config.allowed_targets)
         start = dataset.state(dataset.session_starts())
-        network = load_policy(_reported(round))
-        parity = export_and_verify(self.path(round), network, record, start=start, formats=formats)
+        reported = _reported(round)
+        network = load_policy(reported)
+        parity = export_and_verify(
+            self.path(round),
+            network,
+            record,
+            start=start,
+            formats=formats,
+            lessons=lambda: make_lessons(reported, network),
+        )
         return (
             f"released: {str(gate['released']).lower()}; largest difference of a score "
             f"{parity['max_abs_difference']:.1e} in a fresh process"

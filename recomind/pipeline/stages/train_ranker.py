@@ -27,6 +27,7 @@ from recomind.ranker import (
     quality_report,
     report_groups,
     save_rankers,
+    start_from,
     training_rows,
 )
 from recomind.ranker.external import CompletedRanker, ExternalRanker, load_external, require_tasks
@@ -51,9 +52,11 @@ class TrainRanker(Stage):
     name, kind, artifact, groups = "train-ranker", "ranker", "ranker", ("ranker",)
 
     def inputs(self, round: Round) -> list[Path]:
-        """What the round's ranker may learn from."""
+        """What the round's ranker may learn from, and the ranker that it begins with."""
         ways = ways_to_refit(round)
-        return [p for p in round.session_folders if any(p in way.folders for way in ways)]
+        sessions = [p for p in round.session_folders if any(p in way.folders for way in ways)]
+        begins = [Path(round.config.ranker.start_from)] if _begins_with(round) else []
+        return [*sessions, *begins]
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Fit, calibrate, measure on the test days."""
@@ -80,6 +83,11 @@ class TrainRanker(Stage):
         return "; ".join(
             filter(None, (f"AUC {auc:.4f} for {task} on later days" if auc else "", note))
         )
+
+
+def _begins_with(round: Round) -> bool:
+    """Whether the round's rankers begin with the weights of `ranker.start_from`."""
+    return round.is_first and bool(round.config.ranker.start_from)
 
 
 def _source(round: Round, way: Refit) -> SessionStream:
@@ -133,7 +141,9 @@ def _fit_member(
         return chosen[kept]
 
     start = new_ranker(source, config, seed)
-    if way.warm:
+    if _begins_with(round):
+        start_from(start, Path(config.start_from), member)
+    elif way.warm:
         start.load_state_dict(cast(nn.Module, load_ensemble(round.previous)[member]).state_dict())
     alone = len(ways_to_refit(round)) == 1
     name = f"ranker_member_{member}_{seed:x}{'' if alone else f'_{way.name}'}.safetensors"
