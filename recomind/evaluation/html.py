@@ -31,9 +31,9 @@ _HOW_TO_READ = (
         "shown so that you see how far simulator and truth are apart.",
     ),
     (
-        "One seed",
-        "the interval covers the luck of the sessions, not that of the training. A small lift "
-        "needs several seeds of training.",
+        "Seeds",
+        "an interval covers the luck of the sessions, not that of the training, unless it is said "
+        "to be over seeds. A small lift needs several (gate.seeds); the first is what is released.",
     ),
     (
         "Survival",

@@ -13,6 +13,7 @@ from recomind.evaluation.gate import decide
 from recomind.evaluation.metrics import summarise
 from recomind.evaluation.rollout import SessionOutcomes
 from recomind.evaluation.schema import KINDS, REPORT_FORMAT_VERSION, validate_report
+from recomind.evaluation.seeds import seed_lifts
 from recomind.evaluation.segments import segment_lifts
 from recomind.evaluation.statistics import lifts
 
@@ -64,7 +65,7 @@ def environment_entry(
         "support_lift": _lifts(outcomes, RANKER_IN_SUPPORT, baseline, confidence),
         "segments": _segments(outcomes, config, target_metric, feature_names),
         "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
-    }
+    } | seed_lifts(outcomes, baseline, confidence)
 
 
 def _lifts(

@@ -66,6 +66,8 @@ _ENVIRONMENT = {
     "chance_lift": NotRequired(MapOf(_LIFT)),  # the policy over `random`
     "guardrail_lift": NotRequired(MapOf(_LIFT)),  # over the sessions that were added for them
     "support_lift": NotRequired(MapOf(_LIFT)),  # that ranker over the baseline
+    "seed_lift": NotRequired(MapOf(MapOf(_LIFT))),  # by seed of training, where there are several
+    "over_seeds": NotRequired(MapOf(_LIFT)),  # their mean
     "segments": NotRequired(
         [{"name": str, "num_sessions": int, "lift": _LIFT, "p_fall": NotRequired(_NUMBER)}]
     ),

@@ -27,6 +27,7 @@ from recomind.evaluation.rollout import SessionOutcomes
 PAIRED_DELTA = "paired delta method on the ratio of means"
 CLUSTERED_DELTA = "paired delta method on the ratio of means, clustered by user"
 OVER_SEEDS = "t interval over seeds of training"
+OVER_BOTH = "over seeds of training and sessions (MOVER)"
 NO_INTERVAL = "none"
 
 
@@ -139,6 +140,33 @@ def pool_seeds(per_seed: Sequence[Lift], confidence: float = 0.95) -> Lift:
         return Lift(value=mean, low=None, high=None, n=num, method=NO_INTERVAL, reason=one)
     half = student_quantile(confidence, num - 1) * _standard_error(value_S)
     return Lift(value=mean, low=mean - half, high=mean + half, n=num, method=OVER_SEEDS)
+
+
+def over_seeds_and_sessions(per_seed: Sequence[Lift], confidence: float = 0.95) -> Lift:
+    """One mean lift of several seeds that were all judged on the same sessions.
+
+    The spread over seeds leaves out the luck that all of them share, that of the sessions and of
+    the baseline. The half-width is therefore the root of the squares of two: that of `pool_seeds`,
+    and the mean half-width over sessions, which that of the mean lift cannot exceed (Zou, Donner:
+    "Construction of confidence limits about effect measures", Statistics in Medicine 2008).
+
+    Raises:
+        ConfigError: no lifts at all.
+    """
+    pooled, num = pool_seeds(per_seed, confidence), len(per_seed)
+    if pooled.value is None or pooled.low is None:
+        return pooled
+    bounds = [(lift.low, lift.high) for lift in per_seed]
+    halves = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
+    if len(halves) < num:
+        why = next(lift.reason for lift in per_seed if lift.low is None)
+        reason = f"{num - len(halves)} of {num} seeds have no interval: {why}"
+        return Lift(
+            value=pooled.value, low=None, high=None, n=num, method=NO_INTERVAL, reason=reason
+        )
+    half = math.hypot(pooled.value - pooled.low, sum(halves) / num)
+    low, high = pooled.value - half, pooled.value + half
+    return Lift(value=pooled.value, low=low, high=high, n=num, method=OVER_BOTH)
 
 
 def student_quantile(confidence: float, degrees: int) -> float:

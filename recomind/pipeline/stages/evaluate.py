@@ -29,7 +29,7 @@ from recomind.pipeline.loading import (
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.run_file import FIDELITY_SETTINGS
-from recomind.pipeline.selection import Judged, judged_rounds, kept_round
+from recomind.pipeline.selection import Judged, judged_rounds, kept_round, seed_policies
 from recomind.pipeline.stage import Stage
 from recomind.ranker import calibration_curve, predict
 from recomind.streams import SessionStreams, draw_seeds
@@ -55,6 +55,7 @@ class Evaluate(Stage):
         judged = judged_rounds(round)
         kept = kept_round(judged, round)
         paths = kept.paths("policy", "ranker", "simulator", round.run.policy_index)
+        paths += kept.paths(*seed_policies(kept))
         paths += round.paths("ranker", "holdout_simulator", "index")
         paths += [] if round.is_first else round.first.paths("ranker", "index")
         return paths + [round.run.round(each["round"]).path("selection") for each in judged]
