@@ -3,8 +3,8 @@
 The best of several seeds would be chosen by luck, and its figures with it. Here the first seed is
 the one that is released, whatever the others come to, so that nothing is chosen. The others say
 whether the recipe wins or the seed did: the mean lift over all seeds must be shown to lie above
-what the gate asks for, with the spread over seeds in its interval, and no seed may be shown to break
-a guardrail. Ours.
+what the gate asks for, with the spread over seeds in its interval, and no seed may be shown to
+break a guardrail. Ours.
 """
 
 from __future__ import annotations
