@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recomind.evaluation.environment_section import environment_section
+from recomind.evaluation.header_section import header_section
 from recomind.evaluation.markup import fact, table
 from recomind.evaluation.page_style import STYLE
 from recomind.evaluation.presentation import figure, verdict
@@ -52,22 +53,29 @@ _HOW_TO_READ = (
 )
 
 
-def write_html(folder: Path, report: Mapping[str, Any]) -> Path:
-    """Write `report.html` into `folder` and return its path; equal reports, equal bytes."""
+def write_html(
+    folder: Path, report: Mapping[str, Any], about: Mapping[str, str] | None = None
+) -> Path:
+    """Write `report.html` into `folder` and return its path; equal arguments, equal bytes."""
     path = Path(folder) / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_html(report), encoding="utf-8")
+    path.write_text(render_html(report, about), encoding="utf-8")
     return path
 
 
-def render_html(report: Mapping[str, Any]) -> str:
+def render_html(report: Mapping[str, Any], about: Mapping[str, str] | None = None) -> str:
     """The page.
+
+    Args:
+        report: as in `report.json`.
+        about: what the head says beside it, see `header_section`.
 
     Raises:
         SchemaError: `report` is not a report.
     """
-    report = validate_report(dict(report))
+    report, about = validate_report(dict(report)), about or {}
     sections = [
+        header_section(report, about),
         verdict_section(report),
         *(environment_section(entry, report) for entry in _in_order(report)),
         rounds_section(report.get("rounds", {})),
@@ -85,7 +93,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{verdict(report['gate'])}: recomind report</title>"
+        f"<title>{verdict(report['gate'])}: {escape(about.get('run', 'recomind'))} report</title>"
         f'<link rel="icon" href="data:,"><style>{STYLE}</style></head>\n'
         f"<body><main>\n{''.join(sections)}</main></body>\n</html>\n"
     )

@@ -84,6 +84,14 @@ _GATE = {
     "guardrails": NotRequired([dict]),
     "warnings": NotRequired([str]),
 }
+_DATA = {
+    **dict.fromkeys(("num_events", "num_sessions", "num_users"), int),
+    "first_day": Nullable(str),
+    "last_day": Nullable(str),
+}
+_POOL = dict.fromkeys(
+    ("num_items", "num_candidates", "num_nearest", "num_fresh", "num_generated"), int
+)
 _LEARNING = {
     "env_steps": int,
     "round": int,
@@ -104,6 +112,8 @@ REPORT_SCHEMA: dict[str, Any] = {
     "calibration": MapOf(_CALIBRATION),
     "ranker": dict,
     "fidelity": dict,
+    "data": NotRequired(_DATA),
+    "pool": NotRequired(_POOL),
 }
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from recomind.artifacts import Manifest, read_json, read_manifest, write_artifact
-from recomind.data import SessionDataset, reads_logs
+from recomind.artifacts import (
+    Manifest,
+    package_versions,
+    read_json,
+    read_manifest,
+    write_artifact,
+)
+from recomind.data import SessionDataset, load_catalogue, reads_logs
 from recomind.evaluation.config import POLICY
 from recomind.evaluation.html import write_html
+from recomind.evaluation.log_facts import log_facts
 from recomind.evaluation.metrics import LONG_WATCH_TASK
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.preflight import Named, check_request, require_target
@@ -73,7 +81,7 @@ class Evaluate(Stage):
         report = _report(round, kept_round(judged, round), judged, line)
         with write_artifact(self.path(round), manifest) as staging:
             write_report(staging, report)
-            write_html(staging, report)
+            write_html(staging, report, _about(round))
         return ""
 
 
@@ -104,7 +112,27 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
         rounds={"keep": config.keep.value, "kept": kept.index, "judged": judged},
         policy_identity=_identity(kept),
         power=detectable,
+        data=log_facts(last.session_folders),
+        pool=_pool(last),
     )
+
+
+def _about(last: Round) -> dict[str, str]:
+    """What differs between equal reports, and therefore stands on the page alone."""
+    versions = package_versions()
+    return {
+        "run": last.run.folder.name,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": ", ".join(f"{name} {versions[name]}" for name in ("recomind", "torch", "ray")),
+    }
+
+
+def _pool(last: Round) -> dict[str, int]:
+    """What each decision chose from."""
+    settings, catalogue = last.config.candidates, load_catalogue(last.path("ranker"))
+    names = ("num_candidates", "num_nearest", "num_fresh", "num_generated")
+    slots = {name: int(getattr(settings, name)) for name in names}
+    return {"num_items": catalogue.num_items} | slots
 
 
 def _without(entry: Any, name: str) -> Any:
