@@ -27,6 +27,12 @@ _HOW_TO_READ = (
         "with the same luck, and the interval uses that pairing.",
     ),
     (
+        "Many intervals",
+        "the target and the guardrails were named before, and all must hold. The other metrics' "
+        "intervals are not corrected for their number: of twenty, one misses by luck. Segments "
+        "are corrected (Holm).",
+    ),
+    (
         "Training simulator",
         "the simulated return is never evidence: a policy finds the simulator's mistakes. It is "
         "shown so that you see how far simulator and truth are apart.",

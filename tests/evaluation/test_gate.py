@@ -61,7 +61,12 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
         ([environment("world", hide=DOWN)], True, "guardrail hide_per_session holds"),
         ([environment("world", hide=None)], True, "hide_per_session does not exist in the world"),
         ([environment("world", hide=(None,), means=(2.0, 0.0))], False, "rose in the world from 0"),
-        ([environment("world", hide=(None,), means=(0.0, 0.0))], True, "from 0 to 0"),
+        (
+            [environment("world", hide=(None,), means=(0.0, 0.0))],
+            True,
+            "never seen in the world: from 0 to 0",
+        ),
+        ([environment("world", depth=(None,), means=(2.0, 0.0))], True, "depth holds in the world"),
         (
             [environment("world", depth=(None,), means=(1.0, 2.0))],
             False,
