@@ -33,7 +33,11 @@ NO_INTERVAL = "none"
 
 @dataclass(kw_only=True, slots=True)
 class Lift:
-    """mean(policy) / mean(baseline) - 1, with an interval; what could not be had is None."""
+    """(mean(policy) - mean(baseline)) / |mean(baseline)|, with an interval.
+
+    That is the ratio of both less 1, for a baseline above zero; of one below zero, such as the costs
+    that an environment pays, above 0 is better as well. What could not be had is None.
+    """
 
     value: float | None
     low: float | None
@@ -61,7 +65,8 @@ def paired_lift(
     With P and R the two metrics and r = P / R, session s moves r by
     (influence_P[s] - r influence_R[s]) / R to first order; the interval is r - 1 plus or minus a
     Student quantile times the standard error of that mean. Metrics that are ratios of sums
-    (`session_depth_10plus`) carry numerator and denominator through the same linearisation. Where
+    (`session_depth_10plus`) carry numerator and denominator through the same linearisation. Both
+    change sign where R is below zero. Where
     `user_id` [S] says that users have several sessions, the error is clustered by user; one id for
     all says nothing.
 
@@ -81,11 +86,12 @@ def paired_lift(
     if reason is not None:
         return _no_lift(num, reason)
     p, r = _value(policy), _value(baseline)
-    lift = p / r - 1.0
+    sign = math.copysign(1.0, r)
+    lift = sign * (p / r - 1.0)
     if min(policy.n, baseline.n) < 2:
         few = "fewer than two sessions count in one arm"
         return Lift(value=lift, low=None, high=None, n=num, method=NO_INTERVAL, reason=few)
-    effect_S = (policy.influence() - (p / r) * baseline.influence()) / r
+    effect_S = sign * (policy.influence() - (p / r) * baseline.influence()) / r
     users = num_clusters(effect_S, user_id)
     if users in (1, num):  # each session is of another user, or nobody says whose they are
         half = student_quantile(confidence, num - 1) * _standard_error(effect_S)
@@ -183,8 +189,8 @@ def student_quantile(confidence: float, degrees: int) -> float:
 def _why_no_lift(policy: SessionRatio, baseline: SessionRatio) -> str | None:
     if policy.n == 0 or baseline.n == 0:
         return "no session counts for the metric in one of the arms"
-    if _value(baseline) <= 0.0:
-        return f"the baseline's mean is {_value(baseline):.6g}, a ratio needs one above zero"
+    if _value(baseline) == 0.0:
+        return "the baseline's mean is 0, of which nothing is a ratio"
     return None
 
 

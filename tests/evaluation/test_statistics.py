@@ -108,7 +108,6 @@ def test_a_larger_confidence_is_a_wider_interval():
     ("policy", "baseline", "reason"),
     [
         ([1.0, 2.0], [0.0, 0.0], "baseline's mean is 0"),
-        ([1.0, 2.0], [-1.0, 0.0], "baseline's mean is -0.5"),
         ([1.0], [2.0], "fewer than two sessions"),
     ],
 )
@@ -117,6 +116,16 @@ def test_what_cannot_be_had_is_none_with_a_reason(policy, baseline, reason):
     assert lift.low is None
     assert lift.high is None
     assert reason in lift.to_dict()["reason"]
+
+
+def test_costs_are_compared_as_earnings_are():
+    policy, baseline = paired_counts(200, make_generator(4))
+    earned, paid = (
+        paired_lift(mean_of(sign * policy), mean_of(sign * baseline)) for sign in (1.0, -1.0)
+    )
+    assert (earned.value or 0.0) > 0.1
+    assert paid.value == pytest.approx(-(earned.value or 0.0))  # more costs are worse
+    assert (paid.low, paid.high) == pytest.approx((-(earned.high or 0.0), -(earned.low or 0.0)))
 
 
 def test_no_deep_session_in_one_arm():
