@@ -35,7 +35,7 @@ NO_INTERVAL = "none"
 class Lift:
     """(mean(policy) - mean(baseline)) / |mean(baseline)|, with an interval.
 
-    That is the ratio of both less 1, for a baseline above zero; of one below zero, such as the costs
+    That is the ratio of both less 1 for a baseline above zero; of one below zero, such as the costs
     that an environment pays, above 0 is better as well. What could not be had is None.
     """
 
