@@ -70,6 +70,7 @@ def opened(page: str, width: int, folder: Path) -> tuple[dict[str, Any], list[st
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_report_is_drawn_whole_at_any_width(report, width: int, tmp_path: Path) -> None:
     report["gate"]["guardrails"][0] |= {"status": "not shown", "sessions_needed": 12345}
+    report["gate"]["guardrails"][1] |= {"status": "holds"}
     found, said = opened(render_html(report, ABOUT), width, tmp_path)
     assert said == []
     assert found["width"] == width
@@ -82,7 +83,7 @@ def test_the_report_is_drawn_whole_at_any_width(report, width: int, tmp_path: Pa
     assert found["boxes"]
     assert all(w > 5 and h > 5 for w, h in found["boxes"])
     # What was not tested does not look like what holds.
-    assert len(found["untested"]) == 1
+    assert (len(found["untested"]), len(found["holds"])) == (1, 1)
     assert set(found["untested"]).isdisjoint(found["holds"])
 
 
