@@ -477,10 +477,7 @@ def test_logs_of_a_world_with_days_are_dated_and_in_order():
     assert begun["time_ms"].is_sorted()
     day = begun["time_ms"] // 86_400_000 - 20_454  # since 2026-01-01
     assert day.to_list() == feed.users.day(torch.tensor(begun["user_id"].to_list())).tolist()
-    tested, known = (
-        begun.filter(pl.col("split") == "test"),
-        begun.filter(pl.col("split") == "train"),
-    )
-    assert tested["time_ms"].min() > known["time_ms"].max()
+    splits = begun["split"].rle().struct.field("value")  # one after another, by date
+    assert splits.to_list() == ["train", "calibration", "test"]
     before = frame.filter(pl.col("position") < 0).join(begun, on="session_id")
     assert before.filter(pl.col("time_ms") > pl.col("time_ms_right")).is_empty()
