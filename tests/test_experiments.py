@@ -69,7 +69,9 @@ def test_a_figure_over_seeds_is_null_for_one_and_says_why():
     assert mean({}, "lift", "plain") == {"value": None, "reason": "no seed of plain has run"}
 
 
-@pytest.mark.parametrize("name", ["sim_to_real", "bootstrap", "exploration", "suite", "ope"])
+@pytest.mark.parametrize(
+    "name", ["sim_to_real", "bootstrap", "exploration", "offline", "suite", "ope"]
+)
 def test_published_figures_are_those_of_the_records(name: str):
     experiment = importlib.import_module(f"experiments.{name}.{name}")
     published = json.loads((EXPERIMENTS / name / "result.json").read_text())["figures"]

@@ -80,7 +80,7 @@ def curve(arm: str, seed: int) -> list[dict[str, Any]]:
     """Points of a run: steps, seconds of training, return in simulator and world."""
     folder = folder_of(arm, seed)
     points = json.loads((folder / "round_0" / "policy" / CURVE).read_text())
-    seconds = dict(json.loads((folder / "tensorboard" / SECONDS.format(0)).read_text()))
+    seconds = dict(json.loads((folder / "tensorboard" / SECONDS.format("round_0")).read_text()))
     return [point | {"seconds": seconds[point["env_steps"]]} for point in points]
 
 

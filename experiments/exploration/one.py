@@ -21,7 +21,7 @@ from recomind.candidates import (
     UniformExploration,
     make_exploration,
 )
-from recomind.evaluation.off_policy import effective_sample_size
+from recomind.evaluation.ope.weights import effective_size
 from recomind.evaluation.rollout import rollout
 from recomind.pipeline import Run
 from recomind.pipeline.loading import problem
@@ -122,8 +122,8 @@ def measure(run: Run) -> dict[str, float]:
         "true_return_during": sum(trainer.returns) / len(trainer.returns),
         "true_return_ranker": alone,
         "true_return_exploring": logged,
-        "ess": effective_sample_size(kept["ess"]) / len(kept["ess"]),
-        "ess_uniform": effective_sample_size(kept["ess_uniform"]) / len(kept["ess"]),
+        "ess": effective_size(kept["ess"].double().log()) / len(kept["ess"]),
+        "ess_uniform": effective_size(kept["ess_uniform"].double().log()) / len(kept["ess"]),
         "out_of_reach": float(kept["out_of_reach"].mean()),
         "coverage": float(trainer.shown_N.double().mean()),
         "num_events": float(trainer.num_env_steps),

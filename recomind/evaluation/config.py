@@ -11,6 +11,7 @@ from recomind.errors import ConfigError, did_you_mean
 RANDOM, LOGGING, RANKER = "random", "logging_policy", "ranker"
 RANKER_ENSEMBLE, FIRST_RANKER = "ranker_ensemble", "first_ranker"
 RANDOM_IN_SUPPORT, RANKER_IN_SUPPORT, POLICY = "random_in_support", "ranker_in_support", "policy"
+SEED_ARM = "policy_seed_{}"  # the same recipe's policy from another seed, from 2 on
 # What a report may compare, see `recomind.evaluation.arms`: which of them a run has depends on it.
 ARMS = (
     RANDOM,
@@ -42,6 +43,9 @@ class GateConfig:
     tolerances: dict[str, float] = field(default_factory=lambda: {"hide_per_session": 0.15})
     block_unshown: bool = True  # a guardrail whose interval leaves its tolerance blocks a release
     min_sessions: int = 30  # in a deciding environment: below it an interval means nothing
+    # Policies trained with so many seeds are judged, and the first, which was named before any was
+    # trained, is the one that is released; the lift must be shown over the spread of all of them
+    seeds: int = 1
     # Warn where the two simulators give the baseline values further apart than this ratio.
     level_ratio: float = 2.0
 
@@ -54,6 +58,12 @@ class GateConfig:
                 raise ConfigError(f"gate.{setting} is a ratio", got=value, expected="[0, 1)")
         if self.level_ratio < 1.0:
             raise ConfigError("gate.level_ratio", got=self.level_ratio, expected=">= 1")
+        if self.seeds < 1 or self.seeds == 2:
+            raise ConfigError(
+                "gate.seeds",
+                got=self.seeds,
+                expected="1, or >= 3: the spread of two seeds says next to nothing",
+            )
         if self.min_sessions < 2:
             raise ConfigError("gate.min_sessions", got=self.min_sessions, expected=">= 2")
         if self.target_metric == "coverage":
@@ -74,6 +84,11 @@ class GateConfig:
                     expected="<task>_per_session, or one that every environment has",
                     mend=did_you_mean(metric, ALWAYS_MEASURED),
                 )
+
+    @property
+    def further_seeds(self) -> range:
+        """Numbers of the seeds beside the first, as people count: 2, 3, ..."""
+        return range(2, self.seeds + 1)
 
     def tolerance_of(self, metric: str) -> float:
         """By how much a guardrail may move the wrong way, as a ratio."""

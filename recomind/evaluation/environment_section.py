@@ -80,6 +80,7 @@ def _lifts(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         for arm, lifts in entry.get("lift_over", {}).items()
         if target in lifts
     ]
+    rows += _seed_rows(entry, target)
     confidence = report.get("confidence", 0.95)
     title = (
         f"Lift of {report.get('policy_arm', 'policy')} over "
@@ -93,6 +94,18 @@ def _lifts(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         if row.lift.get("reason")
     )
     return f'<h3>{escape(title)}</h3><div class="scroll">{plot}</div>{reasons}'
+
+
+def _seed_rows(entry: Mapping[str, Any], target: str) -> list[ForestRow]:
+    """The target of every seed of training, the losing ones too, and their mean."""
+    found = {f"target of {arm}": table for arm, table in entry.get("seed_lift", {}).items()}
+    if found:
+        found[f"target, mean of {len(found)} seeds"] = entry["over_seeds"]
+    return [
+        ForestRow(label=label, lift=table[target], strong=False)
+        for label, table in found.items()
+        if target in table
+    ]
 
 
 def _segments(entry: Mapping[str, Any]) -> str:

@@ -14,11 +14,11 @@ from recomind.evaluation.config import RANDOM, GateConfig
 from recomind.evaluation.gate_warnings import warnings_of
 from recomind.evaluation.guardrails import Guardrail, judge_guardrails, mean_of
 from recomind.evaluation.presentation import figure, interval, percent
+from recomind.evaluation.seeds import Verdict, judge_seeds
 from recomind.evaluation.segments import losers
 from recomind.evaluation.trust import simulator_warnings
 
 _LOGGED_METRIC = "reward_per_session"
-Verdict = tuple[bool, str]  # whether one condition holds, and the sentence that says why
 
 
 def decide(
@@ -48,6 +48,7 @@ def decide(
     guardrails: list[Guardrail] = []
     for environment in deciding:
         verdicts += _judge(environment, config, policy_arm, baseline_arm)
+        verdicts += judge_seeds(environment, config, policy_arm, baseline_arm)
         found = judge_guardrails(environment, config, policy_arm, baseline_arm)
         verdicts += [(not each.blocks(config), each.sentence) for each in found]
         tolerance = config.tolerance_of(config.target_metric)

@@ -17,6 +17,7 @@ from recomind.evaluation.config import GateConfig
 from recomind.evaluation.presentation import interval, percent
 
 HOLDS, MOVED, NOT_SHOWN, ABSENT = "holds", "moved", "not shown", "absent"
+NEVER_SEEN = "never seen"  # in neither arm: nothing was tested, and no number of sessions is known
 FALL, RISE = -1, 1  # the wrong way
 
 
@@ -26,7 +27,7 @@ class Guardrail:
 
     metric: str
     environment: str
-    status: str  # holds, moved, not shown or absent
+    status: str  # holds, moved, not shown, never seen or absent
     sentence: str
     tolerance: float  # ratio
     num_sessions: int  # sessions of each arm that it was judged on
@@ -152,6 +153,11 @@ def _by_means(
         said = f"The guardrail {metric} could not be judged in {name}: no session counts."
         return MOVED, said
     moved = f"from {theirs:.4g} to {ours:.4g}, without an interval"
+    if ours == theirs == 0.0:
+        said = (
+            f"The guardrail {metric} was never seen in {name}: {moved}, so that nothing is shown."
+        )
+        return NEVER_SEEN, said
     if way * (ours - theirs) > 0:
         verb = "fell" if way == FALL else "rose"
         return MOVED, f"The guardrail {metric} {verb} in {name} {moved}."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recomind.evaluation.environment_section import environment_section
+from recomind.evaluation.header_section import header_section
 from recomind.evaluation.markup import fact, table
 from recomind.evaluation.page_style import STYLE
 from recomind.evaluation.presentation import figure, verdict
@@ -26,14 +27,20 @@ _HOW_TO_READ = (
         "with the same luck, and the interval uses that pairing.",
     ),
     (
+        "Many intervals",
+        "the target and the guardrails were named before, and all must hold. The other metrics' "
+        "intervals are not corrected for their number: of twenty, one misses by luck. Segments "
+        "are corrected (Holm).",
+    ),
+    (
         "Training simulator",
         "the simulated return is never evidence: a policy finds the simulator's mistakes. It is "
         "shown so that you see how far simulator and truth are apart.",
     ),
     (
-        "One seed",
-        "the interval covers the luck of the sessions, not that of the training. A small lift "
-        "needs several seeds of training.",
+        "Seeds",
+        "an interval covers the luck of the sessions, not that of the training, unless it is said "
+        "to be over seeds. A small lift needs several (gate.seeds); the first is what is released.",
     ),
     (
         "Survival",
@@ -52,22 +59,29 @@ _HOW_TO_READ = (
 )
 
 
-def write_html(folder: Path, report: Mapping[str, Any]) -> Path:
-    """Write `report.html` into `folder` and return its path; equal reports, equal bytes."""
+def write_html(
+    folder: Path, report: Mapping[str, Any], about: Mapping[str, str] | None = None
+) -> Path:
+    """Write `report.html` into `folder` and return its path; equal arguments, equal bytes."""
     path = Path(folder) / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_html(report), encoding="utf-8")
+    path.write_text(render_html(report, about), encoding="utf-8")
     return path
 
 
-def render_html(report: Mapping[str, Any]) -> str:
+def render_html(report: Mapping[str, Any], about: Mapping[str, str] | None = None) -> str:
     """The page.
+
+    Args:
+        report: as in `report.json`.
+        about: what the head says beside it, see `header_section`.
 
     Raises:
         SchemaError: `report` is not a report.
     """
-    report = validate_report(dict(report))
+    report, about = validate_report(dict(report)), about or {}
     sections = [
+        header_section(report, about),
         verdict_section(report),
         *(environment_section(entry, report) for entry in _in_order(report)),
         rounds_section(report.get("rounds", {})),
@@ -85,7 +99,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{verdict(report['gate'])}: recomind report</title>"
+        f"<title>{verdict(report['gate'])}: {escape(about.get('run', 'recomind'))} report</title>"
         f'<link rel="icon" href="data:,"><style>{STYLE}</style></head>\n'
         f"<body><main>\n{''.join(sections)}</main></body>\n</html>\n"
     )

@@ -82,6 +82,7 @@ dt { font-weight: 600; } dd { margin: 0; color: var(--muted); }
   td:first-child { font-weight: 650; } td[data-of]::before { content: attr(data-of);
     float: left; color: var(--muted); padding-right: 10px; } }
 @media (max-width: 560px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 8px; } }
+dl.about { grid-template-columns: max-content 1fr; gap: 0 14px; font-size: .9rem; }
 h4 { font-size: .85rem; margin: 12px 0 2px; color: var(--muted); }
 .session { border-top: 1px solid var(--grid); padding: 8px 0; }
 .strip { margin: 2px 0; } .strip small { color: var(--muted); }

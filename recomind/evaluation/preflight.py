@@ -52,6 +52,6 @@ def require_target(environments: Sequence[Mapping[str, Any]], gate: GateConfig) 
     raise SchemaError(
         f"the target {gate.target_metric} has no lift in any environment that decides",
         got=reasons[0] if reasons else "it was not measured",
-        expected="a mean of the baseline above zero",
+        expected="a mean of the baseline other than zero",
         mend="choose another gate.target_metric, or more sessions (evaluation.num_sessions)",
     )

@@ -13,6 +13,7 @@ from recomind.evaluation.gate import decide
 from recomind.evaluation.metrics import summarise
 from recomind.evaluation.rollout import SessionOutcomes
 from recomind.evaluation.schema import KINDS, REPORT_FORMAT_VERSION, validate_report
+from recomind.evaluation.seeds import seed_lifts
 from recomind.evaluation.segments import segment_lifts
 from recomind.evaluation.statistics import lifts
 
@@ -64,7 +65,7 @@ def environment_entry(
         "support_lift": _lifts(outcomes, RANKER_IN_SUPPORT, baseline, confidence),
         "segments": _segments(outcomes, config, target_metric, feature_names),
         "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
-    }
+    } | seed_lifts(outcomes, baseline, confidence)
 
 
 def _lifts(
@@ -103,6 +104,8 @@ def build_report(
     rounds: Mapping[str, Any] | None = None,
     policy_identity: str | None = None,
     power: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+    pool: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The report, with the gate's verdict, validated.
 
@@ -121,6 +124,8 @@ def build_report(
         policy_identity: of the artifact that the verdict is about, which an export checks; None
             where the arm on trial is no trained policy.
         power: deciding environment -> what its sessions can find, said before they ran.
+        data: of `log_facts`: what the run was made from.
+        pool: size of the catalogue and slots of a pool, by what fills them.
 
     Raises:
         SchemaError: something in it is not as `report.json` must be.
@@ -149,7 +154,8 @@ def build_report(
         "rounds": dict(rounds or {}),
         "power": dict(power or {}),
     }
-    return validate_report(report)
+    facts = {"data": data, "pool": pool}
+    return validate_report(report | {name: dict(it) for name, it in facts.items() if it})
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> Path:

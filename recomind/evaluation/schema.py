@@ -66,6 +66,8 @@ _ENVIRONMENT = {
     "chance_lift": NotRequired(MapOf(_LIFT)),  # the policy over `random`
     "guardrail_lift": NotRequired(MapOf(_LIFT)),  # over the sessions that were added for them
     "support_lift": NotRequired(MapOf(_LIFT)),  # that ranker over the baseline
+    "seed_lift": NotRequired(MapOf(MapOf(_LIFT))),  # by seed of training, where there are several
+    "over_seeds": NotRequired(MapOf(_LIFT)),  # their mean
     "segments": NotRequired(
         [{"name": str, "num_sessions": int, "lift": _LIFT, "p_fall": NotRequired(_NUMBER)}]
     ),
@@ -82,6 +84,14 @@ _GATE = {
     "guardrails": NotRequired([dict]),
     "warnings": NotRequired([str]),
 }
+_DATA = {
+    **dict.fromkeys(("num_events", "num_sessions", "num_users"), int),
+    "first_day": Nullable(str),
+    "last_day": Nullable(str),
+}
+_POOL = dict.fromkeys(
+    ("num_items", "num_candidates", "num_nearest", "num_fresh", "num_generated"), int
+)
 _LEARNING = {
     "env_steps": int,
     "round": int,
@@ -102,6 +112,8 @@ REPORT_SCHEMA: dict[str, Any] = {
     "calibration": MapOf(_CALIBRATION),
     "ranker": dict,
     "fidelity": dict,
+    "data": NotRequired(_DATA),
+    "pool": NotRequired(_POOL),
 }
 
 

@@ -19,6 +19,7 @@ from recomind.evaluation.statistics import Lift, paired_lift, student_quantile
 
 MIN_SESSIONS = 30  # in a segment: below it an interval means nothing
 _MAX_FEATURES = 16  # user features that are cut
+_CUT, _FLAG = ("low", "high"), ("no", "yes")
 
 
 def segment_lifts(
@@ -59,15 +60,18 @@ def segment_lifts(
 def segments(
     outcomes: SessionOutcomes, feature_names: Sequence[str] = ()
 ) -> Iterator[tuple[str, Tensor]]:
-    """Name and sessions [S] bool of every segment with enough sessions on either side."""
+    """Name and sessions [S] bool of every segment that has enough of them."""
     for name, values_S in _columns(outcomes, feature_names):
         middle = float(values_S.median())
         low_S = values_S <= middle
         if bool(low_S.all()):  # at least half of the sessions have the largest value
             low_S = values_S < middle
-        for label, within_S in ((f"{name}: low", low_S), (f"{name}: high", ~low_S)):
+        if not bool(low_S.any()):  # all have one value: they are no segment
+            continue
+        is_flag = bool(((values_S == 0) | (values_S == 1)).all())
+        for label, within_S in zip(_FLAG if is_flag else _CUT, (low_S, ~low_S), strict=True):
             if int(within_S.sum()) >= MIN_SESSIONS:
-                yield label, within_S
+                yield f"{name}: {label}", within_S
 
 
 def losers(environment: Mapping[str, Any], tolerance: float, confidence: float) -> list[str]:

@@ -27,12 +27,17 @@ from recomind.evaluation.rollout import SessionOutcomes
 PAIRED_DELTA = "paired delta method on the ratio of means"
 CLUSTERED_DELTA = "paired delta method on the ratio of means, clustered by user"
 OVER_SEEDS = "t interval over seeds of training"
+OVER_BOTH = "over seeds of training and sessions (MOVER)"
 NO_INTERVAL = "none"
 
 
 @dataclass(kw_only=True, slots=True)
 class Lift:
-    """mean(policy) / mean(baseline) - 1, with an interval; what could not be had is None."""
+    """(mean(policy) - mean(baseline)) / |mean(baseline)|, with an interval.
+
+    That is the ratio of both less 1 for a baseline above zero; of one below zero, such as the costs
+    that an environment pays, above 0 is better as well. What could not be had is None.
+    """
 
     value: float | None
     low: float | None
@@ -60,7 +65,8 @@ def paired_lift(
     With P and R the two metrics and r = P / R, session s moves r by
     (influence_P[s] - r influence_R[s]) / R to first order; the interval is r - 1 plus or minus a
     Student quantile times the standard error of that mean. Metrics that are ratios of sums
-    (`session_depth_10plus`) carry numerator and denominator through the same linearisation. Where
+    (`session_depth_10plus`) carry numerator and denominator through the same linearisation. Both
+    change sign where R is below zero. Where
     `user_id` [S] says that users have several sessions, the error is clustered by user; one id for
     all says nothing.
 
@@ -80,11 +86,12 @@ def paired_lift(
     if reason is not None:
         return _no_lift(num, reason)
     p, r = _value(policy), _value(baseline)
-    lift = p / r - 1.0
+    sign = math.copysign(1.0, r)
+    lift = sign * (p / r - 1.0)
     if min(policy.n, baseline.n) < 2:
         few = "fewer than two sessions count in one arm"
         return Lift(value=lift, low=None, high=None, n=num, method=NO_INTERVAL, reason=few)
-    effect_S = (policy.influence() - (p / r) * baseline.influence()) / r
+    effect_S = sign * (policy.influence() - (p / r) * baseline.influence()) / r
     users = num_clusters(effect_S, user_id)
     if users in (1, num):  # each session is of another user, or nobody says whose they are
         half = student_quantile(confidence, num - 1) * _standard_error(effect_S)
@@ -141,6 +148,33 @@ def pool_seeds(per_seed: Sequence[Lift], confidence: float = 0.95) -> Lift:
     return Lift(value=mean, low=mean - half, high=mean + half, n=num, method=OVER_SEEDS)
 
 
+def over_seeds_and_sessions(per_seed: Sequence[Lift], confidence: float = 0.95) -> Lift:
+    """One mean lift of several seeds that were all judged on the same sessions.
+
+    The spread over seeds leaves out the luck that all of them share, that of the sessions and of
+    the baseline. The half-width is therefore the root of the squares of two: that of `pool_seeds`,
+    and the mean half-width over sessions, which that of the mean lift cannot exceed (Zou, Donner:
+    "Construction of confidence limits about effect measures", Statistics in Medicine 2008).
+
+    Raises:
+        ConfigError: no lifts at all.
+    """
+    pooled, num = pool_seeds(per_seed, confidence), len(per_seed)
+    if pooled.value is None or pooled.low is None:
+        return pooled
+    bounds = [(lift.low, lift.high) for lift in per_seed]
+    halves = [(high - low) / 2 for low, high in bounds if low is not None and high is not None]
+    if len(halves) < num:
+        why = next(lift.reason for lift in per_seed if lift.low is None)
+        reason = f"{num - len(halves)} of {num} seeds have no interval: {why}"
+        return Lift(
+            value=pooled.value, low=None, high=None, n=num, method=NO_INTERVAL, reason=reason
+        )
+    half = math.hypot(pooled.value - pooled.low, sum(halves) / num)
+    low, high = pooled.value - half, pooled.value + half
+    return Lift(value=pooled.value, low=low, high=high, n=num, method=OVER_BOTH)
+
+
 def student_quantile(confidence: float, degrees: int) -> float:
     """Half-width of a two-sided interval in standard errors (Student's t).
 
@@ -155,8 +189,8 @@ def student_quantile(confidence: float, degrees: int) -> float:
 def _why_no_lift(policy: SessionRatio, baseline: SessionRatio) -> str | None:
     if policy.n == 0 or baseline.n == 0:
         return "no session counts for the metric in one of the arms"
-    if _value(baseline) <= 0.0:
-        return f"the baseline's mean is {_value(baseline):.6g}, a ratio needs one above zero"
+    if _value(baseline) == 0.0:
+        return "the baseline's mean is 0, of which nothing is a ratio"
     return None
 
 

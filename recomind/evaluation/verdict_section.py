@@ -19,10 +19,9 @@ def verdict_section(report: Mapping[str, Any]) -> str:
         f'<p class="warning">{escape(warning)}</p>' for warning in gate.get("warnings", [])
     )
     return (
-        f"<h1>recomind evaluation report, seed {report['seed']}</h1>"
         f'<div class="card verdict{" yes" if gate["released"] else ""}">'
         f'<div class="word">{verdict(gate)}</div>{_judged(report)}<ul>{reasons}</ul>{warnings}'
-        f"</div>\n{_source(report)}{_guardrails(gate)}"
+        f"{_power(report)}</div>\n{_source(report)}{_guardrails(gate)}"
     )
 
 
@@ -35,6 +34,14 @@ def _judged(report: Mapping[str, Any]) -> str:
     which = f" Policy <code>{escape(identity[:12])}</code>." if identity else ""
     return (
         f'<p class="note">{escape(" over ".join(arms))}; decided by {escape(decided)}.{which}</p>'
+    )
+
+
+def _power(report: Mapping[str, Any]) -> str:
+    """What the sessions could find, as it was said before they ran."""
+    return "".join(
+        f'<p class="note">Before it ran, of {escape(name)}: {escape(said)}.</p>'
+        for name, said in report.get("power", {}).items()
     )
 
 

@@ -17,6 +17,7 @@ from recomind.evaluation.config import (
 )
 from recomind.pipeline.loading import load_ensemble, load_policy, load_pool, ranker_policy
 from recomind.pipeline.run import Round, Run
+from recomind.pipeline.selection import seed_policies
 from recomind.policy import QPolicy, RandomPolicy, RankerPolicy
 
 Arms = dict[str, Arm]
@@ -36,7 +37,7 @@ def report_arms(last: Round, kept: Round) -> Arms:
     }
     if not last.is_first:
         arms[FIRST_RANKER] = Arm(policy=ranker_policy(last.first), candidates=load_pool(last.first))
-    return arms | _of_policy(kept) | logging_arm(last.run)
+    return arms | _of_policy(kept) | _of_seeds(kept) | logging_arm(last.run)
 
 
 def _of_policy(kept: Round) -> Arms:
@@ -46,6 +47,15 @@ def _of_policy(kept: Round) -> Arms:
         RANDOM_IN_SUPPORT: Arm(policy=InSupport(network, by_chance=True), candidates=pool),
         RANKER_IN_SUPPORT: Arm(policy=InSupport(network), candidates=pool),
         POLICY: Arm(policy=QPolicy(network), candidates=pool),
+    }
+
+
+def _of_seeds(kept: Round) -> Arms:
+    """The policies that the round's recipe gives from further seeds, where the policy is judged."""
+    pool = load_pool(kept, kept.run.policy_index)
+    return {
+        name: Arm(policy=QPolicy(load_policy(kept, name)), candidates=pool)
+        for name in seed_policies(kept)
     }
 
 

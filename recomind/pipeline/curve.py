@@ -16,7 +16,7 @@ from recomind.streams import draw_seeds
 from recomind.types import CandidateSource, SessionEnvironment
 
 CURVE = "learning_curve.json"
-SECONDS = "seconds_round_{}.json"  # beside TensorBoard's folders: no part of a result
+SECONDS = "seconds_{}.json"  # of "round_0"; beside TensorBoard's folders: no part of a result
 
 
 class LearningCurve:
@@ -30,6 +30,7 @@ class LearningCurve:
         simulator: where it trains; None where it learns from logs.
         path: file of the points so far.
         line: told of each iteration.
+        name: of the training among all of the run.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class LearningCurve:
         simulator: SessionEnvironment | None,
         path: Path,
         line: StageLine,
+        name: str,
     ) -> None:
-        self.round, self.path, self.line = round, path, line
+        self.round, self.path, self.line, self.name = round, path, line, name
         self.pool, self.simulator, self.world = pool, simulator, round.run.world
         self.seeds = draw_seeds(round.config.curve_sessions, round.generator("curve"))
         self.points: list[dict[str, Any]] = []
@@ -67,7 +69,7 @@ class LearningCurve:
 
     def _clock(self, steps: int, steps_per_s: float) -> None:
         """Note the seconds of training so far, this iteration's included."""
-        path = self.round.run.folder / "tensorboard" / SECONDS.format(self.round.index)
+        path = self.round.run.folder / "tensorboard" / SECONDS.format(self.name)
         seconds = read_json(path, "times", "remove it") if path.is_file() else [[0, 0.0]]
         seconds = [pair for pair in seconds if pair[0] < steps]
         before, so_far = seconds[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recomind.artifacts import load_tensors, read_manifest
 from recomind.candidates import CandidatePool
+from recomind.evaluation.config import POLICY
 from recomind.pipeline.factories import (
     LogsFactory,
     MembersFactory,
@@ -44,20 +45,20 @@ def load_pool(round: Round, index: str = "index") -> CandidatePool:
     return pool_factory(round, index)()
 
 
-def load_policy(round: Round) -> QNetwork:
-    """The round's trained network."""
-    network, folder = network_factory(round)(), round.path("policy")
+def load_policy(round: Round, name: str = POLICY) -> QNetwork:
+    """The round's trained network; `name` is its folder's, where another seed's is meant."""
+    network, folder = network_factory(round, name)(), round.path(name)
     read_manifest(folder, "policy")
     network.load_trainable_state(load_tensors(folder / "policy.safetensors"))
     return network.eval()
 
 
-def problem(round: Round) -> SessionProblem:
-    """What the round's policy is trained on."""
+def problem(round: Round, name: str = POLICY) -> SessionProblem:
+    """What the round's policy is trained on; `name` as in `load_policy`."""
     return SessionProblem(
         environment=simulator_factory(round),
         candidates=pool_factory(round),
-        network=network_factory(round),
+        network=network_factory(round, name),
         members=members_factory(round),
         logs=logs_factory(round),
     )
@@ -90,14 +91,14 @@ def pool_factory(round: Round, index: str = "index") -> PoolFactory:
     )
 
 
-def network_factory(round: Round) -> NetworkFactory:
-    """Builds the round's network at step 0."""
+def network_factory(round: Round, name: str = POLICY) -> NetworkFactory:
+    """Builds the round's network at step 0; `name` as in `load_policy`."""
     by_density = round.config.policy.support_density > 0.0
     return NetworkFactory(
         ranker_folder=round.path("ranker"),
         reward_weights=round.run.weights,
         config=round.config.policy,
-        seed=round.seed("network"),
+        seed=round.seed("network" if name == POLICY else f"network/{name}"),
         density_folder=round.path("density") if by_density else None,
         simulator_folder=round.path("simulator"),
     )

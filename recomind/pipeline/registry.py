@@ -15,6 +15,7 @@ _STAGES: dict[str, tuple[str, ...]] = {
     "build-index": ("build_index:BuildIndex",),
     "fit-simulator": ("fit_simulator:FitSimulator", "fit_holdout:FitHoldout", "fidelity:Fidelity"),
     "train-policy": ("fit_density:FitDensity", "train_policy:TrainPolicy"),
+    "train-seeds": ("train_seeds:TrainSeeds",),
     "backtest": ("backtest:Backtest",),
     "distil-queries": ("distil_queries:DistilQueries",),
     "select-round": ("select_round:SelectRound",),
@@ -31,7 +32,8 @@ def stages(command: str) -> list[Stage]:
 def complete_command(command: str, round: Round, *, quiet: bool = False) -> None:
     """Complete the stages of a command; only the one of its name says that it was kept."""
     for stage in stages(command):
-        complete(stage, round, quiet=quiet or stage.name != command)
+        for each in stage.copies(round):
+            complete(each, round, quiet=quiet or stage.name != command)
 
 
 def _load(path: str) -> Stage:

@@ -9,7 +9,7 @@ from recomind.data import reads_logs
 from recomind.evaluation.report import read_report
 from recomind.pipeline.registry import complete_command
 from recomind.pipeline.run import Round, Run
-from recomind.pipeline.selection import chooses
+from recomind.pipeline.selection import chooses, judged_rounds, kept_round
 
 
 def complete_run(run: Run) -> dict[str, Any]:
@@ -44,5 +44,7 @@ def evaluate(last: Round) -> dict[str, Any]:
     if chooses(last):
         for each in last.so_far:
             complete_command("select-round", each, quiet=True)
+    # The round is chosen by its first policy: the others only judge its recipe.
+    complete_command("train-seeds", kept_round(judged_rounds(last), last))
     complete_command("evaluate", last)
     return read_report(last.run.folder / "report")

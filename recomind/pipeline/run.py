@@ -4,6 +4,7 @@ runs/demo/
   run.json              the config that this folder belongs to
   round_0/sessions      ranker  index  simulator  holdout_simulator  policy  query_index  selection
           density       of the logs, where policy.support_density asks for it
+          policy_seed_2 ...  of the kept round, where gate.seeds asks for them
   round_1/...
   report/  export/  tensorboard/
 """

@@ -19,6 +19,7 @@ from recomind.errors import ArtifactError, ConfigError
 RUN_FILE = "run.json"
 _ABSENT = object()
 FIDELITY_SETTINGS = ("fidelity_sessions", "fidelity_steps")  # no other artifact depends on these
+_SEEDS = "seeds"  # of the gate: more may be trained beside the policy that is there
 _NOT_IDENTITY = (  # may differ between commands on one folder
     "output",
     "round",
@@ -120,6 +121,8 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(kept.get("evaluation"), dict):
         settings = kept["evaluation"].items()
         kept["evaluation"] = {k: v for k, v in settings if k not in FIDELITY_SETTINGS}
+    if isinstance(kept.get("gate"), dict):
+        kept["gate"] = {k: v for k, v in kept["gate"].items() if k != _SEEDS}
     return kept
 
 

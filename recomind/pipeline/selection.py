@@ -7,6 +7,7 @@ from typing import Any
 
 from recomind.artifacts import is_complete, read_json, read_manifest
 from recomind.config import KeepRound
+from recomind.evaluation.config import POLICY, SEED_ARM
 from recomind.pipeline.run import Round
 
 SELECTION = "selection.json"
@@ -33,6 +34,13 @@ def kept_round(judged: Judged, last: Round) -> Round:
         return last
     best = max(judged, key=lambda each: (each["value"], each["round"]))
     return last.run.round(best["round"])
+
+
+def seed_policies(kept: Round) -> list[str]:
+    """Folders of the kept round's policies from further seeds, which are their arms' names too."""
+    if kept.config.evaluation.policy_arm != POLICY:
+        return []
+    return [SEED_ARM.format(number) for number in kept.config.gate.further_seeds]
 
 
 def exported_round(round: Round) -> Round:

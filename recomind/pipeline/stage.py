@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ class Stage(ABC):
 
     name: ClassVar[str]  # on the progress line, and in the seed
     kind: ClassVar[str]  # kind of the artifact
-    artifact: ClassVar[str]  # name of its folder
+    artifact: ClassVar[str]  # name of its folder, unless `path` says another
     groups: ClassVar[tuple[str, ...]] = ()  # config groups: when one changes, the stage runs again
 
     @abstractmethod
@@ -33,6 +34,11 @@ class Stage(ABC):
     def after(self, round: Round) -> None:
         """Called once the artifact is there, built or kept."""
         del round  # most stages have nothing more to do
+
+    def copies(self, round: Round) -> Sequence[Stage]:
+        """The stages to complete in its place: itself, unless it makes several artifacts."""
+        del round
+        return [self]
 
     def wanted(self, round: Round) -> bool:
         """Whether the config asks for the artifact."""

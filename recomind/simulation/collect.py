@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import SchemaError
+from recomind.simulation.environment import World
 from recomind.streams import LANE_ACT, SessionStreams, hash_uniform
 from recomind.types import CandidateSource, Decision, Policy, SessionEnvironment, SessionState, Step
 
@@ -40,19 +41,23 @@ def collect_sessions(
 ) -> pl.DataFrame:
     """Run `num_sessions` sessions to their end and return their events as a sessions frame.
 
-    Sessions are dated in their order: the last `test_share` of them is the test split, and the
-    `calibration_share` before it the calibration split. The end of a session that the horizon cut
-    is unknown. Each session has its own clock: its first item is shown at 0 ms, and the time
-    between two events comes from the states; where they do not know it, no time passes.
+    Sessions stand in the order of their beginnings where a world dates them, else in that of their
+    seeds: the last `test_share` of them is the test split, and the `calibration_share` before it
+    the calibration split. The end of a session that the horizon cut is unknown. Without dates each
+    session has its own clock: its first item is shown at 0 ms. The time between two events comes
+    from the states; where they do not know it, no time passes.
 
     Raises:
         SchemaError: the environment continued after its horizon, or returned NaN or infinity.
         RecomindError: the policy's scores are not finite.
     """
     state = environment.reset(num_sessions, generator)
-    columns = _Columns(environment.tasks, user_feature_names)
-    columns.add_history(state)
-    clock_ms = torch.zeros(num_sessions, dtype=torch.int64)
+    dates_ms = environment.begins_ms() if isinstance(environment, World) else None
+    clock_ms = (
+        torch.zeros(num_sessions, dtype=torch.int64) if dates_ms is None else dates_ms.clone()
+    )
+    columns = _Columns(environment.tasks, user_feature_names, clock_ms.argsort(stable=True))
+    columns.add_history(state, clock_ms)
     alive = torch.ones(num_sessions, dtype=torch.bool)
     for step_index in range(environment.horizon):
         rows = alive.nonzero()[:, 0]
@@ -102,19 +107,22 @@ def _decide(
 class _Columns:
     """Accumulates events column by column."""
 
-    def __init__(self, tasks: Sequence[str], user_feature_names: Sequence[str]) -> None:
+    def __init__(
+        self, tasks: Sequence[str], user_feature_names: Sequence[str], order_S: Tensor
+    ) -> None:
         self.tasks, self.names = list(tasks), list(user_feature_names)
+        self.rank_S = order_S.argsort()  # place of each session in the log
         self.parts: list[dict[str, Tensor]] = []
 
-    def add_history(self, state: SessionState) -> None:
-        """Events before the sessions, at position -1."""
+    def add_history(self, state: SessionState, begin_ms: Tensor) -> None:
+        """Events before the sessions, which begin at `begin_ms` [S], at position -1."""
         session, slot = state.history_mask.nonzero(as_tuple=True)
         gap_ms = _milliseconds(torch.cat([state.history_gap_s[:, 1:], state.gap_s[:, None]], 1))
         time_ms = -gap_ms.flip(1).cumsum(1).flip(1)  # the last one is `gap_s` before the session
         self._append(
             session,
             torch.full_like(session, -1),
-            time_ms[session, slot],
+            (begin_ms[:, None] + time_ms)[session, slot],
             state.history_item_id[session, slot],
             state.history_feedback[session, slot],
             state.history_dwell_s[session, slot],
@@ -156,7 +164,7 @@ class _Columns:
         log_propensity: Tensor,
     ) -> None:
         part = {
-            "session_id": session,
+            "session_id": self.rank_S[session],
             "position": position,
             "time_ms": time_ms,
             "item_id": item_id,

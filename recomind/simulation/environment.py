@@ -214,6 +214,10 @@ class World(BatchedSessions):
     def logging_policy(self) -> Policy:
         """The policy that served before, with which the first round of logs is collected."""
 
+    def begins_ms(self) -> Tensor | None:
+        """[B] int64 Unix milliseconds at which the running sessions began; None without dates."""
+        return None
+
 
 def check_horizon(horizon: int) -> None:
     """Raise a ConfigError unless a session has at least one step."""

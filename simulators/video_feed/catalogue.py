@@ -6,7 +6,9 @@ Nothing is stored, so a catalogue of 1e8 items needs no memory: an attribute is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -43,8 +45,14 @@ class HashedCatalogue:
         self.num_items, self.parameters, self.seed = num_items, parameters, seed
         self.vocab_sizes: tuple[int, ...] = (parameters.num_topics, _NUM_AUTHORS_MODULUS)
 
-    def items(self, item_id: Tensor) -> Items:
-        """Attributes of `item_id` [...], including the hidden quality."""
+    def items(self, item_id: Tensor, day: Tensor | None = None) -> Items:
+        """Attributes of `item_id` [...], including the hidden quality.
+
+        Args:
+            item_id: the items.
+            day: broadcastable to them; where the world drifts, quality is that of the day, and the
+                visible signal goes on telling that of the first.
+        """
         p, key = self.parameters, hash_int64(item_id, 1000 + self.seed)
         quality, noise = hash_normal(key, 2), hash_normal(key, 3)
         rho = p.quality_signal_correlation
@@ -53,7 +61,7 @@ class HashedCatalogue:
         )
         return Items(
             topic=(hash_uniform(key, 1) * p.num_topics).long(),
-            quality=quality,
+            quality=turned(quality, partial(hash_normal, key, 6), day, p),
             quality_signal=rho * quality + (1 - rho**2) ** 0.5 * noise,
             duration_s=log_duration.exp().clamp(5.0, 300.0),
             age_days=-_MEAN_AGE_DAYS * torch.log(hash_uniform(key, 5)),
@@ -69,6 +77,16 @@ class HashedCatalogue:
             dense=torch.stack([items.quality_signal, log_duration, age], dim=-1),
             categorical=torch.stack([items.topic, author], dim=-1),
         )
+
+
+def turned(
+    first: Tensor, later: Callable[[], Tensor], day: Tensor | None, parameters: WorldParameters
+) -> Tensor:
+    """`first` on day 0, turned towards an independent `later` day by day, with equal variance."""
+    if day is None or parameters.turn_per_day == 0.0:
+        return first
+    angle = parameters.turn_per_day * day
+    return angle.cos() * first + angle.sin() * later()
 
 
 class HashedUsers:
@@ -91,12 +109,22 @@ class HashedUsers:
         """[B] float32 in (0, 1): visible; determines the patience at the start of a session."""
         return hash_uniform(user_id, 3100 + self.seed)
 
+    def day(self, user_id: Tensor) -> Tensor:
+        """[B] int64: the day on which the user comes; there are so many that each comes once."""
+        return (hash_uniform(user_id, 3400 + self.seed) * self.parameters.num_days).long()
+
     def cohort_taste(self, user_id: Tensor) -> Tensor:
-        """[B, T] float32: mean taste of the user's cohort, standard normal."""
-        return hash_normal(self._topic_keys(self.cohort(user_id)), 3200 + self.seed)
+        """[B, T] float32: mean taste of the user's cohort on the user's day, standard normal."""
+        keys, day_B1 = self._topic_keys(self.cohort(user_id)), self.day(user_id)[:, None]
+        first = hash_normal(keys, 3200 + self.seed)
+        later = partial(hash_normal, keys, 3500 + self.seed)
+        return turned(first, later, day_B1, self.parameters)
 
     def taste(self, user_id: Tensor) -> Tensor:
-        """[B, T] float32, standard normal: the user's taste, which is in no log."""
+        """[B, T] float32, standard normal: the user's taste, which is in no log.
+
+        Where the world drifts it is the cohort's part that turns: a user's own is met only once.
+        """
         own = hash_normal(self._topic_keys(user_id), 3300 + self.seed)
         share = self.parameters.cohort_share
         return share**0.5 * self.cohort_taste(user_id) + (1 - share) ** 0.5 * own

@@ -46,7 +46,7 @@ class Oracle:
     def act(self, state: SessionState, candidates: Candidates, uniforms: Tensor) -> Decision:
         """One candidate a session."""
         world, hidden = self.world, self._hidden_of(state.user_id)
-        items = world.items.items(candidates.item_id)
+        items = world.items_of(candidates.item_id, state.user_id)
         appeal = world.appeal(items, hidden["taste"], hidden["fatigue"])
         scores = expected_watch(world, items, appeal)
         if world.parameters.carry_over:

@@ -24,13 +24,14 @@ from simulators.video_feed.presets import WorldParameters, preset
 TASKS = ("watch_10s", "long_view", "like", "hide")
 _NUM_USERS = 2**40  # so many that every session has its own user
 _WATCH_S, _LONG_VIEW_S = 10.0, 18.0
+_DAY_MS, _FIRST_DAY_MS = 86_400_000, 20_454 * 86_400_000  # 2026-01-01
 
 
 class VideoFeed(World):
     """The embedded world.
 
     Args:
-        preset_name: `fatigue`, `steady` or `confounded`.
+        preset_name: `fatigue`, `steady`, `confounded` or `drift`.
         num_items: size of the catalogue; the cost does not depend on it.
         warm_events: events of earlier days in the history at the start of a session. They were
             random items shown to a rested user, so they reveal taste, not the session.
@@ -50,6 +51,7 @@ class VideoFeed(World):
     ) -> None:
         self.parameters: WorldParameters = preset(preset_name)
         self.preset_name, self.warm_events = preset_name, min(warm_events, history_length)
+        self.world_seed = world_seed
         self.items = HashedCatalogue(num_items, self.parameters, world_seed)
         self.users = HashedUsers(self.parameters, world_seed)
         self.user_feature_names = self.users.feature_names
@@ -64,6 +66,18 @@ class VideoFeed(World):
     def logging_policy(self) -> Policy:
         """Visible quality and the cohort's taste, with exploration."""
         return LoggingPolicy(self.items, self.users)
+
+    def begins_ms(self) -> Tensor | None:
+        """[B]: in the second of the day on which the session's user comes; None without days."""
+        if self.parameters.num_days == 1:
+            return None
+        users = self.present_users
+        in_day = hash_uniform(users, 3600 + self.world_seed).double()
+        return _FIRST_DAY_MS + ((self.users.day(users) + in_day) * _DAY_MS).long()
+
+    def items_of(self, item_id: Tensor, user_id: Tensor) -> Items:
+        """Attributes of `item_id` [B, K] on the day of each of `user_id` [B]."""
+        return self.items.items(item_id, self.users.day(user_id)[:, None])
 
     @property
     def present_users(self) -> Tensor:
@@ -103,7 +117,7 @@ class VideoFeed(World):
             return state
         draws = streams.uniform(state.step, warm * 6, LANE_BEGIN).reshape(num, warm, 6)
         item_id = (draws[..., 5].double() * self.items.num_items).long()
-        items = self.items.items(item_id)
+        items = self.items_of(item_id, user_id)
         appeal = self.appeal(items, hidden["taste"], torch.zeros_like(hidden["fatigue"]))
         feedback, dwell_s, _ = self._outcome(items, appeal, torch.zeros_like(appeal), draws)
         state.history_item_id[:, -warm:] = item_id
@@ -153,7 +167,7 @@ class VideoFeed(World):
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
         draws = streams.uniform(state.step, 6, LANE_WORLD)
-        items = self.items.items(item_id[:, None])
+        items = self.items_of(item_id[:, None], state.user_id)
         appeal = self.appeal(items, hidden["taste"], hidden["fatigue"])
         fatigue = hidden["fatigue"].gather(1, items.topic)
         feedback, dwell_s, engaged = self._outcome(items, appeal, fatigue, draws[:, None])

@@ -18,6 +18,7 @@ import pytest
 from recomind.evaluation.backtest.page import render_page
 from recomind.evaluation.html import render_html
 
+ABOUT = {"run": "demo", "date": "2026-11-30", "versions": "recomind 0.1.0, torch 2.13.0+cpu"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is here")
@@ -33,6 +34,7 @@ MEASURE = """
     .filter((it) => it.getBoundingClientRect().right > edge);
   const bars = all(".scroll").filter((it) => it.scrollWidth > it.clientWidth + 1);
   document.querySelector("pre").textContent = JSON.stringify({
+    facts: all(".about dd, h1").filter((it) => size(it)[1] > 10).length,
     width: page.documentElement.clientWidth, scroll: page.documentElement.scrollWidth,
     pictures: all("svg").map(size), boxes: all(".strip i").map(size), bars: bars.length,
     wide: wide.map((it) => it.tagName + "." + it.className),
@@ -68,18 +70,20 @@ def opened(page: str, width: int, folder: Path) -> tuple[dict[str, Any], list[st
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_report_is_drawn_whole_at_any_width(report, width: int, tmp_path: Path) -> None:
     report["gate"]["guardrails"][0] |= {"status": "not shown", "sessions_needed": 12345}
-    found, said = opened(render_html(report), width, tmp_path)
+    report["gate"]["guardrails"][1] |= {"status": "holds"}
+    found, said = opened(render_html(report, ABOUT), width, tmp_path)
     assert said == []
     assert found["width"] == width
     assert found["scroll"] <= width, found["wide"]
     assert found["wide"] == []
+    assert found["facts"] == 5  # run and date, versions, data and pool, each on the page
     assert found["bars"] == 0  # nothing that one has to scroll sideways for
     assert len(found["pictures"]) == 7
     assert all(w > 100 and h > 50 for w, h in found["pictures"])
     assert found["boxes"]
     assert all(w > 5 and h > 5 for w, h in found["boxes"])
     # What was not tested does not look like what holds.
-    assert len(found["untested"]) == 1
+    assert (len(found["untested"]), len(found["holds"])) == (1, 1)
     assert set(found["untested"]).isdisjoint(found["holds"])
 
 

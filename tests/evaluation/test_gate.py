@@ -61,7 +61,12 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
         ([environment("world", hide=DOWN)], True, "guardrail hide_per_session holds"),
         ([environment("world", hide=None)], True, "hide_per_session does not exist in the world"),
         ([environment("world", hide=(None,), means=(2.0, 0.0))], False, "rose in the world from 0"),
-        ([environment("world", hide=(None,), means=(0.0, 0.0))], True, "from 0 to 0"),
+        (
+            [environment("world", hide=(None,), means=(0.0, 0.0))],
+            True,
+            "never seen in the world: from 0 to 0",
+        ),
+        ([environment("world", depth=(None,), means=(2.0, 0.0))], True, "depth holds in the world"),
         (
             [environment("world", depth=(None,), means=(1.0, 2.0))],
             False,
@@ -111,6 +116,43 @@ def test_min_lift_and_tolerance_move_the_thresholds():
     assert not decide(world, GateConfig(tolerance=0.04, min_lift=0.05))["released"]
     one = GateConfig(tolerances={"session_depth": 0.04, "hide_per_session": 0.15})
     assert decide(world, one)["released"]
+
+
+def with_seeds(lifts, over, hide=UNSURE):
+    """A world in which the policy and further seeds were played; `hide` is of the last one."""
+    names = ["policy", *(f"policy_seed_{number}" for number in range(2, len(lifts) + 1))]
+    metric = "watch_10s_per_session"
+    found = {name: {metric: lift(*value)} for name, value in zip(names, lifts, strict=True)}
+    found[names[-1]]["hide_per_session"] = lift(*hide)
+    return environment("world") | {"seed_lift": found, "over_seeds": {metric: lift(*over)}}
+
+
+@pytest.mark.parametrize(
+    ("world", "released", "reason"),
+    [
+        (
+            with_seeds([UP, UP, DOWN], UP),
+            True,
+            "over 3 seeds of training in the world is +10.0 % [+5.0, +15.0] (+10.0 %, +10.0 %, "
+            "-10.0 %; the first is the policy), all of it above 0 %",
+        ),
+        (with_seeds([UP, UP, DOWN], UNSURE), False, "(+10.0 %, +10.0 %, -10.0 %; the first is"),
+        (with_seeds([UP, UP, UP], UP, FAR_UP), False, "Of policy_seed_3: The guardrail hide_per_"),
+        (with_seeds([UP, UP, UP], UP, WIDE), True, "mean lift"),
+        (with_seeds([UP, UP, UP], (None,)), False, "seeds is not known in the world: the baseline"),
+        (with_seeds([UP, UP], UP), False, "3 seeds were asked for, and the world has played 2."),
+        (environment("world"), False, "3 seeds were asked for, and the world has played 1."),
+    ],
+)
+def test_several_seeds_of_training_must_win_together(world, released, reason):
+    verdict = decide([world], GateConfig(seeds=3))
+    assert verdict["released"] is released
+    assert any(reason in sentence for sentence in verdict["reasons"]), verdict["reasons"]
+
+
+def test_seeds_are_those_of_the_policy_alone():
+    names = {"policy_arm": "ranker", "baseline_arm": "policy"}
+    assert decide([environment("world")], GateConfig(seeds=3), **names)["released"]
 
 
 def test_what_is_not_shown_blocks_unless_the_config_says_otherwise():
@@ -237,6 +279,8 @@ def test_other_names_of_the_arms():
         ({"tolerances": {"hide_per_session": 1.0}}, r"gate.tolerances.hide_per_session is a ratio"),
         ({"tolerances": {"hides": 0.1}}, "unknown metric"),
         ({"min_sessions": 1}, "min_sessions"),
+        ({"seeds": 0}, "gate.seeds"),
+        ({"seeds": 2}, "the spread of two seeds"),
         ({"must_not_rise": ["session_depth"]}, "neither fall nor rise"),
         ({"must_not_fall": ["sesion_depth"]}, "did you mean 'session_depth'"),
         ({"target_metric": "watch"}, "unknown metric"),

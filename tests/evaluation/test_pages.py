@@ -84,6 +84,33 @@ def test_the_page_says_verdict_reasons_figures_and_what_is_never_evidence(report
     assert '<div class="word">Not released</div>' in render_html(report)
 
 
+ABOUT = {"run": "demo", "date": "2026-11-30", "versions": "recomind 0.1.0, torch 2.13.0+cpu"}
+
+
+def test_the_head_says_which_run_on_what_data_from_which_pool(report):
+    head = render_html(report, ABOUT).split('<div class="card')[0]
+    assert "<h1>demo, seed 3</h1>" in head
+    assert "<title>Released: demo report</title>" in head
+    for name, said in {
+        "date": "2026-11-30",
+        "versions": "recomind 0.1.0, torch 2.13.0+cpu",
+        "data": "61,234 logged events in 4,321 sessions of 3,210 users, 2026-11-01 to 2026-11-14",
+        "pool": "64 of 10,000 items at each decision: 32 nearest, 4 newest, 28 drawn",
+    }.items():
+        assert f"<dt>{name}</dt><dd>{said}</dd>" in head
+    report["data"] |= {"first_day": None, "last_day": None}
+    report["pool"]["num_items"] = 40
+    page = render_html(report, {"run": "<script>"})
+    assert "3,210 users, without dates" in page
+    assert "all 40 items at each decision" in page
+    assert "<script" not in page
+
+
+def test_the_page_repeats_what_the_sessions_could_find(report):
+    verdict = render_html(report).split('<div class="card')[1]
+    assert "Before it ran, of tiny world: 200 sessions find a lift of 3.1% or more" in verdict
+
+
 def test_names_cannot_inject_markup(report):
     hostile = "<script>alert(1)</script>"
     report["environments"][0]["name"] = hostile
@@ -143,6 +170,8 @@ def test_equal_reports_give_equal_pages(report, tmp_path):
 def test_a_page_of_a_bare_report(report):
     for key in ("calibration", "ranker", "fidelity"):
         report[key] = {}
+    for key in ("data", "pool", "power"):  # a report from before has none
+        del report[key]
     report |= {"learning_curve": [], "step0_parity": None, "environments": []}
     page = render_html(report)
     assert "Not measured" in page

@@ -71,7 +71,8 @@ def test_a_policy_that_wins_the_mean_and_ruins_a_segment_is_not_released(evaluat
 
 def test_segments_are_cut_by_history_and_by_each_user_feature():
     policy, ranker = two_groups(1.2, 1.0)
-    features = torch.stack([torch.arange(400) % 7, torch.zeros(400)], 1).float()
+    row = torch.arange(400)
+    features = torch.stack([row % 7, torch.zeros(400), row % 5 == 0], 1).float()
     policy.user_features = ranker.user_features = features
     rows = segment_lifts(policy, ranker, "watch_10s_per_session", 0.95, ["age"])
     assert [(row["name"], row["num_sessions"]) for row in rows] == [
@@ -79,7 +80,8 @@ def test_segments_are_cut_by_history_and_by_each_user_feature():
         ("events before the session: high", 100),
         ("age: low", 229),
         ("age: high", 171),
-        ("user feature 1: high", 400),
+        ("user feature 2: no", 320),  # a feature that is the same for all cuts nothing
+        ("user feature 2: yes", 80),
     ]
     low = rows[0]
     assert low["lift"]["value"] == pytest.approx(low["policy"] / low["baseline"] - 1)

@@ -9,7 +9,14 @@ import torch
 
 from recomind.errors import ConfigError, SchemaError
 from recomind.evaluation.metrics import SessionRatio
-from recomind.evaluation.statistics import Lift, lifts, paired_lift, pool_seeds, student_quantile
+from recomind.evaluation.statistics import (
+    Lift,
+    lifts,
+    over_seeds_and_sessions,
+    paired_lift,
+    pool_seeds,
+    student_quantile,
+)
 from recomind.streams import make_generator
 
 
@@ -101,7 +108,6 @@ def test_a_larger_confidence_is_a_wider_interval():
     ("policy", "baseline", "reason"),
     [
         ([1.0, 2.0], [0.0, 0.0], "baseline's mean is 0"),
-        ([1.0, 2.0], [-1.0, 0.0], "baseline's mean is -0.5"),
         ([1.0], [2.0], "fewer than two sessions"),
     ],
 )
@@ -110,6 +116,16 @@ def test_what_cannot_be_had_is_none_with_a_reason(policy, baseline, reason):
     assert lift.low is None
     assert lift.high is None
     assert reason in lift.to_dict()["reason"]
+
+
+def test_costs_are_compared_as_earnings_are():
+    policy, baseline = paired_counts(200, make_generator(4))
+    earned, paid = (
+        paired_lift(mean_of(sign * policy), mean_of(sign * baseline)) for sign in (1.0, -1.0)
+    )
+    assert (earned.value or 0.0) > 0.1
+    assert paid.value == pytest.approx(-(earned.value or 0.0))  # more costs are worse
+    assert (paid.low, paid.high) == pytest.approx((-(earned.high or 0.0), -(earned.low or 0.0)))
 
 
 def test_no_deep_session_in_one_arm():
@@ -158,6 +174,32 @@ def test_pooling_what_has_no_spread_or_no_value():
     assert some.reason == "1 of 2 seeds have no lift: the baseline did nothing"
     with pytest.raises(ConfigError, match="no lifts"):
         pool_seeds([])
+
+
+def test_the_luck_that_all_seeds_share_is_in_the_interval_over_seeds():
+    generator = make_generator(5)
+    covered = {over_seeds_and_sessions: 0, pool_seeds: 0}
+    for _ in range(400):
+        shared = 0.02 * float(torch.randn(1, generator=generator))  # the sessions' luck
+        values = 0.1 + shared + 0.01 * torch.randn(4, generator=generator).double()
+        half = 1.96 * 0.02
+        each = [
+            Lift(value=v, low=v - half, high=v + half, n=99, method="paired")
+            for v in values.tolist()
+        ]
+        for pool in covered:
+            pooled = pool(each)
+            assert pooled.low is not None
+            assert pooled.high is not None
+            covered[pool] += pooled.low <= 0.1 <= pooled.high
+    assert covered[over_seeds_and_sessions] / 400 >= 0.94
+    assert covered[pool_seeds] / 400 < 0.75
+
+
+def test_seeds_without_an_interval_of_their_own_have_none_together():
+    pooled = over_seeds_and_sessions([seed_lift(v) for v in (0.1, 0.2, 0.3)])
+    assert (pooled.value, pooled.low) == (pytest.approx(0.2), None)
+    assert "3 of 3 seeds have no interval" in (pooled.reason or "")
 
 
 def test_confidence_must_be_a_probability():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from math import sqrt
 
+import polars as pl
 import pytest
 import torch
 
 from recomind.candidates import CandidatePool, CandidatesConfig
 from recomind.errors import ConfigError, SchemaError
 from recomind.policy import RandomPolicy
-from recomind.simulation import LANE_ACT
+from recomind.simulation import LANE_ACT, collect_sessions
 from recomind.streams import make_generator
 from recomind.types import Candidates
 from simulators.video_feed.catalogue import HashedCatalogue
@@ -425,3 +426,58 @@ def test_the_oracle_never_takes_padding():
         batch_size=[10],
     )
     assert not bool((Oracle(feed).act(state, masked, torch.zeros(10, 4)).slot == best).any())
+
+
+# Days: the preset `drift`.
+
+
+def correlation(one, two):
+    return float(torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1])
+
+
+def test_taste_and_items_turn_by_so_much_a_day_and_what_is_seen_of_items_does_not():
+    feed = world("drift")
+    p, ids = feed.parameters, torch.arange(NUM_ITEMS)
+    first, last = (feed.items.items(ids, torch.tensor(day)) for day in (0, p.num_days - 1))
+    turned = float(torch.tensor(p.turn_per_day * (p.num_days - 1)).cos())
+    assert correlation(first.quality, last.quality) == pytest.approx(turned, abs=0.05)
+    assert float(last.quality.std()) == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(first.quality_signal, last.quality_signal)
+    assert torch.equal(first.quality, feed.items.items(ids).quality)
+    users = torch.arange(2_000)
+    day, cohort = feed.users.day(users), feed.users.cohort(users)
+    taste = feed.users.cohort_taste(users)
+    met = [
+        [taste[(day == when) & (cohort == c)][0] for c in range(p.num_cohorts)]
+        for when in (0, p.num_days - 1)
+    ]
+    assert correlation(*map(torch.stack, met)) == pytest.approx(turned, abs=4 / sqrt(16 * 8))
+    assert torch.equal(day.unique(), torch.arange(p.num_days))
+
+
+def test_other_presets_have_no_days():
+    feed = world("fatigue")
+    feed.reset(5, make_generator(0))
+    assert feed.begins_ms() is None
+    assert int(feed.users.day(torch.arange(1_000)).max()) == 0
+
+
+def test_logs_of_a_world_with_days_are_dated_and_in_order():
+    feed = world("drift", horizon=4, history_length=6)
+    frame = collect_sessions(
+        feed,
+        feed.logging_policy(),
+        pool(8),
+        num_sessions=300,
+        generator=make_generator(0),
+        user_feature_names=feed.user_feature_names,
+    )
+    begun = frame.filter(pl.col("position") == 0)
+    assert begun["session_id"].to_list() == list(range(300))
+    assert begun["time_ms"].is_sorted()
+    day = begun["time_ms"] // 86_400_000 - 20_454  # since 2026-01-01
+    assert day.to_list() == feed.users.day(torch.tensor(begun["user_id"].to_list())).tolist()
+    splits = begun["split"].rle().struct.field("value")  # one after another, by date
+    assert splits.to_list() == ["train", "calibration", "test"]
+    before = frame.filter(pl.col("position") < 0).join(begun, on="session_id")
+    assert before.filter(pl.col("time_ms") > pl.col("time_ms_right")).is_empty()

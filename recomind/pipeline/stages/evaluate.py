@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from recomind.artifacts import Manifest, read_json, read_manifest, write_artifact
-from recomind.data import SessionDataset, reads_logs
+from recomind.artifacts import (
+    Manifest,
+    package_versions,
+    read_json,
+    read_manifest,
+    write_artifact,
+)
+from recomind.data import SessionDataset, load_catalogue, reads_logs
 from recomind.evaluation.config import POLICY
 from recomind.evaluation.html import write_html
+from recomind.evaluation.log_facts import log_facts
 from recomind.evaluation.metrics import LONG_WATCH_TASK
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.preflight import Named, check_request, require_target
@@ -29,7 +37,7 @@ from recomind.pipeline.loading import (
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.run_file import FIDELITY_SETTINGS
-from recomind.pipeline.selection import Judged, judged_rounds, kept_round
+from recomind.pipeline.selection import Judged, judged_rounds, kept_round, seed_policies
 from recomind.pipeline.stage import Stage
 from recomind.ranker import calibration_curve, predict
 from recomind.streams import SessionStreams, draw_seeds
@@ -55,6 +63,7 @@ class Evaluate(Stage):
         judged = judged_rounds(round)
         kept = kept_round(judged, round)
         paths = kept.paths("policy", "ranker", "simulator", round.run.policy_index)
+        paths += kept.paths(*seed_policies(kept))
         paths += round.paths("ranker", "holdout_simulator", "index")
         paths += [] if round.is_first else round.first.paths("ranker", "index")
         return paths + [round.run.round(each["round"]).path("selection") for each in judged]
@@ -72,7 +81,7 @@ class Evaluate(Stage):
         report = _report(round, kept_round(judged, round), judged, line)
         with write_artifact(self.path(round), manifest) as staging:
             write_report(staging, report)
-            write_html(staging, report)
+            write_html(staging, report, _about(round))
         return ""
 
 
@@ -103,7 +112,27 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
         rounds={"keep": config.keep.value, "kept": kept.index, "judged": judged},
         policy_identity=_identity(kept),
         power=detectable,
+        data=log_facts(last.session_folders),
+        pool=_pool(last),
     )
+
+
+def _about(last: Round) -> dict[str, str]:
+    """What differs between equal reports, and therefore stands on the page alone."""
+    versions = package_versions()
+    return {
+        "run": last.run.folder.name,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": ", ".join(f"{name} {versions[name]}" for name in ("recomind", "torch", "ray")),
+    }
+
+
+def _pool(last: Round) -> dict[str, int]:
+    """What each decision chose from."""
+    settings, catalogue = last.config.candidates, load_catalogue(last.path("ranker"))
+    names = ("num_candidates", "num_nearest", "num_fresh", "num_generated")
+    slots = {name: int(getattr(settings, name)) for name in names}
+    return {"num_items": catalogue.num_items} | slots
 
 
 def _without(entry: Any, name: str) -> Any:

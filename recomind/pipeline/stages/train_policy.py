@@ -31,11 +31,20 @@ class TrainPolicy(Stage):
         logs = round.session_folders if _from_logs(round) else []
         return round.paths("ranker", "simulator", "index") + density + logs
 
+    def checkpoints(self, round: Round) -> Path:
+        """Folder from which a training that was stopped goes on."""
+        return round.path("checkpoints")
+
+    def of(self, round: Round) -> str:
+        """Name of the training among all of the run."""
+        return f"round_{round.index}"
+
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         """Train, with a learning curve."""
-        trained_on, checkpoints = problem(round), round.path("checkpoints")
+        trained_on, checkpoints = problem(round, self.path(round).name), self.checkpoints(round)
         simulator = None if _from_logs(round) else trained_on.environment()
-        curve = LearningCurve(round, trained_on.candidates(), simulator, checkpoints / CURVE, line)
+        pool, name = trained_on.candidates(), self.of(round)
+        curve = LearningCurve(round, pool, simulator, checkpoints / CURVE, line, name)
         curve.start(cast(QNetwork, trained_on.network()))
         trained = train_policy(
             trained_on,
@@ -43,7 +52,7 @@ class TrainPolicy(Stage):
             seed=manifest.seed,
             checkpoint_dir=checkpoints,
             on_iteration=curve,
-            tensorboard_dir=round.run.folder / "tensorboard" / f"round_{round.index}",
+            tensorboard_dir=round.run.folder / "tensorboard" / name,
             inputs=manifest.inputs | _support(round.config.policy),
         )
         with write_artifact(self.path(round), manifest) as staging:

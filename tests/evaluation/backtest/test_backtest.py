@@ -16,6 +16,7 @@ from recomind.evaluation.backtest.config import BacktestConfig
 from recomind.evaluation.backtest.days import Days, days_of
 from recomind.evaluation.backtest.measure import decay, run_backtest
 from recomind.evaluation.backtest.page import heat_map, render_page
+from recomind.evaluation.log_facts import log_facts
 from recomind.evaluation.presentation import figure
 from recomind.ranker import RankerConfig
 from recomind.streams import make_generator
@@ -168,3 +169,23 @@ def test_a_log_without_a_day_after_the_window_is_refused(tmp_path: Path) -> None
 def test_settings_that_cannot_work_are_refused(settings, message) -> None:
     with pytest.raises(ConfigError, match=message):
         BacktestConfig(**settings)
+
+
+def test_the_facts_of_a_log_are_those_of_all_its_folders(tmp_path: Path) -> None:
+    before = events(0).head(10).with_columns(position=pl.lit(-1, pl.Int32), split=pl.lit("history"))
+    dated = [stored(tmp_path / "a", events()), stored(tmp_path / "b", events().head(30))]
+    assert log_facts(dated) == {
+        "num_events": NUM_DAYS * PER_DAY + 30,
+        "num_sessions": NUM_DAYS * PER_DAY + 30,
+        "num_users": 50,
+        "first_day": "2022-01-08",
+        "last_day": "2022-01-14",
+    }
+    undated = stored(tmp_path / "c", pl.concat([before, events(0).tail(40)]))
+    assert log_facts([undated]) == {
+        "num_events": 40,
+        "num_sessions": 40,
+        "num_users": 40,
+        "first_day": None,
+        "last_day": None,
+    }

@@ -10,7 +10,6 @@ import torch
 
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.evaluation.clusters import clustered_error
-from recomind.evaluation.off_policy import per_decision
 from recomind.evaluation.ope import (
     ESTIMATORS,
     LoggedSessions,
@@ -133,9 +132,6 @@ def test_long_products_stay_in_range():
     mean = float(reward.double().sum(1).mean())
     for name in ("snips", "per_decision_snips"):
         assert estimates[name]["value"] == pytest.approx(mean)
-    plain = per_decision(reward, logs.pscore, torch.ones(num, steps), logs.mask, normalise=True)
-    assert plain.value == pytest.approx(mean)
-    assert plain.effective_sample_size == pytest.approx(50)
     assert effective_size(torch.tensor([9000.0, 9000.0])) == pytest.approx(2.0)
     assert normalised(torch.full((3,), -torch.inf)).tolist() == [0.0, 0.0, 0.0]
 
