@@ -367,6 +367,7 @@ def test_a_simulator_of_foreign_rankers_is_told_its_catalogue(folder, simulator_
             couplings=there.couplings,
             reward_weights=WEIGHTS,
             horizon=3,
+            item_categories=there.item_categories,
             catalogue=catalogue,
         )
 
