@@ -177,7 +177,7 @@ def test_starts_and_stops_a_ray_of_its_own_where_it_needs_one(tmp_path):
         [sys.executable, "-c", _PROGRAM, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env=os.environ | {"RAY_ENABLE_AUTO_CONNECT": "0"},  # else RLlib may start one unasked
     )
     assert done.stderr == ""
