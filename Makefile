@@ -16,6 +16,8 @@ export OPENBLAS_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export POLARS_MAX_THREADS ?= 2
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
+# The tests start some hundred processes: none of them compiles this code again.
+export PYTHONDONTWRITEBYTECODE :=
 
 # 0 installs without comparing hashes, such as from an index of your own builds.
 HASHES ?= 1

@@ -17,6 +17,7 @@ from recomind.config.variables import marked, variables
 from recomind.errors import ConfigError, did_you_mean
 from recomind.folders import register_folders
 
+_SCHEMA = "recomind_schema"
 _LARGEST_COUNT, _LARGEST_SEED = 2**31 - 1, 2**63 - 1
 
 
@@ -31,7 +32,9 @@ def conf_dir() -> Path:
 
 def register() -> None:
     """Register the schema and the resolvers of `conf/base.yaml` with Hydra; may be called again."""
-    ConfigStore.instance().store(name="recomind_schema", node=with_old_names(RecomindConfig))
+    store = ConfigStore.instance()
+    if f"{_SCHEMA}.yaml" not in store.repo:  # a tenth of a second, and the schema does not change
+        store.store(name=_SCHEMA, node=with_old_names(RecomindConfig))
     register_folders()
 
 

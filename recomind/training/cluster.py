@@ -21,19 +21,42 @@ _CONNECT_S = 5.0  # to a head's port; Ray itself asks for half a minute and then
 
 @contextmanager
 def quiet_rllib() -> Iterator[None]:
-    """Silence RLlib's warnings about its API stacks and its own deprecations."""
-    logger = logging.getLogger("ray.rllib")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence warnings of RLlib and Ray about their API stacks and their own deprecations."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.rllib")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def without_object_store() -> Iterator[None]:
+    """Let RLlib build an algorithm where no Ray is running.
+
+    `EnvRunnerGroup` puts its configuration into Ray's object store even if no other process will
+    fetch it; with everything in this process nothing else asks for a Ray. Starting one for that
+    would cost several seconds and some eight processes.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    before = ray.put
+    ray.put = lambda value: value  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        ray.put = before
 
 
 @contextmanager
 def running_ray(config: TrainingConfig) -> Iterator[None]:
-    """Yield with Ray running; at the end, disconnect only if it was started or joined here.
+    """Yield with the Ray that the training needs; a single process needs none.
+
+    At the end, disconnect only if it was started or joined here.
 
     Raises:
         ConfigError: there are fewer CPUs than processes (Ray itself would wait for them silently,
@@ -48,6 +71,9 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
         yield
         return
     address = config.ray_address or os.environ.get("RAY_ADDRESS", "")
+    if needed == 0 and address in ("", "local"):
+        yield
+        return
     if address in ("", "local"):
         _refuse_above(needed, len(os.sched_getaffinity(0)))
         start_ray(needed)

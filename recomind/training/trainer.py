@@ -22,7 +22,7 @@ from recomind.artifacts import Manifest
 from recomind.errors import ArtifactError, ConfigError, RecomindError
 from recomind.training.algorithm import SessionAlgorithm
 from recomind.training.checkpoint import keep_newest, load_newest, save_checkpoint
-from recomind.training.cluster import check_cpus, quiet_rllib, running_ray
+from recomind.training.cluster import check_cpus, quiet_rllib, running_ray, without_object_store
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
 from recomind.training.session_config import find_algorithm
@@ -258,7 +258,8 @@ def _algorithm(
     with quiet_rllib():
         settings = find_algorithm(config.algorithm).config()
         settings.session(problem=problem, settings=config, seed=seed)
-        algorithm = cast(SessionAlgorithm, settings.build_algo())
+        with without_object_store():
+            algorithm = cast(SessionAlgorithm, settings.build_algo())
         try:
             yield algorithm
         finally:

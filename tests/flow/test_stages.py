@@ -126,7 +126,7 @@ def test_the_fidelity_report_may_change_or_go_and_nothing_else_runs_again(
     assert without.status in (0, NOT_RELEASED), without.err
     assert "done in" not in without.err
     assert report.read_bytes() == before
-    other = command("run", *MICRO, at(folder), "evaluation.fidelity_sessions=30")
+    other = command("run", *MICRO, at(folder), "evaluation.fidelity_sessions=20")
     assert [line.split(":")[0] for line in other.err.splitlines() if "done in" in line] == [
         "fidelity"
     ]

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import socket
 
 import pytest
@@ -146,26 +147,44 @@ def test_says_nothing_below_an_error(tmp_path, capfd, caplog):
     assert output.out + output.err == ""
 
 
+_PROGRAM = """
+import sys, ray
+from pathlib import Path
+from recomind.training.target import trainable
+from recomind.training.trainer import train_policy
+from tests.training.tiny import PROBLEM, settings
+ran = []
+for name, num_runners in (("alone", 0), ("two", 1)):
+    network = train_policy(
+        PROBLEM, settings(num_env_steps=500, num_runners=num_runners), seed=0,
+        checkpoint_dir=Path(sys.argv[1]) / name,
+        on_iteration=lambda report: ran.append(ray.is_initialized()),
+    )
+    if not num_runners:
+        print(sum(tensor.double().sum().item() for tensor in trainable(network).values()))
+print(ran, ray.is_initialized())
+"""
+
+
 @pytest.mark.slow
-def test_starts_and_stops_its_own_ray(tmp_path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_starts_and_stops_a_ray_of_its_own_where_it_needs_one(tmp_path):
     """In a process of its own: the other tests share one Ray."""
     import subprocess
     import sys
 
-    program = (
-        "import sys, ray; from pathlib import Path\n"
-        "from tests.training.tiny import PROBLEM, settings\n"
-        "from recomind.training.trainer import train_policy\n"
-        "seen = []\n"
-        "train_policy(PROBLEM, settings(num_env_steps=500), seed=0,\n"
-        "             checkpoint_dir=Path(sys.argv[1]), on_iteration=seen.append)\n"
-        "print(len(seen), ray.is_initialized())\n"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", _PROGRAM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"RAY_ENABLE_AUTO_CONNECT": "0"},  # else RLlib may start one unasked
     )
-    assert done.stdout.split() == ["1", "False"]
     assert done.stderr == ""
+    weights, ran = done.stdout.splitlines()
+    assert ran == "[False, True] False"
+    beside = train(tmp_path / "beside", num_env_steps=500)  # a Ray changes no bit
+    assert float(weights) == sum(tensor.double().sum().item() for tensor in beside.values())
 
 
 def test_own_ray_refuses_too_many_processes_before_it_starts(monkeypatch):
