@@ -21,6 +21,7 @@ from simulators.suite.worlds import CHOSEN_ON, HELD_BACK
 
 _REFERENCE_SESSIONS = 400
 _NO_HEADROOM = 0.02  # share of the myopic reward: below it a share of it means nothing
+SIZES = ("pilot", "brief", "full")  # how long a run trains and is judged, the briefest first
 _PREFIX = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
 Figures = dict[str, Any]
 
@@ -85,7 +86,7 @@ def pool(records: Records) -> dict[str, dict]:
 class Setting(NamedTuple):
     """What the runs of several worlds and seeds have in common; the largest is the headline."""
 
-    full: bool
+    size: int  # its place among `SIZES`
     events: int
     round: int
     logs: str
@@ -93,8 +94,8 @@ class Setting(NamedTuple):
     @property
     def name(self) -> str:
         """`<logs>.round_<r>`, and for other runs than those that judge what they are."""
-        judges = self.full and self.events == 500_000
-        size = "full" if self.full else "pilot"
+        size = SIZES[self.size]
+        judges = size == "full" and self.events == 500_000
         return f"{self.logs}.round_{self.round}" + ("" if judges else f".{size}_{self.events}")
 
 
@@ -106,7 +107,7 @@ def _settings(records: Records) -> dict[Setting, dict[str, list[Figures]]]:
     made = {tuple(r[n] for n in records.names): r["figures"] for r in records.all()}
     found: dict[Setting, dict[str, list[Figures]]] = {}
     for (size, world, logs, events, index, _seed), figures in sorted(made.items()):
-        setting = Setting(size == "full", events, index, logs)
+        setting = Setting(SIZES.index(size), events, index, logs)
         found.setdefault(setting, {}).setdefault(world, []).append(figures)
     return found
 
