@@ -58,5 +58,5 @@ def test_what_cannot_be_fused_is_scored_by_the_network():
     trunk = other.trunk.copied()
     trunk.table = None
     trunk.precompute_items()
-    other.trunk = trunk
+    other.trunk = trunk  # pyright: ignore[reportAttributeAccessIssue]
     assert fused_scores(other) is None

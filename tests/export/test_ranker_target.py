@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import pytest
 import torch
+from torch import nn
 
 from recomind.artifacts import Manifest, read_manifest
 from recomind.errors import ConfigError
@@ -57,7 +59,7 @@ def test_an_untrained_policy_is_its_ranker_to_the_item(effects):
     assert is_untrained(begun)
     lessons = lessons_of(begun, num=10)
     ranker, report = as_ranker(begun, lessons)
-    theirs = begun.frozen.state_dict()
+    theirs = cast(nn.Module, begun.frozen).state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ranker.state_dict().items())
     held = lessons.held_out
     scored = utility(ranker.score(ranker.encode_state(held.state), held.item_id), begun.weights_H)
@@ -70,7 +72,7 @@ def test_an_untrained_policy_is_its_ranker_to_the_item(effects):
 def test_a_gain_alone_is_not_folded():
     begun = at_step_0(effects=True)
     with torch.no_grad():
-        begun.gain.bias += 1.0
+        begun.gain.bias.add_(1.0)
     assert not is_untrained(begun)
 
 
@@ -95,7 +97,7 @@ def test_it_learns_more_of_the_support_than_the_policy_s_values_tell(taught):
 
 
 def _of(trained: QNetwork, name: str) -> torch.Tensor:
-    return dict(trained.frozen.named_parameters())[name]
+    return dict(cast(nn.Module, trained.frozen).named_parameters())[name]
 
 
 def test_the_artifact_is_a_ranker_with_the_loss_in_its_manifest(taught, tmp_path, monkeypatch):
@@ -111,7 +113,9 @@ def test_the_artifact_is_a_ranker_with_the_loss_in_its_manifest(taught, tmp_path
     held = lessons.held_out
     found = agreement(lambda s, i: loaded.score(loaded.encode_state(s), i), trained.weights_H, held)
     assert found["ndcg_at_10"] == pytest.approx(report["ndcg_at_10"], abs=1e-6)
-    assert torch.equal(other.state_dict()["head.weight"], _of(trained, "head.weight"))
+    assert torch.equal(
+        cast(nn.Module, other).state_dict()["head.weight"], _of(trained, "head.weight")
+    )
     metrics = read_manifest(tmp_path / "ranker", "ranker").metrics
     assert metrics["top1_agreement"] == pytest.approx(report["top1_agreement"])
 
