@@ -151,8 +151,10 @@ def test_several_seeds_of_training_must_win_together(world, released, reason):
 
 
 def test_seeds_are_those_of_the_policy_alone():
-    names = {"policy_arm": "ranker", "baseline_arm": "policy"}
-    assert decide([environment("world")], GateConfig(seeds=3), **names)["released"]
+    verdict = decide(
+        [environment("world")], GateConfig(seeds=3), policy_arm="ranker", baseline_arm="policy"
+    )
+    assert verdict["released"]
 
 
 def test_what_is_not_shown_blocks_unless_the_config_says_otherwise():
