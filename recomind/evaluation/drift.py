@@ -3,9 +3,10 @@
 Each session gives one number for each thing that is watched. A day's mean is held against that of
 the reference sessions:
 
-    z = (mean of the day - mean of the reference) / sqrt( var_ref (1 / n_day + 1 / n_ref) )
+    z = (mean of the day - mean of the reference) / sqrt( var (1 / n_day + 1 / n_ref) )
 
-and an alarm of one kind goes off where the largest |z| of its numbers lies beyond the normal
+with the variance of both together: what hardly ever happens may not vary at all in the reference
+alone. An alarm of one kind goes off where the largest |z| of its numbers lies beyond the normal
 quantile of `alpha` shared among them (Bonferroni). How often that happens without any change is
 measured, not assumed: the reference sessions are split at random, and the alarms are counted. Ours.
 
@@ -85,13 +86,13 @@ def drift_alarms(
 
 
 def _z(before_SF: Tensor, after_SF: Tensor) -> Tensor:
-    """[F]; 0 where nothing varies and nothing changed."""
+    """[F]; 0 where nothing varies."""
     num_before, num_after = ((~each.isnan()).sum(0) for each in (before_SF, after_SF))
     change = after_SF.nanmean(0) - before_SF.nanmean(0)
-    variance = (before_SF - before_SF.nanmean(0)).square().nanmean(0)
+    both_SF = torch.cat([before_SF, after_SF])
+    variance = (both_SF - both_SF.nanmean(0)).square().nanmean(0)
     error = (variance * (1.0 / num_before + 1.0 / num_after)).sqrt()
-    # A number that never varied, and does now, is as far off as can be.
-    return torch.nan_to_num(change / error, nan=0.0, posinf=1e9, neginf=-1e9)
+    return torch.nan_to_num(change / error, nan=0.0)
 
 
 def _false_alarms(
