@@ -10,6 +10,7 @@ FLOW = {
     "build-index": "sessions, catalogue -> item vectors, nearest-neighbour index",
     "fit-simulator": "rankers, sessions -> training and hold-out simulator",
     "train-policy": "ranker, simulator -> policy, checkpoints",
+    "train-seeds": "the same -> policies of further seeds, where gate.seeds asks for them",
     "distil-queries": "policy, index, sessions -> index that fetches what the policy values",
     "evaluate": "policy, ranker, simulators, world -> report.json, report.html",
     "export": "policy -> scorer folder, parity report",

@@ -14,7 +14,7 @@ from recomind.pipeline.selection import chooses, judged_rounds, kept_round
 
 def complete_run(run: Run) -> dict[str, Any]:
     """All rounds, the report on the best one, and the export; returns the report."""
-    run.config.training.check_device()  # before hours of other stages
+    check_device(run.config.training)  # before hours of other stages
     run.claim()
     last = run.rounds[-1]
     for each in run.rounds:

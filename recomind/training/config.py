@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from recomind.candidates import ExplorationConfig, ExplorationKind
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.config import ActorCriticConfig
@@ -109,22 +107,6 @@ class TrainingConfig:
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
             raise ConfigError(f"training.{name}", got=getattr(self, name), expected=expected)
-
-    def check_device(self) -> None:
-        """Raise where the learner in this process is to use a GPU and there is none.
-
-        Learners in processes of their own may be on other machines, where Ray finds the GPUs.
-
-        Raises:
-            ConfigError: as said.
-        """
-        if self.device == "cuda" and self.num_learners == 0 and not torch.cuda.is_available():
-            built = torch.version.cuda
-            raise ConfigError(
-                "training.device=cuda and no GPU that torch can use",
-                got="torch without CUDA" if built is None else f"torch for CUDA {built}, no device",
-                mend="set training.device=cpu, or install torch for CUDA on a machine with a GPU",
-            )
 
     @property
     def replay_rows(self) -> int:
