@@ -10,6 +10,7 @@ from recomind.evaluation.report import read_report
 from recomind.pipeline.registry import complete_command
 from recomind.pipeline.run import Round, Run
 from recomind.pipeline.selection import chooses, judged_rounds, kept_round
+from recomind.training.cluster import check_device
 
 
 def complete_run(run: Run) -> dict[str, Any]:
