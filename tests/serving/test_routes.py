@@ -139,11 +139,11 @@ def test_what_waits_is_scored_together(engine):
 
 def test_a_full_queue_turns_away_at_once_and_answers_whom_it_let_in(engine):
     with local(Slow(engine, 0.5), max_queued_requests=4, max_batch_size=2) as port:
-        begin = time.monotonic()
         refusals = []
         found = []
 
         def client() -> None:
+            begin = time.monotonic()
             status, headers, _ = ask(port, "/rank", BODY)
             found.append(status)
             if status == 503:
