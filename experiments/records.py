@@ -82,6 +82,15 @@ def pooled(
     return over_seeds(values, **more)
 
 
+def pooled_or_only(runs: Mapping[int, Mapping[str, Any]], name: str, what: str) -> dict[str, Any]:
+    """`pooled` over several seeds; of a single one its own interval, which is over sessions."""
+    if len(runs) > 1:
+        return pooled(runs, name, what, list(runs))
+    (only,) = runs.values()
+    bounds = {"low": only[f"{name}.low"], "high": only[f"{name}.high"]}
+    return figure(only[name], n=only["num_sessions"], over="sessions of one run", **bounds)
+
+
 def over_all(
     runs: Mapping[int, Mapping[str, Any]],
     name: str,

@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from experiments.records import Records, pooled
-from experiments.result import figure, write_result
+from experiments.records import Records, pooled_or_only
+from experiments.result import write_result
 from recomind.evaluation.arms import Arm, InSupport
 from recomind.evaluation.config import EvaluationConfig
 from recomind.evaluation.outside import outside_shares
@@ -118,16 +118,8 @@ def aggregate() -> dict[str, Any]:
         for name in (*(f"lift.{arm}" for arm in ARMS), "rl_lift"):
             group, _, arm = name.partition(".")
             key = ".".join(part for part in (group, preset, arm) if part)
-            figures[key] = _figure(runs, name, preset)
+            figures[key] = pooled_or_only(runs, name, preset)
     return figures
-
-
-def _figure(runs: Mapping[int, Mapping[str, Any]], name: str, preset: str) -> dict[str, Any]:
-    if len(runs) > 1:
-        return pooled(runs, name, preset, list(runs))
-    (only,) = runs.values()
-    bounds = {"low": only[f"{name}.low"], "high": only[f"{name}.high"]}
-    return figure(only[name], n=only["num_sessions"], over="sessions of one run", **bounds)
 
 
 def main() -> None:

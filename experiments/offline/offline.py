@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.demo_runs import call, options_of, prepare, run_of, share
-from experiments.records import Records, Run, pooled
-from experiments.result import figure, write_result
+from experiments.records import Records, Run, pooled_or_only
+from experiments.result import write_result
 from recomind.evaluation.arms import Arm, InSupport
 from recomind.evaluation.config import EvaluationConfig
 from recomind.evaluation.report import environment_entry
@@ -121,17 +121,9 @@ def aggregate() -> dict[str, Any]:
                 key = record["preset"], arm, record["events"]
                 runs.setdefault(key, {})[record["seed"]] = record["figures"]
     return {
-        f"lift.{preset}.{arm}.{events}": _figure(by_seed, arm, f"{preset} {events}")
+        f"lift.{preset}.{arm}.{events}": pooled_or_only(by_seed, arm, f"{preset} {events}")
         for (preset, arm, events), by_seed in sorted(runs.items())
     }
-
-
-def _figure(by_seed: Mapping[int, Mapping[str, Any]], arm: str, what: str) -> dict[str, Any]:
-    if len(by_seed) > 1:
-        return pooled(by_seed, arm, what, list(by_seed))
-    (only,) = by_seed.values()
-    bounds = {"low": only[f"{arm}.low"], "high": only[f"{arm}.high"]}
-    return figure(only[arm], n=only["num_sessions"], over="sessions of one run", **bounds)
 
 
 def main() -> None:
