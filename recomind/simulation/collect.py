@@ -52,10 +52,7 @@ def collect_sessions(
         RecomindError: the policy's scores are not finite.
     """
     state = environment.reset(num_sessions, generator)
-    dates_ms = environment.begins_ms() if isinstance(environment, World) else None
-    clock_ms = (
-        torch.zeros(num_sessions, dtype=torch.int64) if dates_ms is None else dates_ms.clone()
-    )
+    clock_ms = _begins_ms(environment, num_sessions)
     columns = _Columns(environment.tasks, user_feature_names, clock_ms.argsort(stable=True))
     columns.add_history(state, clock_ms)
     alive = torch.ones(num_sessions, dtype=torch.bool)
@@ -80,6 +77,12 @@ def collect_sessions(
             mend="the environment must set `truncated` at its horizon",
         )
     return columns.frame(num_sessions, calibration_share, test_share, holdout_share)
+
+
+def _begins_ms(environment: SessionEnvironment, num_sessions: int) -> Tensor:
+    """[B] int64: when the sessions begin; 0 without dates."""
+    dates_ms = environment.begins_ms() if isinstance(environment, World) else None
+    return torch.zeros(num_sessions, dtype=torch.int64) if dates_ms is None else dates_ms.clone()
 
 
 def _milliseconds(seconds: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ categorical ones, `D` decays, `P` numbers of an event, `M` summary features.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from recomind.ranker import Events, events_of
 from recomind.types import Catalogue, ItemFeatures, SessionState
 
 DECAY_STEPS = (2.0, 6.0, 1e9)  # e-folding lengths of the session sums; the last is a plain sum
-_MAX_VALUES = 64  # values of categories that are summed up, a column each
+MAX_VALUES = 64  # values of categories that are summed up, a column each
 
 
 class SessionSummary:
@@ -36,7 +38,7 @@ class SessionSummary:
 
     def __init__(self, catalogue: Catalogue, categories: bool) -> None:
         self.catalogue, self.categories = catalogue, categories
-        self._columns = _few_valued(catalogue) if categories else []
+        self._columns = _columns(catalogue) if categories else []
         self._num_codes = len(catalogue.categorical_names) if categories else 0
         self._num_dense = len(catalogue.dense_names)
         self._num_content = self._num_dense + sum(size for _, size in self._columns)
@@ -172,18 +174,24 @@ def _weights(length: int, first: int) -> Tensor:
     return weight_DL.roll(first, 1) if first else weight_DL
 
 
-def _few_valued(catalogue: Catalogue) -> list[tuple[int, int]]:
-    """Index and size of the categorical features whose values get a column each.
+def few_valued(catalogue: Catalogue, among: Iterable[int]) -> list[tuple[int, int]]:
+    """Index and size of the categorical features `among` these whose values get a column each.
 
-    Those with few values come first, up to `_MAX_VALUES` columns. Ids are left out, and what the
-    catalogue has as dense columns already (`feature=value`, as `simulators.gym.items` adds them).
+    Those with few values come first, up to `MAX_VALUES` columns in all. Ids are left out.
     """
-    found, left = [], _MAX_VALUES
-    for size, c in sorted((size, c) for c, size in enumerate(catalogue.vocab_sizes)):
-        dense = any(
-            n.startswith(f"{catalogue.categorical_names[c]}=") for n in catalogue.dense_names
-        )
-        if 1 < size <= left and size < catalogue.num_items and not dense:
+    found, left = [], MAX_VALUES
+    for size, c in sorted((catalogue.vocab_sizes[c], c) for c in among):
+        if 1 < size <= left and size < catalogue.num_items:
             found.append((c, size))
             left -= size
-    return sorted(found)
+    return found
+
+
+def _columns(catalogue: Catalogue) -> list[tuple[int, int]]:
+    """`few_valued`, but for what is there as dense columns (`feature=value`, `simulators.gym`)."""
+    among = [
+        c
+        for c, name in enumerate(catalogue.categorical_names)
+        if not any(dense.startswith(f"{name}=") for dense in catalogue.dense_names)
+    ]
+    return sorted(few_valued(catalogue, among))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from recomind.data import TableCatalogue
-from simulators.gym.items import MAX_VALUES, with_values
+from recomind.simulation.summary import MAX_VALUES
+from simulators.gym.items import with_values
 from simulators.gym.world import GymWorld
 from simulators.video_feed.world import VideoFeed
 from tests.simulators.bored_env import NUM_ITEMS, NUM_KINDS
