@@ -42,10 +42,9 @@ def collect_sessions(
     """Run `num_sessions` sessions to their end and return their events as a sessions frame.
 
     Sessions stand in the order of their beginnings where a world dates them, else in that of their
-    seeds: the last `test_share` of them is the test split, and the `calibration_share` before it
-    the calibration split. The end of a session that the horizon cut is unknown. Without dates each
-    session has its own clock: its first item is shown at 0 ms. The time between two events comes
-    from the states; where they do not know it, no time passes.
+    seeds: the last `test_share` of them is the test split, the `calibration_share` before it the
+    calibration split. The end of a session that the horizon cut is unknown. Without dates its first
+    item is shown at 0 ms. Time between events comes from the states, where they know it.
 
     Raises:
         SchemaError: the environment continued after its horizon, or returned NaN or infinity.
