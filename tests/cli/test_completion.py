@@ -18,7 +18,7 @@ _recomind 2>/dev/null; printf '%s\\n' "${{COMPREPLY[@]}}"
 @pytest.mark.parametrize(
     ("line", "word", "completed"),
     [
-        ("recomind trai", 1, ["train-ranker", "train-policy"]),
+        ("recomind trai", 1, ["train-ranker", "train-policy", "train-seeds"]),
         ("recomind run experiment=ti", 4, ["tiny"]),
         ("recomind run --multi", 2, ["--multirun"]),
         ("recomind run seed=1 training.gam", 5, ["training.gamma="]),

@@ -1,6 +1,6 @@
 """What drift alarms watch of logged sessions.
 
-Symbols: `R` events, `S` sessions, `U` user features, `D` dense item features.
+Symbols: `R` events, `S` sessions, `D` dense item features, `H` tasks, `F` numbers of a kind.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ from recomind.types import Ranker
 def watched_of(dataset: SessionDataset, rows: Tensor, ranker: Ranker) -> dict[str, Watched]:
     """Kind -> a number for each session of the events `rows` [R].
 
-    Inputs are user features and dense features of what was shown; the calibration is what happened
-    less what was predicted, of each task; the exit is the share of events after which the user
-    left, where that is known.
+    Inputs are user features and dense features of what was shown. Calibration is what happened less
+    what was predicted, and the square of that (the Brier score's terms), for each task: where
+    tastes turn and the base rate stays, only the square moves. The exit is the share of events
+    after which the user left, where that is known.
     """
     _, session_R = dataset.session_index(rows).unique(return_inverse=True)
     shown_RD = dataset.catalogue.features(dataset.item_id(rows), dataset.snapshot(rows)).dense
     inputs_RF = torch.cat([dataset.state(rows).user_features, shown_RD], dim=1)
     logits_RH, labels_RH = predict(ranker, dataset, rows)
+    error_RH = labels_RH - logits_RH.sigmoid()
+    errors_RF = torch.cat([error_RH, error_RH.square()], dim=1)
+    error_names = [*ranker.tasks, *(f"{task}, squared error" for task in ranker.tasks)]
     left_R1 = dataset.left(rows).double()[:, None]
     left_R1[~dataset.left_known(rows)] = torch.nan
     names = [*dataset.user_feature_names, *dataset.catalogue.dense_names]
     parts = {
         INPUT: (names, inputs_RF),
-        CALIBRATION: (list(ranker.tasks), labels_RH - logits_RH.sigmoid()),
+        CALIBRATION: (error_names, errors_RF),
         EXIT: (["left"], left_R1),
     }
     return {
