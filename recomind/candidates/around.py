@@ -18,8 +18,8 @@ def around(pool: Candidates, item_id: Tensor) -> Candidates:
     item_BK, mask_BK = pool.item_id.clone(), pool.mask.clone()
     same_BK = mask_BK & (item_BK == item_id[:, None])
     at_B = torch.where(same_BK.any(1), same_BK.int().argmax(1), 0)
-    item_BK.scatter_(1, at_B[:, None], item_BK[:, :1])
-    mask_BK.scatter_(1, at_B[:, None], mask_BK[:, :1])
+    item_BK.scatter_(1, at_B[:, None], pool.item_id[:, :1])
+    mask_BK.scatter_(1, at_B[:, None], pool.mask[:, :1])
     item_BK[:, 0], mask_BK[:, 0] = item_id, True
     return Candidates(
         item_id=item_BK,

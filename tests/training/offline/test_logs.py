@@ -84,8 +84,11 @@ def test_the_shown_item_stands_in_slot_0_of_its_pool():
         log_propensity=torch.zeros(3, 3),
         batch_size=[3],
     )
-    found = around(pool, torch.tensor([5, 9, 4]))
+    shown = torch.tensor([5, 9, 4])
+    found = around(pool, shown)
     assert found.item_id.tolist() == [[5, 4, 3], [9, 4, 5], [4, 3, 0]]
+    alone = [around(pool[row : row + 1], shown[row : row + 1]).item_id[0] for row in range(3)]
+    assert torch.equal(torch.stack(alone), found.item_id)
     # What was padding stays padding wherever it moves.
     assert found.mask.tolist() == [[True, True, True], [True, True, True], [True, False, False]]
 
