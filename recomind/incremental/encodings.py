@@ -78,6 +78,10 @@ class RunningEncodings:
         """See `EventCache.replace`."""
         return self._events.replace(handle, after, rows)
 
+    def keep(self, handle: Handle, kept: SessionState, rows: Tensor) -> Handle:
+        """See `EventCache.keep`."""
+        return self._events.keep(handle, kept, rows)
+
     def encode(self, handle: Handle) -> list[Any]:
         """One encoding a ranker of the handle's state; good until the cache moves on."""
         return self._encodings(handle.state, self._events.read(handle))

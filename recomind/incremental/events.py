@@ -13,10 +13,10 @@ nothing else moves (L = 4, `first` is where the oldest event of the state stands
 There are two ways to bring the cache to a state. Whoever only sees states calls `find`: every
 field of the history is compared with the state before, and sessions that did not go on by one
 event (a new session, a state that was set, another batch) are encoded from scratch. Whoever makes
-the next state calls `append` or `replace` with the `Handle` of the last one, and nothing needs to
-be compared. A handle is good until the cache moves on to another state; a stale one is found
-again by comparing, so the rings are never those of another state. Neither are they those of other
-weights, whose versions are compared at every reading.
+the next state calls `append`, `replace` or `keep` with the `Handle` of the last one, and nothing
+needs to be compared. A handle is good until the cache moves on to another state; a stale one is
+found again by comparing, so the rings are never those of another state. Neither are they those of
+other weights, whose versions are compared at every reading.
 """
 
 from __future__ import annotations
@@ -122,6 +122,17 @@ class EventCache:
         self._write(after, rows, 0, range(len(self.parts)))
         return self._at(after, fields_of(after))
 
+    def keep(self, handle: Handle, kept: SessionState, rows: Tensor) -> Handle:
+        """Go on to `kept`, the sessions `rows` [r] of the handle's state."""
+        if not self._holds(handle):
+            return self.find(kept)
+        self._select(rows)
+        return self._at(kept, fields_of(kept))
+
+    def _select(self, rows: Tensor) -> None:
+        for part in self.parts:
+            part.rings = tuple(ring.index_select(0, rows) for ring in part.rings)
+
     def _at(self, state: SessionState, fields: tuple[Tensor, ...]) -> Handle:
         self._version = next(_VERSIONS)
         self._note(fields, state.step)
@@ -176,8 +187,7 @@ class EventCache:
         if not self._is_untouched():
             return
         self._note(tuple(field[place_A] for field in self._fields), self._step_B[place_A])
-        for part in self.parts:
-            part.rings = tuple(ring.index_select(0, place_A) for ring in part.rings)
+        self._select(place_A)
 
     def _comparable(self, fields: tuple[Tensor, ...]) -> bool:
         """Whether the cache is at states of this shape, and nobody wrote into them."""

@@ -9,16 +9,11 @@ if TYPE_CHECKING:
     from recomind.simulation.check import check_environment
     from recomind.simulation.collect import collect_sessions
     from recomind.simulation.config import Pessimism, SimulatorConfig
-    from recomind.simulation.environment import (
-        BatchedSessions,
-        Hidden,
-        World,
-        append_event,
-        state_tensors,
-    )
+    from recomind.simulation.environment import BatchedSessions, Hidden, World
     from recomind.simulation.findings import check_world
     from recomind.simulation.gym_views import SessionEnv, SessionVectorEnv
     from recomind.simulation.simulator import FittedSessions, LearnedSimulator, TreeSimulator
+    from recomind.simulation.states import append_event, state_tensors
     from recomind.simulation.store import (
         fit_holdout,
         fit_simulator,

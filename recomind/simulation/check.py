@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from recomind.errors import RecomindError, SchemaError, require
-from recomind.simulation.environment import state_tensors
 from recomind.simulation.memory import (
     NUM_SESSIONS,
     check_hidden,
@@ -32,6 +31,7 @@ from recomind.simulation.memory import (
     random_items,
 )
 from recomind.simulation.shapes import check_history, check_state, check_step
+from recomind.simulation.states import state_tensors
 from recomind.streams import SessionStreams, make_generator
 from recomind.types import SessionEnvironment, SessionState, Step
 

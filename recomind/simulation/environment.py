@@ -21,13 +21,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recomind.errors import ConfigError, SchemaError
+from recomind.errors import ConfigError
 from recomind.rewards import task_weights
 from recomind.simulation.finite import require_finite_event
+from recomind.simulation.states import (
+    append_event,
+    no_response,
+    rows_of,
+    spread,
+    state_from,
+    state_tensors,
+    tensors_of,
+)
 from recomind.streams import SessionStreams, draw_seeds, hash_int64
 from recomind.types import Catalogue, Policy, Response, SessionState, Step
 
-STATE_FIELDS = [field.name for field in dataclasses.fields(SessionState)]
 Hidden = dict[str, Tensor]  # the unobserved state of the users, each [B, ...]
 
 
@@ -70,6 +78,7 @@ class BatchedSessions(ABC):
         self._auto_reset = False
         self._ended = torch.zeros(0, dtype=torch.bool)
         self._token: Any = None  # token of the step that led to the present state
+        self._token_rows = torch.zeros(0, dtype=torch.int64)  # sessions that the token is about
 
     @abstractmethod
     def _begin(self, streams: SessionStreams) -> tuple[SessionState, Hidden]:
@@ -79,7 +88,11 @@ class BatchedSessions(ABC):
     def _respond(
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
-        """The users' responses to `item_id` [B], and the hidden state afterwards."""
+        """The users' responses to `item_id` [B], and the hidden state afterwards.
+
+        `B` is the number of sessions that run: without auto-reset those that have ended are left
+        out, so what a world keeps of its sessions belongs into `hidden`.
+        """
 
     def _advance(
         self,
@@ -92,12 +105,15 @@ class BatchedSessions(ABC):
         """Respond, and append the event to the history.
 
         Override it where the state after the event is needed for the response. `token` is that of
-        the step that led to `state`; None where something else did (a reset, a session that had
-        ended and stays as it was).
+        the step that led to `state`; None where something else did, such as a reset.
         """
         del token
         response, hidden = self._respond(state, hidden, item_id, streams)
         return Advance(response, hidden, append_event(state, item_id, response))
+
+    def _kept_token(self, token: Any, state: SessionState, rows: Tensor) -> Any:
+        """The token for `state`, the rows [r] of the state that `token` belongs to."""
+        return None
 
     @property
     def cuts_early(self) -> bool:
@@ -139,18 +155,12 @@ class BatchedSessions(ABC):
     def step(self, item_id: Tensor) -> Step:
         """Show `item_id` [B] int64 and return what happened."""
         valid = ~self._ended
-        came = self._advance(self._state, self._hidden, item_id, self.streams, self._token)
-        response, hidden, state = came.response, came.hidden, came.state
-        require_finite_event(self._state, response, valid)
-        state.user_features = self._features_now(state, hidden)
-        if self._auto_reset or bool(valid.all()):  # sessions that had ended begin again below
-            self._hidden, self._state, self._token = hidden, state, came.token
-        else:
-            self._hidden = _where(valid, hidden, self._hidden)
-            self._state, self._token = where_state(valid, state, self._state), None
+        response = self._go_on(item_id, valid)
         terminated = response.left & valid
         over = self._state.step >= self.horizon
-        truncated = valid & ~terminated & (over | self._cut(hidden) if self.cuts_early else over)
+        truncated = (
+            valid & ~terminated & (over | self._cut(self._hidden) if self.cuts_early else over)
+        )
         reward = (response.feedback.float() @ self.reward_weights_H) * valid
         expected, leave_rate = reward, terminated.float()
         if response.feedback_rate is not None:
@@ -172,11 +182,47 @@ class BatchedSessions(ABC):
             batch_size=[len(item_id)],
         )
 
+    def _go_on(self, item_id: Tensor, valid: Tensor) -> Response:
+        """Advance the sessions that run (`valid` [B]); the others stay as they are, at no cost.
+
+        With auto-reset all are advanced: those that had ended begin anew afterwards.
+        """
+        if self._auto_reset or bool(valid.all()):
+            rows = torch.arange(len(valid))
+            response, self._state, self._hidden = self._advance_rows(item_id, rows, valid)
+            return response
+        rows = valid.nonzero()[:, 0]
+        if len(rows) == 0:
+            return no_response(len(valid), len(self.tasks))
+        response, state, hidden = self._advance_rows(item_id, rows, valid[rows])
+        now, ours = tensors_of(self._state), tensors_of(state)
+        self._state = state_from({k: v.index_copy(0, rows, ours[k]) for k, v in now.items()})
+        self._hidden = {k: v.index_copy(0, rows, hidden[k]) for k, v in self._hidden.items()}
+        return spread(response, rows, len(valid))
+
+    def _advance_rows(
+        self, item_id: Tensor, rows: Tensor, valid: Tensor
+    ) -> tuple[Response, SessionState, Hidden]:
+        """What comes of the sessions `rows` [r] (all or fewer), each [r]."""
+        state, hidden, streams = self._state, self._hidden, self.streams
+        if len(rows) < len(item_id):
+            item_id, state = item_id[rows], rows_of(state, rows)
+            hidden = {name: value[rows] for name, value in hidden.items()}
+            streams = SessionStreams(streams.seeds[rows])
+        token = self._token
+        if token is not None and len(rows) < len(self._token_rows):
+            token = self._kept_token(token, state, torch.searchsorted(self._token_rows, rows))
+        came = self._advance(state, hidden, item_id, streams, token)
+        require_finite_event(state, came.response, valid)
+        came.state.user_features = self._features_now(came.state, came.hidden)
+        self._token, self._token_rows = came.token, rows
+        return came.response, came.state, came.hidden
+
     def _restart(self, where: Tensor) -> None:
         seeds = torch.where(where, hash_int64(self.streams.seeds, 99), self.streams.seeds)
         index = where.nonzero()[:, 0]
         fresh, hidden = self._begin(SessionStreams(seeds[index]))
-        begun, now = _fields_of(fresh), _fields_of(self._state)
+        begun, now = tensors_of(fresh), tensors_of(self._state)
         self._state = state_from({k: v.index_copy(0, index, begun[k]) for k, v in now.items()})
         self._hidden = {k: v.index_copy(0, index, hidden[k]) for k, v in self._hidden.items()}
         self.streams, self._token = SessionStreams(seeds), None
@@ -223,73 +269,3 @@ def check_horizon(horizon: int) -> None:
     """Raise a ConfigError unless a session has at least one step."""
     if horizon < 1:
         raise ConfigError("a session needs at least one step", got=horizon, expected=">= 1")
-
-
-def append_event(state: SessionState, item_id: Tensor, response: Response) -> SessionState:
-    """`state` [B] after the event (`item_id` [B], `response` [B]); the oldest event drops out.
-
-    The next decision comes when the event ends: its `gap_s` is the event's dwell time.
-    """
-    seen = torch.ones_like(item_id, dtype=torch.bool)
-    return SessionState(
-        user_id=state.user_id,
-        user_features=state.user_features,
-        history_item_id=_push(state.history_item_id, item_id),
-        history_feedback=_push(state.history_feedback, response.feedback),
-        history_dwell_s=_push(state.history_dwell_s, response.dwell_s),
-        history_gap_s=_push(state.history_gap_s, state.gap_s),
-        history_mask=_push(state.history_mask, seen),
-        gap_s=response.dwell_s.to(state.gap_s.dtype, copy=True),
-        step=state.step + 1,
-        batch_size=state.batch_size,
-    )
-
-
-def _push(history: Tensor, latest: Tensor) -> Tensor:
-    return torch.cat([history[:, 1:], latest[:, None].to(history.dtype)], dim=1)
-
-
-def state_tensors(state: SessionState) -> dict[str, Tensor]:
-    """Copies of the fields of `state` [B] by name."""
-    return {name: value.clone() for name, value in _fields_of(state).items()}
-
-
-def _fields_of(state: SessionState) -> dict[str, Tensor]:
-    """The state's own tensors by name."""
-    return {name: getattr(state, name) for name in STATE_FIELDS}
-
-
-def state_from(tensors: Mapping[str, Any]) -> SessionState:
-    """The state [B] whose fields `state_tensors` returned.
-
-    Raises:
-        SchemaError: they are not the fields of a state, such as those of an older version.
-    """
-    if sorted(tensors) != sorted(STATE_FIELDS):
-        raise SchemaError("not the fields of a state", got=sorted(tensors), expected=STATE_FIELDS)
-    return SessionState(**tensors, batch_size=[len(tensors["step"])])
-
-
-def rows_of(state: SessionState, index: Tensor) -> SessionState:
-    """The states [r] at `index` [r], in tensors of their own."""
-    return state_from({k: v.index_select(0, index) for k, v in _fields_of(state).items()})
-
-
-def where_state(mask: Tensor, ours: SessionState, other: SessionState) -> SessionState:
-    """`ours` [B] where `mask` [B], else `other` [B]."""
-    if bool(mask.all()):
-        return ours
-    fields = {}
-    for name, value in _fields_of(ours).items():
-        fields[name] = torch.where(_expand(mask, value), value, getattr(other, name))
-    return state_from(fields)
-
-
-def _where(mask: Tensor, ours: Hidden, other: Hidden) -> Hidden:
-    if bool(mask.all()):
-        return ours
-    return {k: torch.where(_expand(mask, v), v, other[k]) for k, v in ours.items()}
-
-
-def _expand(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.reshape(mask.shape + (1,) * (like.dim() - 1))

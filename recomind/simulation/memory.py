@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from recomind.errors import require
-from recomind.simulation.environment import Hidden, state_tensors
+from recomind.simulation.environment import Hidden
+from recomind.simulation.states import state_tensors
 from recomind.streams import LANE_ACT, SessionStreams, make_generator
 from recomind.types import SessionEnvironment, Step
 

@@ -50,6 +50,10 @@ class RunningSessions:
         """Go on to `after`, the handle's state where other sessions began at `rows` [r]."""
         return self._encodings.replace(handle, after, rows)
 
+    def keep(self, handle: Handle, kept: SessionState, rows: Tensor) -> Handle:
+        """Go on to `kept`, the sessions `rows` [r] of the handle's state."""
+        return self._encodings.keep(handle, kept, rows)
+
     def encode(self, handle: Handle) -> list[Any]:
         """One encoding [B] a ranker."""
         return self._encodings.encode(handle)

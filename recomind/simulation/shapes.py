@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recomind.errors import SchemaError, require
-from recomind.simulation.environment import state_tensors
+from recomind.simulation.states import state_tensors
 from recomind.types import SessionEnvironment, SessionState, Step
 
 

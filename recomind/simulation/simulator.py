@@ -20,17 +20,12 @@ from recomind.incremental import Handle
 from recomind.ranker import Calibration, tasks_of
 from recomind.simulation.config import Pessimism
 from recomind.simulation.dwell import DwellModel
-from recomind.simulation.environment import (
-    Advance,
-    BatchedSessions,
-    Hidden,
-    append_event,
-    rows_of,
-)
+from recomind.simulation.environment import Advance, BatchedSessions, Hidden
 from recomind.simulation.finite import require_finite_probabilities
 from recomind.simulation.moving import MovingFeatures
 from recomind.simulation.response import SummaryNet, calibrated, joint_feedback, joint_rate
 from recomind.simulation.running import RunningSessions
+from recomind.simulation.states import append_event, rows_of
 from recomind.simulation.summary import SessionSummary
 from recomind.simulation.trees import TreeModels
 from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams
@@ -288,6 +283,9 @@ class LearnedSimulator(FittedSessions):
 
     def _seen_after(self, seen: Seen, after: SessionState) -> Seen:
         return Seen(after, self._running.append(seen.token, after))
+
+    def _kept_token(self, token: Handle, state: SessionState, rows: Tensor) -> Handle:
+        return self._running.keep(token, state, rows)
 
     @torch.no_grad()
     def _restart(self, where: Tensor) -> None:

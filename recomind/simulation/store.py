@@ -24,7 +24,6 @@ from recomind.ranker import Calibration, load_rankers, load_weights, quality, tr
 from recomind.simulation.config import Moving, Pessimism, SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
 from recomind.simulation.effects import EffectsCatalogue, with_saved_effects
-from recomind.simulation.environment import state_from, state_tensors
 from recomind.simulation.moving import fit_moving, load_moving, save_moving
 from recomind.simulation.response import (
     SummaryNet,
@@ -36,6 +35,7 @@ from recomind.simulation.response import (
     with_learned_effects,
 )
 from recomind.simulation.simulator import LearnedSimulator, TreeSimulator, require_members
+from recomind.simulation.states import state_from, state_tensors
 from recomind.simulation.summary import SessionSummary
 from recomind.simulation.trees import TreeModels, fit_trees, with_tree_effects
 from recomind.streams import make_generator

@@ -152,7 +152,7 @@ class GymWorld(World):
         self._pool.release()
         place = self._begin_at(self.streams)
         shown_BT = self._hidden["shown"]
-        self._hidden = self._hidden | {"place": place}
+        self._hidden = self._hidden | {"place": place, "over": self._ended.clone()}
         for step in range(int(state.step.max())):
             rows = (state.step > step).nonzero()[:, 0]
             self._note(place[rows], self._pool.step(place[rows], shown_BT[rows, step]).features)
@@ -196,8 +196,8 @@ class GymWorld(World):
             batch_size=[num],
         )
         shown_BT = torch.full((num, self.horizon), _UNUSED, dtype=torch.int64)
-        cut = torch.zeros(num, dtype=torch.bool)
-        return state, {"place": place, "shown": shown_BT, "cut": cut}
+        none = torch.zeros(num, dtype=torch.bool)
+        return state, {"place": place, "shown": shown_BT, "cut": none, "over": none.clone()}
 
     def _begin_at(self, streams: SessionStreams) -> Tensor:
         """Begin sessions with the seeds of `streams`; returns their places [B] int64."""
@@ -221,7 +221,7 @@ class GymWorld(World):
         self, state: SessionState, hidden: Hidden, item_id: Tensor, streams: SessionStreams
     ) -> tuple[Response, Hidden]:
         del streams  # the environments draw from their own seeds
-        num, alive = len(item_id), (~self._ended).nonzero()[:, 0]
+        num, alive = len(item_id), (~hidden["over"]).nonzero()[:, 0]
         response = Response(
             feedback=torch.zeros(num, len(self.tasks), dtype=torch.bool),
             dwell_s=torch.zeros(num),
@@ -239,9 +239,11 @@ class GymWorld(World):
         response.left[alive] = seen.left
         assert response.env_reward is not None  # set above
         response.env_reward[alive] = seen.reward
-        shown_BT, cut = hidden["shown"].clone(), hidden["cut"].clone()
-        shown_BT[alive, state.step[alive]], cut[alive] = item_id[alive], seen.cut
-        return response, {"place": hidden["place"], "shown": shown_BT, "cut": cut}
+        after = hidden | {name: hidden[name].clone() for name in ("shown", "cut", "over")}
+        after["shown"][alive, state.step[alive]] = item_id[alive]
+        after["cut"][alive] = seen.cut
+        after["over"][alive] = seen.cut | seen.left | (state.step[alive] + 1 >= self.horizon)
+        return response, after
 
     def _check_items(self, item_id: Tensor) -> None:
         low, high = int(item_id.min()), int(item_id.max())

@@ -11,7 +11,7 @@ import torch
 from recomind.incremental import RunningEncodings
 from recomind.ranker import RankerConfig, SessionRanker
 from recomind.ranker.item_cache import ItemCache
-from recomind.simulation.environment import append_event, where_state
+from recomind.simulation.states import STATE_FIELDS, append_event, rows_of, state_from
 from recomind.streams import make_generator
 from simulators.video_feed.world import TASKS, VideoFeed
 from tests.simulation.tiny import NUM_ITEMS, tiny_catalogue
@@ -40,6 +40,16 @@ def make_world(**changes) -> VideoFeed:
 
 def items(seed, num=NUM):
     return torch.randint(NUM_ITEMS, (num,), generator=make_generator(seed))
+
+
+def where_state(mask, ours, other):
+    """`ours` where `mask`, else `other`."""
+    chosen = {}
+    for name in STATE_FIELDS:
+        value = getattr(ours, name)
+        wide = mask.reshape(mask.shape + (1,) * (value.dim() - 1))
+        chosen[name] = torch.where(wide, value, getattr(other, name))
+    return state_from(chosen)
 
 
 def logits(ranker, encoding, item_id):
@@ -207,8 +217,9 @@ def test_events_kept_are_not_written_into_the_encoding_of_a_ranker():
 
 def gone_on(running, handle, world, seed):
     """The handle of the next state, handed over with the one event that came in each session."""
-    response = world.step(items(seed)).response
-    return running.append(handle, append_event(handle.state, items(seed), response))
+    item_id = items(seed, len(handle.state.step))
+    response = world.step(item_id).response
+    return running.append(handle, append_event(handle.state, item_id, response))
 
 
 def compare_handed(running, handle, item_id):
@@ -233,6 +244,20 @@ def test_what_is_handed_over_is_not_compared_and_right(monkeypatch):
         mask = torch.ones(NUM, dtype=torch.bool).index_fill(0, rows, False)
         handle = running.replace(handle, where_state(mask, handle.state, others), rows)
         assert compare_handed(running, handle, items(step)) < 1e-5
+
+
+@torch.no_grad()
+def test_sessions_that_are_left_out_leave_the_others_as_they_were(monkeypatch):
+    running = RunningEncodings([make_ranker(0), make_ranker(1, max_table_items=0)])
+    world = make_world()
+    handle = running.find(world.reset(NUM, make_generator(0)))
+    monkeypatch.setattr(running._events, "_others", None)  # what would compare
+    for step in range(LENGTH):
+        handle = gone_on(running, handle, world, step)
+        kept = torch.arange(NUM - step)[torch.arange(NUM - step) != step % 3]
+        handle = running.keep(handle, rows_of(handle.state, kept), kept)
+        world.set_state({k: v[kept] for k, v in world.get_state().items()})
+        assert compare_handed(running, handle, items(step, len(kept))) < 1e-5
 
 
 @torch.no_grad()

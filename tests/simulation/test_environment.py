@@ -10,7 +10,7 @@ import torch
 from recomind.artifacts import load_tensors, save_tensors
 from recomind.errors import ConfigError, SchemaError
 from recomind.simulation import append_event, task_weights
-from recomind.simulation.environment import state_from, state_tensors
+from recomind.simulation.states import state_from, state_tensors
 from recomind.streams import make_generator
 from recomind.types import Response, SessionState
 from tests.simulation.tiny import NUM_ITEMS, tiny_world
@@ -84,6 +84,27 @@ def test_an_ended_session_stays_as_it_ended():
     assert bool(ended.all())
     assert int(state.step.max()) == 12
     assert len(state.step.unique()) > 5
+
+
+def test_sessions_that_have_ended_are_not_computed(monkeypatch):
+    world = tiny_world()
+    world.reset(40, make_generator(3))
+    respond, sizes = world._respond, []
+
+    def counted(state, hidden, item_id, streams):
+        sizes.append(len(item_id))
+        return respond(state, hidden, item_id, streams)
+
+    monkeypatch.setattr(world, "_respond", counted)
+    running, items = [], torch.arange(40) % NUM_ITEMS
+    while bool((~world._ended).any()):
+        running.append(int((~world._ended).sum()))
+        world.step(items)
+    assert sizes == running
+    assert min(running) < 40
+    after = world.step(items)  # with nobody left
+    assert len(sizes) == len(running)
+    assert not bool(after.valid.any() | after.terminated.any() | after.reward.any())
 
 
 def test_auto_reset_begins_a_session_one_step_after_an_end():

@@ -21,7 +21,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from torch import Tensor
 
-from recomind.simulation.environment import state_from, state_tensors
+from recomind.simulation.states import state_from, state_tensors
 from recomind.training.rows import SessionRows, unpack_state
 from recomind.types import SessionState
 
