@@ -30,6 +30,14 @@ def warnings_of(
                 f"{worse} is below {better} in {name} ({figure(low)} and {figure(high)} {metric}): "
                 f"{why}."
             )
+    support = environment.get("support_lift", {}).get(metric)
+    if support is not None and support["high"] is not None and support["high"] < 0.0:
+        found.append(
+            f"In {name} the support costs the ranker {interval(support)} of {metric}: what the "
+            "logs cover is worse than what it would choose freely. Collect sessions that explore, "
+            "or set policy.support_density=0 or a lower policy.support_ratio, where the simulators "
+            "know less."
+        )
     lift, learned = environment["lift"].get(metric), environment.get("rl_lift", {}).get(metric)
     won = lift is not None and (lift["low"] or 0.0) > 0.0
     if won and learned is not None and (learned["low"] or 0.0) <= 0.0:

@@ -216,6 +216,15 @@ def test_a_lift_that_is_the_supports_is_a_warning():
     assert "what collected the logs" in decide([behind], GateConfig())["warnings"][0]
 
 
+@pytest.mark.parametrize(("low", "high", "warned"), [(-0.4, -0.1, True), (-0.4, 0.1, False)])
+def test_a_support_that_costs_the_ranker_is_a_warning(low, high, warned):
+    world = environment("world") | {
+        "support_lift": {"watch_10s_per_session": lift(-0.2, low, high)}
+    }
+    warnings = decide([world], GateConfig())["warnings"]
+    assert any("the support costs the ranker" in warning for warning in warnings) is warned
+
+
 def test_a_mean_over_fewer_sessions_is_not_won():
     world = environment("world") | {"num_sessions": 100}
     for arm, counted in (("policy", 20), ("ranker", 60)):
