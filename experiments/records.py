@@ -67,9 +67,11 @@ class Records:
 
 
 def side_by_side(one: Callable[[Any], object], runs: Iterable[Any], jobs: int) -> None:
-    """`one` of each, `jobs` at the same time."""
+    """`one` of each, `jobs` at the same time; an error is raised once all the others have run."""
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        list(pool.map(one, runs))
+        made = [pool.submit(one, run) for run in runs]
+    for each in made:
+        each.result()
 
 
 def pooled(

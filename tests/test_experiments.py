@@ -34,6 +34,19 @@ def test_a_run_is_made_once_and_kept_as_it_ends(tmp_path: Path):
     assert records.of_seeds(range(3), "b") == {}
 
 
+def test_a_run_that_fails_stops_no_other(tmp_path: Path):
+    records = Records(tmp_path, ("seed",))
+
+    def one(run):
+        if run == (0,):
+            raise RuntimeError("this one fails")
+        return {"lift": 1}
+
+    with pytest.raises(RuntimeError, match="this one fails"):
+        records.make([(0,), (1,), (2,)], one, jobs=1)
+    assert [record["seed"] for record in records.all()] == [1, 2]
+
+
 def test_of_a_repeated_run_the_later_counts_and_each_has_its_commit(tmp_path: Path):
     records = Records(tmp_path, WHAT)
     records.keep(("a", 0), {"lift": 1.0})
