@@ -106,7 +106,7 @@ class EvaluationConfig:
     rounds_sessions: int = 1000  # sessions that choose the round to keep; the report has others
     fidelity_sessions: int = 2000  # logged sessions that the fidelity report replays; 0: no report
     fidelity_steps: int = 250_000  # steps of its replay, and of its policies in one environment
-    batch_size: int = 512  # sessions that run in lock-step; changes memory, not what is measured
+    batch_size: int = 2048  # sessions that run in lock-step; changes memory, not what is measured
     seed: int = 20_000  # draws the sessions; keep it apart from the seed of training
     # Where the log has no propensities, estimate them by a model of who logged; it never vetoes
     behaviour_model: bool = False

@@ -59,7 +59,7 @@ def outside_shares(
     arms: Mapping[str, Arm],
     network: QNetwork,
     seeds: Tensor,
-    batch_size: int = 512,
+    batch_size: int = 2048,
 ) -> dict[str, float]:
     """Arm -> share of its steps outside the logs' support; nothing where no density is known.
 

@@ -72,7 +72,7 @@ def rollout(
     policy: Policy,
     candidates: CandidateSource,
     seeds: Tensor,
-    batch_size: int = 512,
+    batch_size: int = 2048,
 ) -> SessionOutcomes:
     """Run one session for each seed to its end.
 

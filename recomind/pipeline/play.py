@@ -43,7 +43,7 @@ def evaluate(
     num_sessions: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
-    batch_size: int = 512,
+    batch_size: int = 2048,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Play arms of your own in one environment, and compare them session by session.
 
