@@ -75,16 +75,5 @@ def test_what_is_used_is_imported() -> None:
     assert imported_by("from recomind.candidates import CandidatePool") >= {"torch"}
 
 
-def test_batches_are_imported_without_the_compiler() -> None:
-    program = """
-import sys, torch.compiler
-mark = torch.compiler.allow_in_graph
-import recomind.types
-assert "torch._dynamo" not in sys.modules
-assert torch.compiler.allow_in_graph is mark
-"""
-    assert "tensordict" in imported_by(program)
-
-
 def test_the_version_costs_nothing() -> None:
     assert not imported_by("from recomind import __version__") & {*HEAVY, "hydra", "omegaconf"}
