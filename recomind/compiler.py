@@ -1,4 +1,4 @@
-"""Puts off the import of torch's compiler, which takes longer than torch's own."""
+"""Puts off the import of torch's compiler, which takes nearly as long as torch's own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def without_compiler() -> Iterator[None]:
 
     tensordict marks some of its functions for the compiler while it is imported: copies that do
     not block, batching under `vmap`, a warning. Each mark imports `torch._dynamo`, and with it
-    sympy and torch.distributed: 3.5 s of processor time in every process. Here a mark does nothing,
-    unless the compiler is there already; what we compile calls none of these functions.
+    sympy and torch.distributed: two seconds of processor time, or one where torchrec is imported
+    too. Here a mark does nothing, unless the compiler is there already; what we compile calls none
+    of these functions.
     """
     import torch.compiler
 
