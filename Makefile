@@ -37,13 +37,13 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-slow test-quick test-pages
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not page" --durations 15
+	$(BIN)/python -m pytest -m "slow and not page" --durations 15 tests
 
 test-quick: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
 test-pages: $(STAMP)
-	$(BIN)/python -m pytest -m page --durations 15
+	$(BIN)/python -m pytest -m page --durations 15 tests/test_*.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

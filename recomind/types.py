@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from tensordict import TensorClass
 from torch import Tensor, nn
 
+from recomind.compiler import without_compiler
 from recomind.streams import SessionStreams
+
+with without_compiler():
+    from tensordict import TensorClass
 
 
 class SessionState(TensorClass["nocast"]):

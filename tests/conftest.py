@@ -11,6 +11,10 @@ import absl.logging
 import pytest
 import torch
 
+from recomind.cli import main
+from tests.flow.commands import MICRO, NOT_RELEASED
+from tests.flow.in_process import working_in
+
 torch.set_num_threads(1)
 
 _NAME = "kuairand-pure"
@@ -37,6 +41,15 @@ def ray_cluster() -> Iterator[None]:
     start_ray(3)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of all stages, seed 0; not to be written to."""
+    working = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as monkeypatch, working_in(working, monkeypatch):
+        assert main(["run", *MICRO]) in (0, NOT_RELEASED)
+    return working / "runs" / "tiny"
 
 
 def pytest_collection_finish() -> None:

@@ -131,6 +131,14 @@ def test_commands_of_the_documents_compose() -> None:
             compose("base", overrides)
 
 
+def test_every_page_that_is_carried_out_is_found_by_make() -> None:
+    marked = [path for path in (ROOT / "tests").rglob("*.py") if "mark.page" in path.read_text()]
+    assert len(marked) > 5
+    found = " tests/test_*.py\n"  # elsewhere `make test-pages` would not collect it
+    assert found in (ROOT / "Makefile").read_text()
+    assert [path for path in marked if path.parent != ROOT / "tests"] == []
+
+
 def test_every_experiment_and_benchmark_is_complete() -> None:
     faults = {folder.name: faults_of_folder(folder) for folder in recorded_folders(ROOT)}
     assert {name: fault for name, fault in faults.items() if fault} == {}

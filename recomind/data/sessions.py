@@ -21,8 +21,10 @@ import polars as pl
 from recomind.artifacts import Manifest, write_artifact
 from recomind.data.catalogue import StoredCatalogue
 from recomind.data.validate import (
+    Rule,
     require_all,
     require_columns,
+    require_each,
     require_present,
     require_rows,
     require_schema,
@@ -216,7 +218,7 @@ def check_loaded(
 def _check_values(
     frame: pl.DataFrame, catalogue: StoredCatalogue, tasks: Sequence[str], features: list[str]
 ) -> None:
-    rules: list[tuple[str, pl.Expr, str]] = [
+    rules: list[Rule] = [
         ("item_id", _within("item_id", catalogue.num_items), f"in [0, {catalogue.num_items})"),
         ("snapshot", _within("snapshot", catalogue.num_snapshots), "a snapshot of the catalogue"),
         ("position", pl.col("position") >= -1, ">= -1"),
@@ -236,8 +238,7 @@ def _check_values(
     ]
     rules += [(task, pl.col(task) <= 1, "0 or 1") for task in tasks]
     rules += [(name, _finite(name), "a finite number") for name in features]
-    for column, holds, expected in rules:
-        require_all(frame, column, holds, expected=expected, where=_WHERE)
+    require_each(frame, rules, _WHERE)
 
 
 def _within(column: str, size: int) -> pl.Expr:

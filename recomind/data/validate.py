@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from recomind.errors import SchemaError, did_you_mean
+
+Rule = tuple[str, pl.Expr, str]  # a column, what holds in each row, and that in words
 
 
 def require_columns(known: list[str], wanted: list[str], where: str) -> None:
@@ -43,13 +45,24 @@ def require_all(
     frame: pl.DataFrame, column: str, holds: pl.Expr, *, expected: str, where: str
 ) -> None:
     """Raise SchemaError at the first row of `frame` where `holds` is not True."""
-    bad = frame.with_row_index("row").filter(holds.fill_null(False).not_())
-    if bad.height:
-        raise SchemaError(
-            f"column {column!r} of {where} has a value it may not have",
-            got=f"{bad[column][0]!r} in row {bad['row'][0]} ({bad.height} such rows)",
-            expected=expected,
-        )
+    require_each(frame, [(column, holds, expected)], where)
+
+
+def require_each(frame: pl.DataFrame, rules: Sequence[Rule], where: str) -> None:
+    """Raise SchemaError at the first row that breaks the first broken rule of `rules`.
+
+    All rules are looked at in one pass: blocks of a log are checked each time they are read.
+    """
+    broken = [holds.fill_null(False).not_() for _, holds, _ in rules]
+    counts = frame.select(each.sum().alias(str(index)) for index, each in enumerate(broken))
+    for (column, _, expected), rows, count in zip(rules, broken, counts.row(0), strict=True):
+        if count:
+            bad = frame.with_row_index("row").filter(rows).row(0, named=True)
+            raise SchemaError(
+                f"column {column!r} of {where} has a value it may not have",
+                got=f"{bad[column]!r} in row {bad['row']} ({count} such rows)",
+                expected=expected,
+            )
 
 
 def require_present(frame: pl.DataFrame, columns: list[str], where: str) -> None:

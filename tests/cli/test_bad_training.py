@@ -10,7 +10,6 @@ import pytest
 
 from recomind.artifacts import MANIFEST
 from tests.flow.commands import MICRO
-from tests.flow.conftest import finished as finished
 from tests.flow.conftest import folder as folder
 from tests.flow.in_process import Command
 from tests.sealing import reseal

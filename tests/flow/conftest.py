@@ -1,4 +1,4 @@
-"""One finished run, shared by all tests that need its artifacts."""
+"""A finished run that a test may write to, and a command that runs here."""
 
 from __future__ import annotations
 
@@ -7,17 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.commands import MICRO, NOT_RELEASED, recomind
 from tests.flow.in_process import command as command
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of all stages, seed 0; not to be written to."""
-    working = tmp_path_factory.mktemp("finished")
-    done = recomind("run", *MICRO, cwd=working)
-    assert done.returncode in (0, NOT_RELEASED), done.stderr
-    return working / "runs" / "tiny"
 
 
 @pytest.fixture

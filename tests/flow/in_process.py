@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,19 +36,25 @@ class Outcome:
 Command = Callable[..., Outcome]
 
 
+@contextmanager
+def working_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within this block a command runs in `folder`, and leaves logging as it was."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["recomind"])
+    for name, value in _ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    yield
+    root.handlers[:], level = before
+    root.setLevel(level)
+
+
 @pytest.fixture
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
     """`command("evaluate", "experiment=tiny", ...)`, in an empty working folder."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    working = tmp_path / "working"
-    working.mkdir()
-    monkeypatch.chdir(working)
-    monkeypatch.setattr(sys, "argv", ["recomind"])
-    for name, value in _ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
 
     def run(*arguments: str) -> Outcome:
         capsys.readouterr()
@@ -55,6 +62,7 @@ def command(
         said = capsys.readouterr()
         return Outcome(status=status, out=said.out, err=said.err)
 
-    yield run
-    root.handlers[:], level = before
-    root.setLevel(level)
+    working = tmp_path / "working"
+    working.mkdir()
+    with working_in(working, monkeypatch):
+        yield run

@@ -11,9 +11,9 @@ from recomind.data import CatalogueStore
 from recomind.errors import ArtifactError
 from recomind.export import load_scorer
 from recomind.ranker import load_rankers
-from tests.flow.commands import MICRO, NOT_RELEASED, read_report, recomind
+from tests.flow.commands import MICRO, NOT_RELEASED, read_report
+from tests.flow.in_process import Command
 
-ROOT = Path(__file__).parents[2]
 WORLD = (
     "world._target_=tests.flow.stored_world.StoredFeed",
     "allowed_targets=[tests.flow.]",
@@ -22,12 +22,11 @@ TABLE = "catalogue.safetensors"
 
 
 def test_it_comes_to_what_a_table_comes_to(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done = recomind("run", *MICRO, *WORLD, "+world.store=store", cwd=tmp_path)
-    assert done.returncode in (0, NOT_RELEASED), done.stderr
-    folder = tmp_path / "runs" / "tiny"
+    done = command("run", *MICRO, *WORLD, "+world.store=store")
+    assert done.status in (0, NOT_RELEASED), done.err
+    folder = Path("runs/tiny").absolute()
     ours, theirs = read_report(folder), read_report(finished)
     for report in (ours, theirs):
         del report["gate"]["policy_identity"]  # it covers where the catalogue lies
@@ -37,7 +36,7 @@ def test_it_comes_to_what_a_table_comes_to(
     assert len(list(finished.rglob(TABLE))) == len(list(folder.rglob("catalogue_store.json"))) > 3
 
     moved = tmp_path / "moved"
-    shutil.move(tmp_path / "store", moved)
+    shutil.move("store", moved)
     with pytest.raises(ArtifactError, match="the catalogue store is not where the artifact says"):
         load_rankers(folder / "round_0" / "ranker")
     monkeypatch.setenv("RECOMIND_CATALOGUE", str(moved))

@@ -21,7 +21,14 @@ from tests.ranker.planted import stream
 from tests.simulation.tiny import RANKER, tiny_dataset
 
 EPOCHS = 2
-CONFIG = replace(RANKER, average_rate=0.05, next_action_weight=0.1, batch_size=24, wide_rate=2.0)
+CONFIG = replace(
+    RANKER,
+    average_rate=0.05,
+    next_action_weight=0.1,
+    batch_size=28,
+    wide_rate=2.0,
+    checks_per_epoch=1,
+)
 
 
 class Killed(Exception):
@@ -30,7 +37,7 @@ class Killed(Exception):
 
 @cache
 def blocks():
-    return stream(Path(mkdtemp()))
+    return stream(Path(mkdtemp()), max_block_events=1000)
 
 
 def fresh(**changes):
@@ -95,7 +102,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path, s
 
 def test_a_training_may_be_killed_many_times(tmp_path):
     path, (expected, _told) = tmp_path / "member.safetensors", uninterrupted()
-    for num in (12, 14, 16, 18):
+    for num in (7, 8, 9, 10):
         killed_after(path, num)
     assert_same(fit(fresh(), path).state_dict(), expected)
 
@@ -249,7 +256,7 @@ def poison(ranker, num_updates):
 def test_a_weight_that_is_not_a_number_is_told_with_its_place(tmp_path):
     path, ranker = tmp_path / "member.safetensors", fresh()
     _, told = uninterrupted()
-    first = next(i for i, event in enumerate(told) if event[0] > 1 / EPOCHS) + 6
+    first = next(i for i, event in enumerate(told) if event[0] > 1 / EPOCHS) + 8  # inside a block
     message = r"the loss is not finite; got: nan at epoch 2, block \d+, batch \d+;.*learning_rate"
     with pytest.raises(RecomindError, match=message) as error:
         fit(ranker, path, poison(ranker, first))
