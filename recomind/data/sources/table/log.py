@@ -29,7 +29,7 @@ from recomind.data.times import (
 )
 from recomind.errors import SchemaError
 
-_YES, _NO = ("1", "true", "t", "yes", "y", "1.0"), ("0", "false", "f", "no", "n", "0.0")
+YES, NO = ("1", "true", "t", "yes", "y", "1.0"), ("0", "false", "f", "no", "n", "0.0")
 _SETTING_OF = {
     "dwell_s": "log.dwell_s",
     "propensity": "log.propensity",
@@ -246,7 +246,7 @@ def _binary(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
     column, dtype = pl.col(name), events.schema[name]
     if dtype == pl.String:
         text = column.str.strip_chars().str.to_lowercase()
-        value = pl.when(text.is_in(_YES)).then(1).when(text.is_in(_NO)).then(0)
+        value = pl.when(text.is_in(YES)).then(1).when(text.is_in(NO)).then(0)
     elif dtype == pl.Boolean or dtype.is_numeric():
         value = pl.when(column == 1).then(1).when(column == 0).then(0)
     else:
