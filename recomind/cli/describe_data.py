@@ -52,7 +52,11 @@ def _facts(found: Description) -> Table:
 
 
 def _table(title: str, rows: pl.DataFrame) -> Table:
-    table = Table(*rows.columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(rows.columns):
+        table.add_column(
+            name, no_wrap=place == 0, overflow="fold"
+        )  # a day that is cut says nothing
     for row in rows.iter_rows():
         table.add_row(*map(_cell, row))
     return table

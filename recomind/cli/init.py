@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from recomind.data.guess import Guess, Guesses, guess_all
+from recomind.data.guess_text import yaml_list, yaml_text
 from recomind.errors import ConfigError, RecomindError
 
 
@@ -78,30 +78,30 @@ def _config(name: str, found: Guesses, paths: dict[str, str]) -> str:
         f"name: {name}",
         "data:",
         "  log:",
-        f"    path: {_text(paths['log'])}",
+        f"    path: {yaml_text(paths['log'])}",
         *_entries(found.log, 4),
         "  tasks: # 0/1 responses: columns, or SQL",
         *_entries(found.tasks, 4),
     ]
     if found.unwanted:
-        lines.append(f"  unwanted: [{', '.join(found.unwanted)}] # guess: by their names")
+        lines.append(f"  unwanted: {yaml_list(found.unwanted)} # guess: by their names")
     if found.context:
-        lines.append(f"  context: [{', '.join(found.context)}] # guess: known before the choice?")
+        lines.append(f"  context: {yaml_list(found.context)} # guess: known before the choice?")
     for kind, entries in (("items", found.items), ("users", found.users)):
         if entries:
-            lines += [f"  {kind}:", f"    path: {_text(paths[kind])}", *_entries(entries, 4)]
+            lines += [f"  {kind}:", f"    path: {yaml_text(paths[kind])}", *_entries(entries, 4)]
     if found.session is not None:
         lines.append(
-            f"  sessions: {{column: {_text(found.session.value)}}} # guess: {found.session.why}"
+            f"  sessions: {{column: {yaml_text(found.session.value)}}} # guess: {found.session.why}"
         )
     else:
         lines.append("  sessions: {gap: 30m} # a longer silence ends a session")
-    by = ["user", "item", *found.context[:1]]
-    pairs = [f"[user, {context}]" for context in found.context[:1]]
+    by = ["user", "item", *map(yaml_text, found.context[:1])]
+    pairs = [f"[user, {yaml_text(context)}]" for context in found.context[:1]]
     lines += [
-        f"  rates: {{of: [{found.reward}], by: [{', '.join(by + pairs)}]}}",
+        f"  rates: {{of: [{yaml_text(found.reward)}], by: [{', '.join(by + pairs)}]}}",
         "reward:",
-        f"  {found.reward}: 1.0 # guess: what is a session worth?",
+        f"  {yaml_text(found.reward)}: 1.0 # guess: what is a session worth?",
         "# To keep your own ranker, see the stub beside conf/ and docs/bring-your-own-ranker.md.",
         "",
     ]
@@ -110,15 +110,14 @@ def _config(name: str, found: Guesses, paths: dict[str, str]) -> str:
 
 def _entries(entries: dict[str, Guess], indent: int) -> list[str]:
     return [
-        f"{' ' * indent}{name}: {_text(guess.value)} # guess: {guess.why}"
+        f"{' ' * indent}{yaml_text(name)}: {_value(guess.value)} # guess: {guess.why}"
         for name, guess in entries.items()
     ]
 
 
-def _text(value: str) -> str:
-    """A value as YAML; lists stand as they are."""
-    plain = re.fullmatch(r"[\w./*=-]+|\[[\w, ]*\]", value)
-    return value if plain and not value.isdigit() else json.dumps(value)
+def _value(value: str) -> str:
+    """A value as YAML; lists and shares stand as they are."""
+    return value if re.match(r"\[|0\.|1\.", value) else yaml_text(value)
 
 
 _STUB = '''"""Your ranker: `inputs` makes of our rows what your model takes.

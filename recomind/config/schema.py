@@ -100,6 +100,7 @@ class RecomindConfig:
                 got=(self.training.support_ratio, self.policy.support_ratio),
                 mend="set policy.support_ratio; training follows it",
             )
+        self.export.check_ranker(self.ranker.external.kind.value)
         num_candidates = self.candidates.num_candidates
         for name in ("subset_size", "target_subset_size"):
             if getattr(self.training, name) > num_candidates:

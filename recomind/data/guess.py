@@ -10,20 +10,27 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from recomind.data.guess_text import amount_text, flag_text, sql_name, task_name, yaml_list
 from recomind.data.ids import as_ids
 from recomind.data.sources.finding import Files
 from recomind.data.sources.scanning import FILE, ROW, Table
-from recomind.errors import ConfigError
+from recomind.data.sources.table.config import ItemTable, UserTable
+from recomind.data.sources.table.log import NO, YES
+from recomind.data.times import DAY_MS, EARLIEST_MS, LATEST_MS, to_milliseconds
+from recomind.errors import ConfigError, RecomindError
 
 _SAMPLE = 20_000  # rows that are looked at
+_FEW_YEARS_MS = 1100 * DAY_MS
 _FEW = 50  # distinct values of a category at most
 _USER = r"^(user|uid|u_id|customer|visitor|member|reader|viewer|account|person)"
 _ITEM = r"^(item|article|video|product|content|movie|news|sku|song|track|post|doc|iid)"
-_TIME = r"^(ts|time|timestamp|datetime|date|when|created|event_time|unix)|(_ts|_time|_at|time_ms)$"
+_TIME = (
+    r"^(ts|time|timestamp|datetime|date|when|created|event_time|unix)|[_ ](ts|time|at)$|time_ms$"
+)
 _SESSION = r"session|visit"
 _PROPENSITY = r"propens|p_logged|^prob|_prob$|^p_"
 _DWELL = r"dwell|play_time|watch_time|read_sec|read_time|duration_s|seconds|time_spent|listen"
-_UNWANTED = r"hide|hate|report|dislike|complain|block|unsub|skip"
+_UNWANTED = r"hid[ed]|hate|report|dislike|complain|block|unsub|skip|return|refund|mute"
 _PUBLISHED = r"publish|upload|release|created|added"
 _IS_ID = r"(^|_)(id|uuid)$|^id"
 
@@ -70,10 +77,24 @@ def guess_all(log: str, items: str = "", users: str = "") -> Guesses:
         name for name in rows.columns if name not in taken and _is_category(rows[name], _FEW)
     ]
     if item_rows is not None:
-        found.items = _guess_items(item_rows, rows[found.log["item"].value])
+        shown = rows[found.log["item"].value]
+        found.items = _guess_items(item_rows, shown)
+        found.items |= _gaps(shown, item_rows[found.items["id"].value], ItemTable())
     if user_rows is not None:
-        found.users = _guess_users(user_rows, rows[found.log["user"].value])
+        seen = rows[found.log["user"].value]
+        found.users = _guess_users(user_rows, seen)
+        found.users |= _gaps(seen, user_rows[found.users["id"].value], UserTable())
     return found
+
+
+def _gaps(used: pl.Series, listed: pl.Series, table: ItemTable | UserTable) -> dict[str, Guess]:
+    """A higher bound where the log's first rows have more unknown ids than is usual."""
+    known = as_ids(used.drop_nulls(), "the log").is_in(as_ids(listed, "").implode())
+    share = 1.0 - float(known.mean() or 0.0)  # pyright: ignore[reportArgumentType]
+    if share < 0.8 * table.max_unknown:
+        return {}
+    why = f"{share:.0%} of the log's rows have an id that the table lacks"
+    return {"max_unknown": Guess(value=f"{min(1.5 * share, 1.0):.2f}", why=why)}
 
 
 def _sample(path: str, setting: str) -> pl.DataFrame:
@@ -103,9 +124,12 @@ def _guess_log(
             named = [n for n in named if _within(rows[n], 0.0, 1.0) and not _is_flag(rows[n])]
         if named:
             taken.add(named[0])
-            value = f"{named[0]} / 1000" if named[0].endswith("ms") else named[0]
-            found.log[name] = Guess(value=value, why="by its name")
-    sessions = [n for n in rows.columns if re.search(_SESSION, n, re.IGNORECASE)]
+            found.log[name] = Guess(value=amount_text(rows, named[0], name), why="by its name")
+    sessions = [
+        n
+        for n in rows.columns
+        if n not in taken and re.search(_SESSION, n, re.IGNORECASE) and not rows[n].dtype.is_float()
+    ]
     if sessions:
         taken.add(sessions[0])
         found.session = Guess(value=sessions[0], why="by its name")
@@ -115,13 +139,14 @@ def _guess_log(
 def _guess_tasks(found: Guesses, rows: pl.DataFrame, taken: set[str]) -> None:
     for name in rows.columns:
         if name not in taken and _is_flag(rows[name]):
-            task = re.sub(r"\W", "_", name).removeprefix("is_")
-            found.tasks[task] = Guess(value=name, why="all values are 0 or 1")
+            task = task_name(name)
+            found.tasks[task] = Guess(value=flag_text(rows, name), why="all values are 0 or 1")
             taken.add(name)
             if re.search(_UNWANTED, task, re.IGNORECASE):
                 found.unwanted.append(task)
     if "dwell_s" in found.log:
         dwell = found.log["dwell_s"].value
+        dwell = sql_name(dwell) if dwell in rows.columns else dwell
         found.tasks["stayed_10s"] = Guess(value=f"{dwell} > 10", why="from the dwell time")
     if not set(found.tasks) - set(found.unwanted):
         raise ConfigError(
@@ -171,9 +196,31 @@ def _time(rows: pl.DataFrame) -> Guess:
     if named:  # the finest of them: a date, or an hour, comes in few values
         best = max(named, key=lambda n: rows[n].n_unique())
         return Guess(value=best, why="by its name")
+    read = [n for n in rows.columns if _reads_as_times(rows[n])]
+    if read:
+        best = max(read, key=lambda n: rows[n].n_unique())
+        return Guess(value=best, why="its values read as times")
     raise ConfigError(
-        "no column of the log looks like a time", got=rows.columns, mend="rename it to timestamp"
+        "no column of the log looks like a time",
+        got=rows.columns,
+        expected="datetimes, text such as 2024-01-31 18:30:00, or numbers in s, ms, us or ns",
+        mend="rename it to timestamp, or write data.log.time by hand",
     )
+
+
+def _reads_as_times(values: pl.Series) -> bool:
+    """Whether values are moments of a few years: text, or numbers since 1970."""
+    if values.dtype != pl.String and not values.dtype.is_numeric():
+        return False
+    try:
+        times, _ = to_milliseconds(values, "", "UTC")
+    except RecomindError:
+        return False
+    low, high = times.min(), times.max()
+    if not isinstance(low, float) or not isinstance(high, float):
+        return False
+    whole = times.null_count() <= 0.01 * len(times) + values.null_count()
+    return whole and low >= EARLIEST_MS and high < LATEST_MS and high - low < _FEW_YEARS_MS
 
 
 def _guess_items(table: pl.DataFrame, shown: pl.Series) -> dict[str, Guess]:
@@ -215,11 +262,13 @@ def _kinds(table: pl.DataFrame) -> dict[str, Guess]:
             kinds.setdefault("published", []).append(name)
         elif dtype == pl.String and values.str.starts_with("[").any():
             kinds.setdefault("vectors", []).append(name)
-        elif _is_category(values, max(_FEW, table.height // 4)):
+        elif dtype == pl.String and values.str.contains("|", literal=True).any():
+            kinds.setdefault("tags", []).append(name)
+        elif dtype == pl.Boolean or _is_category(values, max(_FEW, table.height // 4)):
             kinds.setdefault("categories", []).append(name)
         elif dtype.is_numeric() and values.n_unique() > 2:
             kinds.setdefault("numbers", []).append(name)
-    found = {n: Guess(value=f"[{', '.join(v)}]", why="by their types") for n, v in kinds.items()}
+    found = {n: Guess(value=yaml_list(v), why="by their types") for n, v in kinds.items()}
     if "published" in kinds:
         found["published"] = Guess(value=kinds["published"][0], why="by its name or type")
     return found
@@ -232,6 +281,9 @@ def _is_category(values: pl.Series, most: int) -> bool:
 def _is_flag(values: pl.Series) -> bool:
     if values.dtype == pl.Boolean:
         return True
+    if values.dtype == pl.String:
+        said = set(values.drop_nulls().str.strip_chars().str.to_lowercase().unique().to_list())
+        return len(said) == 2 and len(said & set(YES)) == 1 and len(said & set(NO)) == 1
     if not values.dtype.is_numeric():
         return False
     return set(values.drop_nulls().unique().to_list()) == {0, 1}

@@ -17,7 +17,9 @@ import polars as pl
 
 from recomind.errors import ArtifactError, SchemaError
 
+_LOOKED_AT = 1000  # ids of text that are looked at for signs of rounding
 _NUMBERED = r"^(\D*)(\d{1,18})$"  # 18 digits always fit an int64
+_ROUNDED = r"^\d(\.\d+)?[eE]\+?\d+$"  # what a table with gaps makes of large integers
 _INTEGER = r"^(0|[1-9]\d{0,17})$"
 
 
@@ -29,15 +31,13 @@ def as_ids(values: pl.Series, where: str) -> pl.Series:
     """
     dtype = values.dtype
     if dtype == pl.String:
+        if bool(values.head(_LOOKED_AT).str.contains(_ROUNDED).any()):
+            raise _rounded(values, where)
         return values
     if dtype.is_float():  # what a table with gaps makes of integers
         whole = values.cast(pl.Int64, strict=False)
         if bool(((whole.cast(dtype) != values) | (values.abs() >= 2**53)).any()):
-            raise SchemaError(
-                f"column {values.name!r} of {where} holds fractions, or integers rounded to them",
-                got=values.drop_nulls()[:3].to_list(),
-                expected="ids: text or integers",
-            )
+            raise _rounded(values, where)
         return whole.cast(pl.String)
     if dtype == pl.Binary:
         return values.bin.encode("hex")
@@ -45,6 +45,16 @@ def as_ids(values: pl.Series, where: str) -> pl.Series:
         return values.cast(pl.String)
     raise SchemaError(
         f"column {values.name!r} of {where} can be no id", got=dtype, expected="text or integers"
+    )
+
+
+def _rounded(values: pl.Series, where: str) -> SchemaError:
+    """Ids that were floats on the way: several may have become one."""
+    return SchemaError(
+        f"column {values.name!r} of {where} holds fractions, or integers rounded to them",
+        got=values.drop_nulls()[:3].to_list(),
+        expected="ids: text or integers",
+        mend="write the files anew with the ids as integers or text",
     )
 
 

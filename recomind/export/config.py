@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from recomind.errors import ConfigError
-from recomind.export.formats import format_target
+from recomind.export.formats import RANKER_KINDS, format_target
 
 
 class ExportTarget(Enum):
@@ -35,6 +35,22 @@ class ExportConfig:
         for name in ("distil_states", "distil_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"export.{name}", got=getattr(self, name), expected=">= 1")
+
+    def check_ranker(self, kind: str) -> None:
+        """Raise ConfigError where a format does not fit the ranker, before anything is trained.
+
+        Args:
+            kind: `ranker.external.kind`, "none" for a ranker of ours.
+        """
+        for name in self.all_formats:
+            kinds = RANKER_KINDS.get(name, (kind,))
+            if kind not in kinds:
+                raise ConfigError(
+                    f"the export format {name!r} cannot hold a policy on this ranker",
+                    got=f"ranker.external.kind={kind}",
+                    expected=f"one of {', '.join(kinds)}",
+                    mend="export.formats=[onnx] holds a ranker of any kind",
+                )
 
     @property
     def all_formats(self) -> list[str]:

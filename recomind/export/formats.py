@@ -32,6 +32,16 @@ FORMATS: dict[str, str] = {
     "ranker": "recomind.export.ranker.FORMAT",
     "torch_module": "recomind.export.torch_module.FORMAT",
 }
+_TRACED = ("none", "torch", "torchscript", "onnx")
+# Kinds of `ranker.external` that a format can hold, where it is not every kind.
+RANKER_KINDS: dict[str, tuple[str, ...]] = {
+    "onnx_fp16": _TRACED,
+    "onnx_int8": _TRACED,
+    "triton": _TRACED,
+    "torch_export": ("none", "torch"),
+    "ranker": ("none",),
+    "torch_module": ("torch",),
+}
 _FOLDER = re.compile(r"[a-z][a-z0-9_]*")
 _LESSONS = "lessons"  # in the job's cache
 _TAKEN = ("external", "trial")  # folders of the scorer's own

@@ -20,6 +20,7 @@ _MIN_RISE = 1e-3  # from knot to knot, so that no equal scores are made
 _FEW = 50  # labels of either kind below which only the offset moves
 _FOLDS = 5
 _LEAST_SLOPE = 0.05  # of the straight line: a map must rise
+_SURE = 20.0  # a logit of no chance at all
 _CERTAIN = 1e4  # logits beyond are cut while fitting, or its line search overflows
 
 
@@ -91,11 +92,29 @@ class Calibration(nn.Module):
         raw_logits = raw_logits.clamp(-_CERTAIN, _CERTAIN)
         return [self._fit_task(h, raw_logits[:, h], labels[:, h]) for h in range(labels.shape[1])]
 
+    def _bound(self, task: int, logits: Tensor, *, seen: bool) -> str:
+        """Labels of one kind only: the mean of the other kind is half an event at most.
+
+        A model that is sure enough stays as it is. One that is not, such as one hardly trained,
+        would otherwise tell of hides in every second step where none of the log's rows has one.
+        """
+        sign = -1.0 if seen else 1.0
+        most = 0.5 / (len(logits) + 1)  # Jeffreys' estimate of a rate that was never seen
+        if not len(logits) or float((sign * logits).sigmoid().mean()) <= most:
+            return "none"
+        low, high = -2 * _SURE - float((sign * logits).max()), 0.0
+        for _ in range(60):  # the mean rises with the offset
+            middle = (low + high) / 2
+            above = float((sign * logits.double() + middle).sigmoid().mean()) > most
+            low, high = (low, middle) if above else (middle, high)
+        self.offset[task] = sign * low
+        return "offset"
+
     def _fit_task(self, task: int, logits: Tensor, labels: Tensor) -> str:
         positive = int(labels.sum())
         few = min(positive, len(labels) - positive)
         if few == 0:
-            return "none"
+            return self._bound(task, logits, seen=positive > 0)
         slope, offset = platt(logits, labels, fixed_slope=few < _FEW)
         self.slope[task], self.offset[task] = slope, offset
         if few < _FEW:

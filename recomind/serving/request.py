@@ -12,9 +12,10 @@ out is 0, which for a gap means unknown; without a history there is no gap.
 A request gives its candidates in `item_ids`, or leaves them to the pool and says in `num` how many
 it wants; with both it gets the best `num` of its own. A body holds one request or a list of them.
 
-Where the scorer's artifact holds a map of ids, items go by the company's own ids, text or integers;
-where it holds a scaling, features are raw (`recomind.serving.company`). A user's id may always be
-text.
+Where the scorer's artifact holds a map of ids, items go by the company's own ids, text or integers.
+One that the map lacks, such as an item of today, is no reason to answer nothing: as a candidate it
+is left out, in a history it counts as padding. Where the artifact holds a scaling, features are raw
+(`recomind.serving.company`). A user's id may always be text.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _FIELDS = (
     "session_id",
 )
 MAX_INT = 2**63 - 1
+UNKNOWN = -1  # stands for the row of an item that the map of ids lacks
 MAX_NAME = 200  # characters of a request's or session's id
 MAX_FLOAT = 3e38  # largest float32 accepted
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -54,7 +56,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 class Event:
     """One event of a history."""
 
-    item_id: int
+    item_id: int  # a row; `UNKNOWN` where the catalogue has none
     feedback: list[bool]  # [H]
     dwell_s: float  # seconds
     gap_s: float = 0.0  # seconds since the start of the event before; 0.0 where unknown
@@ -177,10 +179,9 @@ class RequestSchema:
         """The row of an item, which is named by row or, where there is a map, by its own id."""
         if self.names.row_of_item is None:
             return _integer(value, "item_id", 0, self.num_items - 1)
-        row = self.names.row_of_item.get(str(value)) if type(value) in (str, int) else None
-        if row is None:
-            raise SchemaError("item_id", got=repr(value)[:50], expected="an id of the catalogue")
-        return row
+        if type(value) not in (str, int):
+            raise SchemaError("item_id", got=repr(value)[:50], expected="an item's id")
+        return self.names.row_of_item.get(str(value), UNKNOWN)
 
     def _history(self, value: object) -> list[Event]:
         events = _list(value, "history")[-self.history_length :]
@@ -207,7 +208,13 @@ class RequestSchema:
             raise SchemaError(
                 "item_ids", got=f"{len(items)} ids", expected=f"1 to {self.max_candidates}"
             )
-        ids = [self._item(item) for item in items]
+        ids = [row for item in items if (row := self._item(item)) != UNKNOWN]
+        if not ids:
+            raise SchemaError(
+                "item_ids",
+                got=f"{len(items)} ids, such as {items[0]!r}"[:80],
+                expected="at least one that the catalogue has",
+            )
         if len(set(ids)) < len(ids):
             raise SchemaError("item_ids names an item twice", got=f"{len(ids)} ids")
         return ids
@@ -224,15 +231,16 @@ def states_of(requests: Sequence[RankRequest], schema: RequestSchema) -> Session
     ]  # one tensor of a list is many times faster than a tensor an event
     feedback = torch.tensor([event.feedback for event in events], dtype=torch.bool)
     count = torch.tensor([len(r.history) for r in requests])
+    item_id = torch.tensor([event.item_id for event in events]).reshape(batch, length)
     features = torch.tensor([r.user_features for r in requests], dtype=torch.float32)
     return SessionState(
         user_id=torch.tensor([r.user_id for r in requests], dtype=torch.int64),
         user_features=features.reshape(batch, len(schema.feature_names)),
-        history_item_id=torch.tensor([event.item_id for event in events]).reshape(batch, length),
+        history_item_id=item_id.clamp(min=0),
         history_feedback=feedback.reshape(batch, length, len(schema.tasks)),
         history_dwell_s=torch.tensor([event.dwell_s for event in events]).reshape(batch, length),
         history_gap_s=torch.tensor([event.gap_s for event in events]).reshape(batch, length),
-        history_mask=torch.arange(length, 0, -1) <= count[:, None],
+        history_mask=(torch.arange(length, 0, -1) <= count[:, None]) & (item_id != UNKNOWN),
         gap_s=torch.tensor([r.gap_s for r in requests], dtype=torch.float32) * (count > 0),
         step=torch.tensor([r.step for r in requests], dtype=torch.int64),
         batch_size=[batch],

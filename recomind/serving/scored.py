@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recomind.candidates import Exploration, GreedyChoice
 from recomind.serving.decisions import DecisionRecord
-from recomind.serving.request import RankRequest
+from recomind.serving.request import UNKNOWN, RankRequest
 from recomind.serving.shadow import ShadowCounts
 from recomind.streams import SessionStreams
 from recomind.types import Candidates
@@ -80,7 +80,8 @@ class Scored:
         catalogue: str,
     ) -> DecisionRecord:
         """The row of the log for `answer`; `catalogue` is the identity of what its ids are of."""
-        inside, history = self.pool.mask[row], request.history
+        inside = self.pool.mask[row]
+        history = [event for event in request.history if event.item_id != UNKNOWN]
         return DecisionRecord(
             decision_id=answer["decision_id"],
             request_id=request.request_id,

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from omegaconf import OmegaConf
 
 from recomind.cli import describe_data, init, main
 from recomind.data import make_source
 from recomind.data.describe import describe
 from recomind.data.guess import guess_all
+from recomind.data.guess_text import yaml_list, yaml_text
 from recomind.errors import ConfigError
 from tests.data.feed import feed_items, feed_log, feed_settings, write_feed
 
@@ -126,6 +128,55 @@ def test_a_log_that_tells_too_little_is_refused(tmp_path, columns, message) -> N
     write_feed(tmp_path, log=lambda t: t.select(columns))
     with pytest.raises(ConfigError, match=message):
         guess_all(str(tmp_path / "log.parquet"))
+
+
+def awkward(log: pl.DataFrame) -> pl.DataFrame:
+    """The feed as another company has it: blanks in names, gaps, text for flags, times by value."""
+    row = pl.int_range(pl.len())
+    return log.select(
+        "uid",
+        "article",
+        (pl.col("ts") * 1000).alias("moment us"),
+        pl.when(pl.col("clicked") == 1).then(pl.lit("Y")).otherwise(pl.lit("N")).alias("y"),
+        pl.when(row > 9).then(pl.col("reported") == 1).alias("hidden by user"),
+        pl.when(row > 9).then("read_seconds").alias("read seconds"),
+        pl.col("surface").alias("on"),
+        pl.col("clicked").alias("left"),
+    )
+
+
+def test_init_reads_what_is_awkward(tmp_path, monkeypatch) -> None:
+    write_feed(
+        tmp_path,
+        log=awkward,
+        items=lambda t: t.head(18).with_columns(topics=pl.lit("x|y"), **{"how many": "words"}),
+    )
+    monkeypatch.chdir(tmp_path)
+    given = ["--log", "log.parquet", "--items", "items.parquet", "--users", "users.parquet"]
+    assert main(["init", "odd", *given]) == 0
+    written = Path("conf/experiment/odd.yaml").read_text()
+    assert "max_unknown: 0." in written
+    settings = OmegaConf.to_container(OmegaConf.load("conf/experiment/odd.yaml"))
+    assert isinstance(settings, dict)
+    data = settings["data"]
+    assert data["log"]["time"] == "moment us"
+    assert set(data["tasks"]) == {"y", "hidden_by_user", "did_left", "stayed_10s"}
+    assert data["unwanted"] == ["hidden_by_user"]
+    assert data["context"] == ["on"]
+    assert data["items"]["tags"] == ["topics"]
+    events = make_source({"source": "table"} | data).read().events
+    expected = awkward(feed_log())
+    assert events["y"].sum() == (expected["y"] == "Y").sum()
+    assert events["hidden_by_user"].sum() == expected["hidden by user"].sum()
+    assert events["stayed_10s"].sum() == (expected["read seconds"] > 10).sum()
+
+
+@pytest.mark.parametrize(
+    "spelling", ["plain", "two words", "y", "No", "1", "1e3", "a, b", "a: b", "it's", '"', "", "#x"]
+)
+def test_text_is_read_back_from_yaml_as_it_was(spelling: str) -> None:
+    read = OmegaConf.create(f"{yaml_text(spelling)}: {yaml_list([spelling, 'x'])}")
+    assert OmegaConf.to_container(read) == {spelling: [spelling, "x"]}
 
 
 def test_init_writes_what_can_be_read(tmp_path, monkeypatch, capsys) -> None:

@@ -57,6 +57,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "with propensities": {"log": {"propensity": "p_logged"}, "density": 0.0},
     "by a column": {"sessions": {"column": f"concat(uid, '/', {DAY})"}},
     "by a timeline": {"sessions": {"timeline": "uid"}},
+    "gaps in a number of the context": {
+        "context": ["surface", {"load": "p_logged * read_seconds"}]
+    },
     "without rates": {"rates": None},
     "repeats kept": {"log": {"duplicates": "keep"}},
     "not standardised": {"standardise": False},

@@ -164,6 +164,72 @@ REFUSED = {
         {"sessions": {"column": "visit"}},
         r"sessions\.column is shared by users.*concat\(user",
     ),
+    "a user without a name": (
+        {"log": at(7, uid=" ")},
+        {},
+        r"data\.log\.user .*' ' in .*log\.parquet, row 7.*coalesce\(nullif\(trim\(user\)",
+    ),
+    "ids of text that were floats": (
+        {"log": with_columns(uid=pl.lit("1.1529215046e+18"))},
+        {},
+        r"'user' of data\.log holds .*integers rounded .*write the files anew",
+    ),
+    "a context that is a response": (
+        {},
+        {"context": ["surface", {"before": "read_seconds > 10"}]},
+        r"context\.before is known only after .*data\.tasks\.read_10s too",
+    ),
+    "a context that is the dwell time": (
+        {},
+        {"context": ["read_seconds"]},
+        r"context\.read_seconds is known only after .*data\.log\.dwell_s too",
+    ),
+    "a context that is a list": (
+        {"log": with_columns(devices=pl.concat_list("surface", "surface"))},
+        {"context": ["devices"], "rates": None},
+        r"context\.devices is neither a number nor a category; got: List",
+    ),
+    "a context without bounds": (
+        {"log": with_columns(load=pl.lit(float("inf")))},
+        {"context": ["load"], "rates": None},
+        r"data\.context\.load .*got: inf .*row 0",
+    ),
+    "two features of one name": (
+        {},
+        {"context": [{"age": "p_logged"}], "rates": None},
+        "two user features have one name; got: 'age'",
+    ),
+    "a feature named as one of the clock": (
+        {},
+        {"context": [{"hour_sin": "p_logged"}], "rates": None},
+        "two user features have one name; got: 'hour_sin'",
+    ),
+    "an expression over a name with a blank": (
+        {"log": lambda t: t.rename({"read_seconds": "read seconds"})},
+        {"log": {"dwell_s": "read seconds"}, "tasks": {"clicked": "read seconds > 10"}}
+        | {"unwanted": []},
+        r"data\.tasks\.clicked is neither .*as in '\"read seconds\" > 10'",
+    ),
+    "items that differ by case": (
+        {"log": with_columns(pl.col("article").str.to_uppercase())},
+        {},
+        r"data\.log\.item .*differ by upper and lower case .*lower\(trim\(id\)\)",
+    ),
+    "items that differ by blanks": (
+        {"log": with_columns(pl.col("article") + " ")},
+        {},
+        r"data\.log\.item .*differ by blanks .*trim\(id\)",
+    ),
+    "two sessions of a user at once": (
+        {"log": with_columns(visit=pl.format("{}-{}", "uid", pl.int_range(pl.len()) % 2))},
+        {"sessions": {"column": "visit"}},
+        r"overlap in time: a user has two at once.*concat\(user, '/', device\)",
+    ),
+    "an hour that clocks skip": (
+        {"log": with_columns(ts=pl.lit("2024-03-31 02:30:00"))},
+        {"log": {"time_zone": "Europe/Berlin"}},
+        r"on the clocks of Europe/Berlin.*is data\.log\.time_zone right",
+    ),
     "no task at all": ({}, {"tasks": {}}, r"data\.tasks names no response"),
 }
 
@@ -337,3 +403,48 @@ def test_the_row_is_that_of_its_file_among_many(tmp_path: Path) -> None:
         part.write_csv(folder / f"day-{day}.csv")
     with pytest.raises(SchemaError, match=r"got: 5 in .*day-2\.csv, row 20, line 22"):
         read(tmp_path, log={"path": str(folder / "*.csv")})
+
+
+@pytest.mark.parametrize("gap", [None, float("nan")])
+def test_a_gap_in_a_number_of_the_context_is_filled_and_said(gap: float | None, tmp_path) -> None:
+    load = pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit(gap)).otherwise(1000.0)
+    write_feed(tmp_path, log=with_columns(load=load + pl.int_range(pl.len()) % 2))
+    logs = read(tmp_path, context=["surface", "load"])
+    events = checked_events(logs.events, logs.catalogue, tasks=logs.tasks)
+    missing = events["u_load_missing"]
+    assert (missing > 0).sum() == 100
+    assert events.filter(missing > 0)["u_load"].n_unique() == 1
+    assert abs(events.filter(missing > 0)["u_load"][0]) < 0.2, "the mean stands for a gap"
+
+
+@pytest.mark.parametrize("text", ["x|y", "x;y", "x,y", "[x, y]"])
+def test_tags_of_text_are_parted_by_what_parts_them(text: str, tmp_path: Path) -> None:
+    row = pl.int_range(pl.len())
+    topics = pl.when(row == 0).then(pl.lit(text)).when(row == 1).then(pl.lit("y")).otherwise(None)
+    logs = read(write_feed(tmp_path, items=with_columns(topics=topics)))
+    tags = [name for name in logs.catalogue.dense_names if name.startswith("topics_")]
+    assert tags == ["topics_x", "topics_y"]
+
+
+def test_a_category_of_which_no_feature_is_made_is_said(tmp_path: Path) -> None:
+    write_feed(tmp_path, log=lambda _: feed_log(900).with_columns(load=pl.int_range(900)))
+    logs = read(tmp_path, context=["surface", "load"])
+    (said,) = [note for note in logs.notes if "no user feature" in note]
+    assert said.startswith("load: ")
+    assert "CAST(... AS DOUBLE)" in said
+
+
+def test_propensities_of_1_test_nothing(tmp_path: Path) -> None:
+    write_feed(tmp_path, log=with_columns(p_logged=pl.lit(1.0)))
+    notes = read(tmp_path, log={"propensity": "p_logged"}).notes
+    assert "nothing was left to chance" in notes[1]
+
+
+def test_integers_of_later_files_may_be_narrower(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    write_feed(tmp_path)
+    first, second = feed_log().head(150), feed_log().tail(150)
+    first.write_parquet(folder / "day-0.parquet")
+    second.with_columns(pl.col("clicked").cast(pl.Int8)).write_parquet(folder / "day-1.parquet")
+    assert read(tmp_path, log={"path": str(folder)}).events.height == 300

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from recomind.adapters import ExternalConfig, ExternalKind
 from recomind.artifacts import read_manifest
+from recomind.config import RecomindConfig
 from recomind.errors import ConfigError, ParityError
 from recomind.export import (
     ExportConfig,
@@ -19,6 +21,7 @@ from recomind.export import (
     make_formats,
 )
 from recomind.export.formats import FORMATS
+from recomind.ranker import RankerConfig
 from tests.export.tiny import network, settings
 
 
@@ -116,3 +119,31 @@ def test_the_settings_name_each_format_once():
 def test_two_formats_of_one_folder_are_refused():
     with pytest.raises(ConfigError, match="into one folder"):
         make_formats([f"{HERE}.TOY", f"{HERE}.TOY"], ["tests"])
+
+
+@pytest.mark.parametrize(
+    ("formats", "kind", "refused"),
+    [
+        (["onnx", "ranker"], "torch", "ranker"),
+        (["torch_module"], "none", "torch_module"),
+        (["torch_module"], "lightgbm", "torch_module"),
+        (["onnx", "triton"], "lightgbm", "triton"),
+        (["onnx_int8"], "lightgbm", "onnx_int8"),
+        (["torch_export"], "onnx", "torch_export"),
+    ],
+)
+def test_a_format_that_does_not_fit_the_ranker_is_refused_before_training(formats, kind, refused):
+    with pytest.raises(ConfigError, match=f"'{refused}' cannot hold .*external.kind={kind}"):
+        ExportConfig(formats=formats).check_ranker(kind)
+    ExportConfig(formats=["safetensors", "onnx", "my_shop.formats.FORMAT"]).check_ranker(kind)
+
+
+def test_the_whole_config_is_checked_for_it():
+    kind = ExternalKind.lightgbm
+    external = ExternalConfig(kind=kind, path="x", inputs="x.y", tasks=["watch_10s"])
+    with pytest.raises(ConfigError, match="'ranker' cannot hold a policy on this ranker"):
+        RecomindConfig(
+            world={"_target_": "x"},
+            ranker=RankerConfig(external=external),
+            export=ExportConfig(formats=["ranker"]),
+        )

@@ -85,11 +85,13 @@ def test_each_task_gets_what_its_labels_can_bear():
     labels[:, 3], labels[:, 4] = 0.0, 1.0
     calibration = Calibration(5)
     chosen = calibration.fit(logits, labels)
-    assert chosen == ["temperature", "isotonic", "offset", "none", "none"]
+    assert chosen == ["temperature", "isotonic", "offset", "offset", "offset"]
     assert calibration.slope[0].item() == pytest.approx(0.5, abs=0.06)
     assert calibration.offset[0].item() == pytest.approx(1.0, abs=0.08)
     assert calibration.slope[2:].tolist() == [1.0, 1.0, 1.0]
-    assert calibration.offset[3:].tolist() == [0.0, 0.0]
+    never, always = calibration(logits)[:, 3:].sigmoid().mean(dim=0).tolist()
+    assert never == pytest.approx(0.5 / 6_001, rel=1e-3)
+    assert always == pytest.approx(1 - 0.5 / 6_001, abs=1e-6)
     assert calibration.bent.tolist() == [False, True, False, False, False]
     mean = calibration(logits)[:, 2].sigmoid().mean().item()
     assert mean == pytest.approx(40 / 6_000, rel=0.02)
@@ -298,3 +300,16 @@ def test_fewer_events_than_bins():
 def test_bad_predictions(predicted, observed, message):
     with pytest.raises(SchemaError, match=message):
         calibration_curve(predicted, observed)
+
+
+@pytest.mark.parametrize("kind", [0.0, 1.0])
+def test_a_kind_of_label_that_never_comes_is_held_below_half_an_event(kind):
+    raw, fresh = normal(400, 1), Calibration(1)
+    labels = torch.full((400, 1), kind)
+    assert fresh.fit(raw, labels) == ["offset"]
+    rate = fresh(raw).sigmoid().double().mean()
+    assert abs(abs(rate - kind) - 0.5 / 401) < 1e-5
+    assert torch.equal(fresh(raw)[:, 0].argsort(), raw[:, 0].argsort())
+    sure = Calibration(1)
+    assert sure.fit(raw + (20 if kind else -20), labels) == ["none"]
+    assert float(sure.offset) == 0.0

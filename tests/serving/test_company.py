@@ -8,12 +8,16 @@ import polars as pl
 import pytest
 
 from recomind.artifacts import read_manifest, write_artifact
+from recomind.data.sources.served.decisions import read_decisions
 from recomind.errors import ArtifactError
 from recomind.export import load_scorer
 from recomind.serving import ServingConfig, load_engine
 from recomind.serving.company import ITEM_IDS, SCALING, CompanyNames
+from recomind.serving.decisions import DecisionLog
 from recomind.serving.http import Asked, respond_all
+from recomind.serving.request import states_of
 from tests.export.tiny import NUM_ITEMS
+from tests.serving.test_arms import engine_with
 from tests.serving.test_request import GOOD
 
 SCALINGS = {"age": {"mean": 40.0, "std": 10.0}, "tenure": {"mean": 1.0, "std": 2.0}}
@@ -61,12 +65,32 @@ def test_the_answer_is_the_same_in_the_companys_words(company, engine, path):
     assert answer["scores"] == pytest.approx(ours["scores"], abs=1e-6)
 
 
-def test_an_unknown_item_is_named(company):
+def test_an_item_that_the_catalogue_lacks_is_left_out(company):
+    known = ask(company, RAW, "/recommend")[1]
+    more = RAW | {"item_ids": ["new today", *RAW["item_ids"], "99"]}
+    status, answer = ask(company, more, "/recommend")
+    assert status == 200, answer
+    assert (answer["item_ids"], answer["scores"]) == (known["item_ids"], known["scores"])
+
+
+def test_an_item_that_is_gone_counts_as_padding_in_a_history(company, tmp_path):
+    gone = {"item_id": "gone", "feedback": {}, "dwell_s": 9.0, "gap_s": 9.0}
+    first = RAW | {"history": [gone, *RAW["history"][-1:]]}
+    answers = [ask(company, RAW | {"history": RAW["history"][-1:]})[1], ask(company, first)[1]]
+    assert answers[0]["scores"] == pytest.approx(answers[1]["scores"], abs=1e-6)
+    state = states_of([company.schema.parse(first)], company.schema)
+    assert state.history_mask[0].tolist()[-2:] == [False, True]
+    assert int(state.history_item_id.min()) == 0
+    log = DecisionLog(tmp_path)
+    engine_with(company, log).recommend([company.schema.parse(first)])
+    log.close()
+    assert read_decisions(tmp_path)["history_item_id"].to_list() == [[4]]
+
+
+def test_candidates_of_which_none_is_known_are_refused(company):
     status, answer = ask(company, RAW | {"item_ids": ["sku-1"]})
-    assert (status, answer["error"]) == (
-        400,
-        "item_id; got: 'sku-1'; expected: an id of the catalogue",
-    )
+    assert status == 400
+    assert answer["error"].startswith("item_ids; got: 1 ids, such as 'sku-1'; expected: at least")
     assert ask(company, RAW | {"item_ids": [True]})[0] == 400
 
 

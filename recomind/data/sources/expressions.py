@@ -30,7 +30,7 @@ def expression(text: object, columns: Sequence[str], setting: str, where: str) -
         raise ConfigError(
             f"{setting} is neither a column nor an SQL expression",
             got=f"{text!r}: {error}",
-            mend=did_you_mean(text, columns),
+            mend=_mend(text, columns),
         ) from error
     for name in found.meta.root_names():
         if name not in columns:
@@ -40,6 +40,16 @@ def expression(text: object, columns: Sequence[str], setting: str, where: str) -
                 mend=did_you_mean(name, columns),
             )
     return found
+
+
+def _mend(text: str, columns: Sequence[str]) -> str:
+    """A column whose name is no plain word has to stand in quotes within an expression."""
+    odd = [name for name in columns if not name.isidentifier() and name in text]
+    if not odd:
+        return did_you_mean(text, columns)
+    name = max(odd, key=len)
+    quoted = text.replace(name, f'"{name}"', 1)
+    return f"write the column in double quotes, as in '{quoted}'"
 
 
 def _as_floats(text: str) -> str:

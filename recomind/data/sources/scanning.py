@@ -122,11 +122,13 @@ class Table:
         if not found:
             raise SchemaError(f"{self.setting} is empty", got=f"0 rows in {self._said()}")
 
-    def require(self, frame: pl.DataFrame, column: str, holds: pl.Expr, expected: str) -> None:
+    def require(
+        self, frame: pl.DataFrame, column: str, holds: pl.Expr, expected: str, mend: str = ""
+    ) -> None:
         """Raise SchemaError at the first row of `frame` where `holds` is not True."""
         bad = frame.filter(holds.fill_null(False).not_())
         if bad.height:
-            raise self.refused(bad, column, expected)
+            raise self.refused(bad, column, expected, mend=mend)
 
     def refused(
         self,
@@ -168,7 +170,12 @@ class Table:
                 "decimal commas is read by csv: {decimal_comma: true}"
             )
         elif difference := self._difference():
-            return SchemaError(f"files of {self.setting} have other columns", got=difference)
+            return SchemaError(
+                f"files of {self.setting} have other columns",
+                got=difference,
+                mend=f"name only files that are alike in {self.setting}.path, or write the others "
+                "anew",
+            )
         return SchemaError(
             f"{self.setting} cannot be read as one table",
             got=f"{self._said()}: {first_line(error)}",
@@ -218,6 +225,7 @@ class Table:
                 hive_partitioning=True,
                 try_parse_hive_dates=False,
                 extra_columns="ignore",
+                cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
             )
         if self.kind == "ndjson":
             return pl.scan_ndjson(paths, include_file_paths=FILE, infer_schema_length=_SAMPLE)

@@ -40,7 +40,7 @@ class ItemTable(Files):
     id: str = "item_id"
     numbers: Any = None  # names, or name: SQL expression; a gap becomes the median
     categories: Any = None  # names, or name: expression, or name: {value, buckets, words, size}
-    tags: Any = None  # several values an item: lists, or text with commas
+    tags: Any = None  # several values an item: lists, or text a,b or a|b or a;b
     vectors: Any = None  # lists or arrays of one length, or text such as [1, 2]
     published: str = ""  # a day or a time; gives log_age_days
     max_unknown: float = 0.05  # share of events with an item that the table lacks

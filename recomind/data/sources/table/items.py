@@ -237,10 +237,12 @@ def _codes(text: pl.Series, words: list[str]) -> np.ndarray:
 def _add_tags(content: ItemContent, name: str, values: pl.Series, most: int) -> None:
     """One 0/1 number for each of the `most` frequent tags."""
     if values.dtype == pl.String:
-        values = values.str.strip_chars("[]").str.split(",")
+        values = values.str.strip_chars("[]").str.split(_separator(values))
     if not isinstance(values.dtype, pl.List):
         raise SchemaError(
-            f"data.items.tags.{name} is no list", got=values.dtype, expected="lists, or text a,b"
+            f"data.items.tags.{name} is no list",
+            got=values.dtype,
+            expected="lists, or text a,b or a|b or a;b",
         )
     lists = values.cast(pl.List(pl.String)).list.eval(pl.element().str.strip_chars(" '\""))
     counts = lists.explode().drop_nulls().value_counts(sort=True)
@@ -249,6 +251,12 @@ def _add_tags(content: ItemContent, name: str, values: pl.Series, most: int) -> 
         has = lists.list.contains(word).fill_null(False)
         content.numbers[f"{name}_{word}"] = has.cast(pl.Float64).to_numpy()
     content.words[name] = words
+
+
+def _separator(values: pl.Series) -> str:
+    """What parts the tags of text: the bar or semicolon that more values have than a comma."""
+    has = {mark: values.str.contains(mark, literal=True).sum() or 0 for mark in (",", "|", ";")}
+    return max(has, key=lambda mark: has[mark])
 
 
 def dated(content: ItemContent, first_day: int, num_days: int) -> dict[str, np.ndarray]:

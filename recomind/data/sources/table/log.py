@@ -29,7 +29,7 @@ from recomind.data.times import (
 )
 from recomind.errors import SchemaError
 
-_YES, _NO = ("1", "true", "t", "yes", "y", "1.0"), ("0", "false", "f", "no", "n", "0.0")
+YES, NO = ("1", "true", "t", "yes", "y", "1.0"), ("0", "false", "f", "no", "n", "0.0")
 _SETTING_OF = {
     "dwell_s": "log.dwell_s",
     "propensity": "log.propensity",
@@ -41,6 +41,10 @@ _SETTING_OF = {
     "split": "splits.column",
     "holdout": "splits.holdout",
 }
+_NO_ID = (
+    "leave such rows out by data.log.where, or name them by something else, as in "
+    "{0}: \"coalesce(nullif(trim({0}), ''), session)\""
+)
 _FLAGS = ("left", "left_known", "holdout")
 
 
@@ -56,6 +60,7 @@ class RawLog:
     parts: list[Part]  # batches in the order of the files, each sorted by `time_ms`
     census: Census
     said: str  # what times were taken for
+    fills: dict[str, float]  # context that is a number -> what stands for a gap
 
 
 def read_log(source: EventSettings, num_items: int, counted: Sequence[str]) -> RawLog:
@@ -83,7 +88,18 @@ def read_log(source: EventSettings, num_items: int, counted: Sequence[str]) -> R
         parts.append(spill.keep(f"raw-{len(parts)}", ordered))
     _check_times(table, census, source.log, form)
     said = form.said if form else RELATIVE
-    return RawLog(table=table, spill=spill, parts=parts, census=census, said=said)
+    fills = _fills(table, {n: e for n, e in columns.items() if n.startswith("context.")})
+    return RawLog(table=table, spill=spill, parts=parts, census=census, said=said, fills=fills)
+
+
+def _fills(table: Table, contexts: dict[str, pl.Expr]) -> dict[str, float]:
+    """The means of the log's first rows, which do not depend on how it is cut into batches."""
+    found = {}
+    for name, value in contexts.items():
+        if table.lazy.select(value).collect_schema().dtypes()[0].is_float():
+            first = table.head(value.alias(name), _SAMPLE)
+            found[name] = float(first.fill_nan(None).mean() or 0.0)  # pyright: ignore
+    return found
 
 
 def _with_only(batches: Iterator[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, bool]]:
@@ -105,6 +121,8 @@ def _checked(
         events = _binary(table, events, name)
     for name in [n for n in _FLAGS if n in events.columns]:
         events = _binary(table, events, name).with_columns(pl.col(name).cast(pl.Boolean))
+    for name in [n for n in events.columns if n.startswith("context.")]:
+        events = _context(table, events, name)
     events = _with_dwell(table, events)
     return _with_propensity(table, events)
 
@@ -140,7 +158,8 @@ def _with_ids(table: Table, events: pl.DataFrame) -> pl.DataFrame:
         if name in events.columns:
             ids = as_ids(events[name], "data.log").alias(name)
             events = events.with_columns(ids)
-            table.require(events, name, pl.col(name).is_not_null(), "an id in every row")
+            named = pl.col(name).is_not_null() & (pl.col(name).str.strip_chars() != "")
+            table.require(events, name, named, "an id in every row", _NO_ID.format(name))
     return events
 
 
@@ -173,8 +192,9 @@ def _with_times(
         raise table.refused(
             unread,
             "time",
-            f"a time as most others are: {form.said}",
-            mend="such as 2024-01-31T18:30:00+02:00, or leave the row out by data.log.where",
+            f"a time as most others are, on the clocks of {form.zone}: {form.said}",
+            mend="is data.log.time_zone right? Its clocks skip an hour in spring. Else write times "
+            "such as 2024-01-31T18:30:00+02:00, or leave the row out by data.log.where",
         )
     found = None if _possible(times) else outlier(times, log.max_days)
     if found is not None:
@@ -226,7 +246,7 @@ def _binary(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
     column, dtype = pl.col(name), events.schema[name]
     if dtype == pl.String:
         text = column.str.strip_chars().str.to_lowercase()
-        value = pl.when(text.is_in(_YES)).then(1).when(text.is_in(_NO)).then(0)
+        value = pl.when(text.is_in(YES)).then(1).when(text.is_in(NO)).then(0)
     elif dtype == pl.Boolean or dtype.is_numeric():
         value = pl.when(column == 1).then(1).when(column == 0).then(0)
     else:
@@ -242,12 +262,31 @@ def _binary(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
     return cast.with_columns(pl.col("_cast").alias(name)).drop("_cast")
 
 
+def _context(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
+    """A context as a number with gaps, or as a category."""
+    dtype = events.schema[name]
+    if dtype.is_nested() or dtype == pl.Binary:
+        raise SchemaError(
+            f"data.{name} is neither a number nor a category",
+            got=dtype,
+            expected="numbers, text, booleans or days",
+            mend="take a part of it by an SQL expression, such as ctx.device",
+        )
+    if not dtype.is_float():
+        return events
+    finite = pl.col(name).is_null() | pl.col(name).is_nan() | pl.col(name).is_finite()
+    table.require(events, name, finite, "finite numbers, or nothing where they are unknown")
+    return events.with_columns(pl.col(name).fill_nan(None))
+
+
 def _with_dwell(table: Table, events: pl.DataFrame) -> pl.DataFrame:
     if "dwell_s" not in events.columns:
         return events.with_columns(dwell_s=pl.lit(1.0))
     events = _numbers(table, events, "dwell_s")
     value = pl.col("dwell_s")
-    table.require(events, "dwell_s", value.is_finite() & (value >= 0), "finite seconds >= 0")
+    mend = "bound it, as in greatest(coalesce(seconds, 0), 0), or leave rows out by data.log.where"
+    good = value.is_finite() & (value >= 0)
+    table.require(events, "dwell_s", good, "finite seconds >= 0", mend)
     return events
 
 
@@ -257,7 +296,9 @@ def _with_propensity(table: Table, events: pl.DataFrame) -> pl.DataFrame:
     events = _numbers(table, events, "propensity")
     value = pl.col("propensity")
     within = value.is_null() | ((value > 0) & (value <= 1))
-    table.require(events, "propensity", within, "in (0, 1], or nothing where it is unknown")
+    mend = "as in CASE WHEN p > 0 AND p <= 1 THEN p END; log-probabilities go through exp(...)"
+    said = "in (0, 1], or nothing where it is unknown"
+    table.require(events, "propensity", within, said, mend)
     return events
 
 

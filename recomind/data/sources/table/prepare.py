@@ -44,7 +44,12 @@ from recomind.data.sources.table.spill import Part, Span, spans
 from recomind.data.sources.table.splits import are_held_out, require_each
 from recomind.data.sources.table.sweep import sweep
 from recomind.data.sources.table.unknown import check_unknown
-from recomind.data.sources.table.users import Looks, common_codes, common_words
+from recomind.data.sources.table.users import (
+    Looks,
+    common_codes,
+    common_words,
+    notes_on_contexts,
+)
 
 ITEM_IDS, USER_IDS = "item_ids.parquet", "user_ids.parquet"
 
@@ -78,7 +83,7 @@ def prepare(source: TableSettings) -> Logs:
     parts, num_events = sweep(raw, known, engine)
     cuts, counts = _cut(known, engine, parts, _people(source, raw, known))
     dense = _dense(source, known, counts)
-    looks = _looks(source, known, counts)
+    looks = _looks(source, known, counts, _fills(raw))
     learned = Learned(
         rates_DN={
             task: dense[f"rate_{task}"] for task in source.rates.of if f"rate_{task}" in dense
@@ -109,6 +114,7 @@ def prepare(source: TableSettings) -> Logs:
         notes=[
             f"times: {raw.said}",
             note_on_propensities(counts.propensities, source.support_density),
+            *notes_on_contexts(counts.words, looks.one_hots),
         ],
         tables={ITEM_IDS: item_ids.table, USER_IDS: user_ids.table},
         files=known.spill,
@@ -222,7 +228,15 @@ def _dense(source: TableSettings, known: Known, counts: Counts) -> dict[str, np.
     return dense
 
 
-def _looks(source: TableSettings, known: Known, counts: Counts) -> Looks:
+def _fills(raw: RawLog) -> dict[str, float]:
+    """What stands for a gap, of the contexts that have one."""
+    missing = raw.census.missing()
+    return {n: value for n, value in raw.fills.items() if missing[n.removeprefix("context.")] > 0}
+
+
+def _looks(
+    source: TableSettings, known: Known, counts: Counts, fills: Mapping[str, float]
+) -> Looks:
     train_N = counts.sums.train_DN.sum(axis=0)
     content, groups = known.content, known.plan.user_groups
     return Looks(
@@ -243,6 +257,7 @@ def _looks(source: TableSettings, known: Known, counts: Counts) -> Looks:
         has_history=known.prior.configured,
         has_dwell=bool(source.log.dwell_s),
         clock=source.clock and known.days is not None,
+        fills=fills,
     )
 
 

@@ -71,4 +71,9 @@ def note_on_propensities(chances: Propensities, support_density: float) -> str:
         )
     if known < ENOUGH:
         return f"{said}; too few for a density of the logs, and for a test of confounding"
+    if chances.low == 1.0:
+        return (
+            f"{said}: nothing was left to chance, so that no test of confounding can tell much; is "
+            "that the probability of the item, given what it was chosen from?"
+        )
     return f"{said}; policy.support_density is on, and confounding is tested"

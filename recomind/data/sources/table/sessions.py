@@ -59,14 +59,26 @@ def _require_unbroken(events: pl.DataFrame) -> None:
     starts = events.filter(_begins("session_id", "history_id"))
     twice = starts.filter(pl.col("session_id").is_duplicated())
     if twice.height:
+        one = twice.filter(pl.col("session_id") == twice["session_id"][0])
+        shared = one["user"].n_unique() > 1
         raise broken(
             f"session {twice['session'][0]!r} of user {twice['user'][0]!r} "
-            f"({twice['session_id'].n_unique()} such sessions)"
+            f"({twice['session_id'].n_unique()} such sessions)",
+            overlap=not shared,
         )
 
 
-def broken(got: str) -> SchemaError:
+def broken(got: str, *, overlap: bool = False) -> SchemaError:
     """The error where a session is no unbroken run of a user's events."""
+    if overlap:
+        return SchemaError(
+            "sessions of data.sessions.column overlap in time: a user has two at once",
+            got=got,
+            expected="each session one unbroken run of a user's events",
+            mend="where they are of two devices, each may count as a user of its own, as in "
+            "data.log.user: \"concat(user, '/', device)\"; or leave data.sessions.column out and "
+            "set data.sessions.gap",
+        )
     return SchemaError(
         "data.sessions.column is shared by users, or sessions of a user overlap in time",
         got=got,

@@ -58,6 +58,7 @@ class TableLogs(Scale):
         for name, amount in amounts_of(self.amounts).items():
             self.tasks |= amount.tasks(name)
         _check_tasks(list(self.tasks), self.rates.of, self.unwanted)
+        self._refuse_leaks()
         check_zone(self.log.time_zone, "data.log.time_zone")
         self.plan()
         if self.log.time_unit == RELATIVE and not (self.splits.column and self.sessions.column):
@@ -66,6 +67,21 @@ class TableLogs(Scale):
                 got=f"data.log.time_unit={RELATIVE}",
                 mend="set data.splits.column and data.sessions.column",
             )
+
+    def _refuse_leaks(self) -> None:
+        """A context that is a response would tell the ranker what it has to predict."""
+        after = {text: f"data.tasks.{name}" for name, text in self.tasks.items()}
+        for name, amount in amounts_of(self.amounts).items():
+            after[amount.value] = f"data.amounts.{name}"
+        after |= {self.log.dwell_s: "data.log.dwell_s", self.sessions.left: "data.sessions.left"}
+        for name, text in self.contexts.items():
+            if text in after:
+                raise ConfigError(
+                    f"data.context.{name} is known only after the item was shown",
+                    got=f"{text!r}, which is {after[text]} too",
+                    expected="what is known when the item is chosen",
+                    mend="leave it out of data.context",
+                )
 
     @property
     def contexts(self) -> dict[str, str]:

@@ -37,7 +37,8 @@ def check_unknown(
                 name,
                 f"the id of a row of data.{name}s; at most {files.max_unknown:.3g} of the events "
                 f"may lack one, {share:.3g} do",
-                mend=f"are both ids of one kind? If so, complete the table, or raise "
+                mend=_likeness(unknown["id"], table["id"])
+                or f"are both ids of one kind? If so, complete the table, or raise "
                 f"data.{name}s.max_unknown",
                 num=num,
             )
@@ -47,3 +48,19 @@ def check_unknown(
                 f"num_events_of_unknown_{name}s": num,
             }
     return facts
+
+
+def _likeness(unknown: pl.Series, known: pl.Series) -> str:
+    """How ids that the table lacks would be in it; "" where they would not."""
+    ways = {
+        "blanks around them": ("trim({0})", lambda ids: ids.str.strip_chars()),
+        "upper and lower case": (
+            "lower(trim({0}))",
+            lambda ids: ids.str.strip_chars().str.to_lowercase(),
+        ),
+        "'.0' at their ends": ("split_part({0}, '.', 1)", lambda ids: ids.str.replace(r"\.0$", "")),
+    }
+    for what, (sql, change) in ways.items():
+        if float(change(unknown).is_in(change(known).implode()).mean() or 0.0) > 0.5:
+            return f"most differ by {what} alone: write both as in {sql.format('id')}"
+    return ""

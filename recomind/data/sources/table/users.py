@@ -18,6 +18,7 @@ from recomind.data.running import Earlier
 from recomind.data.sources.table.config import Rates
 from recomind.data.sources.table.rates import Plan, user_rate
 from recomind.data.times import DAY_MS, duration_ms
+from recomind.errors import SchemaError
 
 _HOUR_MS = 3_600_000
 _LONG_AGO_HOURS = 720.0
@@ -38,6 +39,7 @@ class Looks:
     has_history: bool
     has_dwell: bool
     clock: bool
+    fills: Mapping[str, float]  # context.<name> with gaps -> what stands for one
 
 
 def user_features(events: pl.DataFrame, looks: Looks) -> pl.DataFrame:
@@ -60,22 +62,32 @@ def user_features(events: pl.DataFrame, looks: Looks) -> pl.DataFrame:
         for task in looks.rates.of:
             columns |= _rates(task, events, looks, earlier, within)
         columns |= _rates_on_groups(events, looks, earlier)
+    more = [
+        *(
+            events[f"base.{name}.{task}"].alias(f"{name}_rate_{task}")
+            for name in looks.plan.contexts
+            for task in looks.rates.of
+        ),
+        *(_clock(events) if looks.clock else []),
+        *_numbers_of_context(events, looks.fills),
+        *(events[n].alias(n[7:]) for n in events.columns if n.startswith("number.")),
+        *_one_hots(events, looks, "context."),
+        *_one_hots(events, looks, "category."),
+    ]
+    _require_distinct([*columns, *(s.name for s in more)])
     found = pl.DataFrame(columns) if columns else pl.DataFrame({"_": np.zeros(events.height)})
-    found = found.hstack(
-        [
-            *(
-                events[f"base.{name}.{task}"].alias(f"{name}_rate_{task}")
-                for name in looks.plan.contexts
-                for task in looks.rates.of
-            ),
-            *(_clock(events) if looks.clock else []),
-            *(s.alias(s.name[8:]) for s in _numbers_of_context(events)),
-            *(events[n].alias(n[7:]) for n in events.columns if n.startswith("number.")),
-        ]
-    )
-    return found.drop("_", strict=False).hstack(
-        [*_one_hots(events, looks, "context."), *_one_hots(events, looks, "category.")]
-    )
+    return found.hstack(more).drop("_", strict=False)
+
+
+def _require_distinct(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise SchemaError(
+                "two user features have one name",
+                got=repr(name),
+                mend="call one of them otherwise in data.context or data.users, as in "
+                "{age_at_event: age}",
+            )
 
 
 def counted(events: pl.DataFrame) -> list[str]:
@@ -96,6 +108,18 @@ def common_words(counts: pl.DataFrame, num_train: int) -> list[str]:
     return in_natural_order(first["id"]).to_list()
 
 
+def notes_on_contexts(
+    counts: Mapping[str, pl.DataFrame], one_hots: Mapping[str, list[str]]
+) -> list[str]:
+    """Which categories have no feature, since none of their values is common enough."""
+    return [
+        f"{name.partition('.')[2]}: no user feature is made of it, since none of its {num:,} "
+        f"values has {_RARE:.1%} of the events; a quantity is written as CAST(... AS DOUBLE)"
+        for name, num in ((n, c["id"].drop_nulls().len()) for n, c in counts.items())
+        if num and not one_hots[name]
+    ]
+
+
 def common_codes(num_C: np.ndarray, num_train: int) -> list[int]:
     """The codes of a category that have a feature, in order; `num_C` is as in `common_words`."""
     first = np.argsort(-num_C, kind="stable")[:_MOST_VALUES]
@@ -107,9 +131,16 @@ def is_number(values: pl.Series) -> bool:
     return values.dtype.is_float()
 
 
-def _numbers_of_context(events: pl.DataFrame) -> list[pl.Series]:
-    named = [events[n] for n in events.columns if n.startswith("context.")]
-    return [s.cast(pl.Float64) for s in named if is_number(s)]
+def _numbers_of_context(events: pl.DataFrame, fills: Mapping[str, float]) -> list[pl.Series]:
+    """A number has a further column that says where it is missing, if it ever is."""
+    columns = []
+    named = [n for n in events.columns if n.startswith("context.") and is_number(events[n])]
+    for name in named:
+        values = events[name].cast(pl.Float64)
+        columns.append(values.fill_null(fills.get(name, 0.0)).alias(name[8:]))
+        if name in fills:
+            columns.append(values.is_null().cast(pl.Float64).alias(f"{name[8:]}_missing"))
+    return columns
 
 
 def _activity(
