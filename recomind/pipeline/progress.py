@@ -30,8 +30,10 @@ class StageLine:
             return
         self.last = now
         share = min(1.0, done / max(total, 1e-9))
-        left = (now - self._part_start) * (1 - share) / max(share, 1e-9)
-        text = f"{self.title}: {share:4.0%}, {_clock(left)} left {note}"
+        left = ""
+        if share > 0.0:  # with nothing done nobody knows
+            left = f", {_clock((now - self._part_start) * (1 - share) / share)} left"
+        text = f"{self.title}: {share:4.0%}{left} {note}"
         print(
             f"\r\x1b[K{text}" if self.live else text,
             end="" if self.live else "\n",

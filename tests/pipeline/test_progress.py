@@ -24,3 +24,14 @@ def test_the_time_left_of_a_second_part_is_counted_from_its_begin(
         "build-index:  50%, 40 s left of something",
         "build-index: done in 3 min 01 s",
     ]
+
+
+def test_with_nothing_done_no_time_is_foretold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    line = StageLine("evaluate")
+    clock[0] = 60.0
+    line(0, 2, "(world)")
+    assert capsys.readouterr().err == "evaluate:   0% (world)\n"
