@@ -54,13 +54,15 @@ def measured(tree: Path, events: int, settings: list[str]) -> dict[str, float]:
         + settings,
         cwd=tree,
         env=os.environ | {"PYTHONPATH": str(tree)},
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
+    assert process.stderr is not None
     began = last = time.monotonic()
     seconds: dict[str, float] = {}
-    for line in process.stdout:
+    for line in process.stderr:
+        print(line, end="", file=sys.stderr)
         if (stage := _DONE.match(line)) is not None:
             now = time.monotonic()
             seconds[stage[1]], last = now - last, now
