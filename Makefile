@@ -33,7 +33,7 @@ demo: $(STAMP)
 
 # Two at a time, the longest first: most of the slow tests' time is processes that start or wait.
 test: $(STAMP)
-	@echo "Three parts of the tests, two at a time; each prints when it ends, within some 15 minutes."
+	@echo "Three parts of the tests, two at a time; each prints when it ends, the longest within some 25 minutes."
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-slow test-quick test-pages
 
 test-slow: $(STAMP)
