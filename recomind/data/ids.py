@@ -19,7 +19,8 @@ from recomind.errors import ArtifactError, SchemaError
 
 _LOOKED_AT = 1000  # ids of text that are looked at for signs of rounding
 _NUMBERED = r"^(\D*)(\d{1,18})$"  # 18 digits always fit an int64
-_ROUNDED = r"^\d(\.\d+)?[eE]\+?\d+$"  # what a table with gaps makes of large integers
+# What a table with gaps makes of large integers; "3e12" alone may be a hexadecimal id.
+_ROUNDED = r"^\d(\.\d+[eE]\+?|[eE]\+)\d+$"
 _INTEGER = r"^(0|[1-9]\d{0,17})$"
 
 

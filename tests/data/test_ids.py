@@ -55,6 +55,13 @@ def test_floats_that_are_integers_are_ids_and_others_are_not() -> None:
             as_ids(pl.Series(bad), "here")
 
 
+def test_text_that_was_a_float_is_no_id_and_a_hexadecimal_one_is() -> None:
+    assert as_ids(pl.Series(["3e12", "1E05", "7e9"]), "here").to_list() == ["3e12", "1E05", "7e9"]
+    for bad in ("1.5e+18", "1.5e18", "2E+18"):
+        with pytest.raises(SchemaError, match="integers rounded to them"):
+            as_ids(pl.Series(["u1", bad]), "here")
+
+
 def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ids.parquet").write_bytes(b"no parquet")
     with pytest.raises(ArtifactError, match="unreadable map of ids"):
