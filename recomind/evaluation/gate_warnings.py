@@ -9,6 +9,8 @@ from recomind.evaluation.config import LOGGING, RANDOM, RANKER_IN_SUPPORT, GateC
 from recomind.evaluation.guardrails import mean_of
 from recomind.evaluation.presentation import figure, interval
 
+_SMALL = 0.05  # lifts of a simulator below this have been wrong more often than right
+
 
 def warnings_of(
     environment: Mapping[str, Any], config: GateConfig, policy_arm: str, baseline_arm: str
@@ -40,6 +42,13 @@ def warnings_of(
         )
     lift, learned = environment["lift"].get(metric), environment.get("rl_lift", {}).get(metric)
     won = lift is not None and (lift["low"] or 0.0) > 0.0
+    simulated = environment.get("kind") == "holdout_simulator"
+    if simulated and won and lift is not None and (lift["value"] or 0.0) < _SMALL:
+        found.append(
+            f"In {name} the lift is {interval(lift)}. The interval is over sessions and knows "
+            "nothing of the simulator's own error, which has turned such small lifts more often "
+            "than not (experiments/suite). Show it to few users first."
+        )
     if won and learned is not None and (learned["low"] or 0.0) <= 0.0:
         lost = learned["high"] is not None and learned["high"] < 0.0
         found.append(

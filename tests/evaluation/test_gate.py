@@ -216,6 +216,18 @@ def test_a_lift_that_is_the_supports_is_a_warning():
     assert "what collected the logs" in decide([behind], GateConfig())["warnings"][0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "warned"),
+    [("holdout_simulator", 0.02, True), ("holdout_simulator", 0.2, False), ("world", 0.02, False)],
+)
+def test_a_small_lift_of_a_simulator_is_a_warning(kind, value, warned):
+    judged = environment("judge") | {"kind": kind}
+    judged["lift"]["watch_10s_per_session"] = lift(value, value / 2, 1.5 * value)
+    verdict = decide([judged], GateConfig())
+    assert verdict["released"]
+    assert any("the simulator's own error" in said for said in verdict["warnings"]) is warned
+
+
 @pytest.mark.parametrize(("low", "high", "warned"), [(-0.4, -0.1, True), (-0.4, 0.1, False)])
 def test_a_support_that_costs_the_ranker_is_a_warning(low, high, warned):
     world = environment("world") | {
