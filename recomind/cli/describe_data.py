@@ -54,9 +54,8 @@ def _facts(found: Description) -> Table:
 def _table(title: str, rows: pl.DataFrame) -> Table:
     table = Table(title=title, title_justify="left")
     for place, name in enumerate(rows.columns):
-        table.add_column(
-            name, no_wrap=place == 0, overflow="fold"
-        )  # a day that is cut says nothing
+        # The first column is never cut: half a day says nothing.
+        table.add_column(name, no_wrap=place == 0, overflow="fold")
     for row in rows.iter_rows():
         table.add_row(*map(_cell, row))
     return table

@@ -17,9 +17,11 @@ def sql_name(column: str) -> str:
 
 def amount_text(rows: pl.DataFrame, name: str, what: str) -> str:
     """A column of seconds, or of chances, as the config has it."""
-    in_ms, has_gaps = name.endswith("ms"), what == "dwell_s" and rows[name].null_count() > 0
-    value = f"coalesce({sql_name(name)}, 0)" if has_gaps else name
-    return f"{value if has_gaps else sql_name(name)} / 1000" if in_ms else value
+    in_ms = name.endswith("ms")
+    value = sql_name(name) if in_ms else name
+    if what == "dwell_s" and rows[name].null_count():
+        value = f"coalesce({sql_name(name)}, 0)"
+    return f"{value} / 1000" if in_ms else value
 
 
 def flag_text(rows: pl.DataFrame, name: str) -> str:

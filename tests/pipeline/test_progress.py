@@ -8,11 +8,17 @@ from recomind.pipeline import progress
 from recomind.pipeline.progress import StageLine
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which a test sets."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
 def test_the_time_left_of_a_second_part_is_counted_from_its_begin(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     line = StageLine("build-index")
     for clock[0], done in ((150.0, 1), (200.0, 2), (201.0, 0), (241.0, 1)):
         line(done, 2, "of something")
@@ -27,11 +33,9 @@ def test_the_time_left_of_a_second_part_is_counted_from_its_begin(
 
 
 def test_with_nothing_done_no_time_is_foretold(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     line = StageLine("evaluate")
-    clock[0] = 60.0
+    clock[0] = 160.0
     line(0, 2, "(world)")
     assert capsys.readouterr().err == "evaluate:   0% (world)\n"

@@ -16,6 +16,7 @@ from recomind.data.ids import as_ids
 from recomind.data.sources.scanning import Table
 from recomind.data.sources.table.census import HOUR_MS, Census
 from recomind.data.sources.table.config import RELATIVE, EventSettings, LogTable
+from recomind.data.sources.table.contexts import checked_context, means_of_first_rows
 from recomind.data.sources.table.spill import Part, Spill
 from recomind.data.times import (
     DAY_MS,
@@ -46,8 +47,6 @@ _NO_ID = (
     "{0}: \"coalesce(nullif(trim({0}), ''), session)\""
 )
 _FLAGS = ("left", "left_known", "holdout")
-
-
 _SAMPLE = 100_000  # rows that the form of the times is told from
 
 
@@ -60,7 +59,7 @@ class RawLog:
     parts: list[Part]  # batches in the order of the files, each sorted by `time_ms`
     census: Census
     said: str  # what times were taken for
-    fills: dict[str, float]  # context that is a number -> what stands for a gap
+    fills: dict[str, float]  # context that is a number and has gaps -> what stands for one
 
 
 def read_log(source: EventSettings, num_items: int, counted: Sequence[str]) -> RawLog:
@@ -88,18 +87,11 @@ def read_log(source: EventSettings, num_items: int, counted: Sequence[str]) -> R
         parts.append(spill.keep(f"raw-{len(parts)}", ordered))
     _check_times(table, census, source.log, form)
     said = form.said if form else RELATIVE
-    fills = _fills(table, {n: e for n, e in columns.items() if n.startswith("context.")})
+    missing = census.missing()
+    contexts = {n: e for n, e in columns.items() if n.startswith("context.")}
+    gaps = {n: e for n, e in contexts.items() if missing[n.removeprefix("context.")]}
+    fills = means_of_first_rows(table, gaps)
     return RawLog(table=table, spill=spill, parts=parts, census=census, said=said, fills=fills)
-
-
-def _fills(table: Table, contexts: dict[str, pl.Expr]) -> dict[str, float]:
-    """The means of the log's first rows, which do not depend on how it is cut into batches."""
-    found = {}
-    for name, value in contexts.items():
-        if table.lazy.select(value).collect_schema().dtypes()[0].is_float():
-            first = table.head(value.alias(name), _SAMPLE)
-            found[name] = float(first.fill_nan(None).mean() or 0.0)  # pyright: ignore
-    return found
 
 
 def _with_only(batches: Iterator[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, bool]]:
@@ -122,7 +114,7 @@ def _checked(
     for name in [n for n in _FLAGS if n in events.columns]:
         events = _binary(table, events, name).with_columns(pl.col(name).cast(pl.Boolean))
     for name in [n for n in events.columns if n.startswith("context.")]:
-        events = _context(table, events, name)
+        events = checked_context(table, events, name)
     events = _with_dwell(table, events)
     return _with_propensity(table, events)
 
@@ -260,23 +252,6 @@ def _binary(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
             mend="compare it, as in 'shares > 0', or fill gaps, as in 'coalesce(clicked, 0)'",
         )
     return cast.with_columns(pl.col("_cast").alias(name)).drop("_cast")
-
-
-def _context(table: Table, events: pl.DataFrame, name: str) -> pl.DataFrame:
-    """A context as a number with gaps, or as a category."""
-    dtype = events.schema[name]
-    if dtype.is_nested() or dtype == pl.Binary:
-        raise SchemaError(
-            f"data.{name} is neither a number nor a category",
-            got=dtype,
-            expected="numbers, text, booleans or days",
-            mend="take a part of it by an SQL expression, such as ctx.device",
-        )
-    if not dtype.is_float():
-        return events
-    finite = pl.col(name).is_null() | pl.col(name).is_nan() | pl.col(name).is_finite()
-    table.require(events, name, finite, "finite numbers, or nothing where they are unknown")
-    return events.with_columns(pl.col(name).fill_nan(None))
 
 
 def _with_dwell(table: Table, events: pl.DataFrame) -> pl.DataFrame:

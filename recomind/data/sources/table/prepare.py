@@ -83,7 +83,7 @@ def prepare(source: TableSettings) -> Logs:
     parts, num_events = sweep(raw, known, engine)
     cuts, counts = _cut(known, engine, parts, _people(source, raw, known))
     dense = _dense(source, known, counts)
-    looks = _looks(source, known, counts, _fills(raw))
+    looks = _looks(source, known, counts, raw.fills)
     learned = Learned(
         rates_DN={
             task: dense[f"rate_{task}"] for task in source.rates.of if f"rate_{task}" in dense
@@ -226,12 +226,6 @@ def _dense(source: TableSettings, known: Known, counts: Counts) -> dict[str, np.
             counts.sums, source.rates, known.plan, known.prior, known.content.groups
         )
     return dense
-
-
-def _fills(raw: RawLog) -> dict[str, float]:
-    """What stands for a gap, of the contexts that have one."""
-    missing = raw.census.missing()
-    return {n: value for n, value in raw.fills.items() if missing[n.removeprefix("context.")] > 0}
 
 
 def _looks(
