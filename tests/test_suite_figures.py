@@ -11,8 +11,17 @@ from experiments.suite import figures
 from experiments.suite.suite import NAMES
 
 
-def run(lift: float, *, released: int = 1, won: float | None = 0.5) -> dict[str, float | None]:
-    """Figures of a run whose true lift has an interval of .02 to either side."""
+def run(
+    lift: float,
+    *,
+    released: int = 1,
+    won: float | None = 0.5,
+    simulated: tuple[float, float] = (0.05, 0.05),
+) -> dict[str, float | None]:
+    """Figures of a run whose true lift has an interval of .02 to either side.
+
+    `simulated` are the least lifts in the training and in the hold-out simulator.
+    """
     return {
         "lift": lift,
         "lift.low": lift - 0.02,
@@ -24,6 +33,8 @@ def run(lift: float, *, released: int = 1, won: float | None = 0.5) -> dict[str,
         "sim_mean.policy": 15.0,
         "holdout_mean.policy": 9.0,
         "released": 0,
+        "sim_lift.low": simulated[0],
+        "holdout_lift.low": simulated[1],
         "released_on_logs": released,
         "headroom_won": won,
     }
@@ -54,6 +65,21 @@ def test_a_release_is_wrong_where_the_truth_is_a_loss(records: Records):
     assert (wrongly["value"], wrongly["n"], wrongly["surely"]) == (1, 4, 1)
     records.keep(("pilot", "mood", "weak", 50_000, 1, 0), run(-0.01))
     assert figures.pool(records)["wrongly_released"]["surely"] == 0
+
+
+@pytest.mark.parametrize(
+    ("simulated", "released", "by_interval"),
+    [((0.05, 0.05), 1, 1), ((0.05, 0.01), 0, 1), ((-0.01, 0.05), 0, 1), ((0.05, -0.01), 0, 0)],
+)
+def test_verdicts_from_before_are_held_to_what_the_gate_asks_for_now(
+    tmp_path: Path, simulated: tuple[float, float], released: int, by_interval: int
+):
+    kept = Records(tmp_path, NAMES)
+    kept.keep(("pilot", "mood", "weak", 50_000, 1, 0), run(-0.1, simulated=simulated))
+    found = figures.pool(kept)
+    assert found["released_on_logs"]["value"] == found["wrongly_released"]["value"] == released
+    assert found["released_by_interval"]["value"] == by_interval
+    assert found["wrongly_released_by_interval"]["surely"] == by_interval
 
 
 def test_simulated_over_true_and_the_interval_of_a_single_run(records: Records):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 from experiments.records import Records
 from experiments.result import figure, over_seeds
 from experiments.suite.references import METRIC
+from recomind.evaluation.config import GateConfig
 from recomind.evaluation.gate import decide
 from recomind.evaluation.report import read_report
 from recomind.evaluation.rollout import rollout
@@ -23,6 +24,7 @@ _REFERENCE_SESSIONS = 400
 _NO_HEADROOM = 0.02  # share of the myopic reward: below it a share of it means nothing
 SIZES = ("pilot", "brief", "full")  # how long a run trains and is judged, the briefest first
 _PREFIX = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
+_GATE = GateConfig()
 Figures = dict[str, Any]
 
 
@@ -152,16 +154,30 @@ def _headline(setting: Setting, by_world: ByWorld) -> dict[str, dict]:
 
 
 def _released(by_world: ByWorld) -> dict[str, dict]:
-    """How many of the runs that a gate without a world releases are truly worse."""
+    """Releases of a gate without a world, and how many of them are truly worse.
+
+    `by_interval` is what a gate would release that asks only for the hold-out simulator's interval.
+    """
     runs = [run for runs in by_world.values() for run in runs]
-    released = [run for run in runs if run["released_on_logs"]]
-    wrongly = [run for run in released if run["lift"] <= 0.0]
-    surely = sum(run["lift.high"] < 0.0 for run in wrongly)
-    return {
-        "released_on_logs": figure(len(released), n=len(runs), unit="runs"),
-        "wrongly_released": figure(len(wrongly), n=len(released), unit="runs", surely=surely),
-        "released": figure(sum(run["released"] for run in runs), n=len(runs), unit="runs"),
-    }
+    found = {"released": figure(sum(run["released"] for run in runs), n=len(runs), unit="runs")}
+    for suffix, rule in (("on_logs", _on_logs), ("by_interval", _by_interval)):
+        released = [run for run in runs if rule(run)]
+        wrongly = [run for run in released if run["lift"] <= 0.0]
+        surely = sum(run["lift.high"] < 0.0 for run in wrongly)
+        name = "wrongly_released" + ("" if rule is _on_logs else f"_{suffix}")
+        found[f"released_{suffix}"] = figure(len(released), n=len(runs), unit="runs")
+        found[name] = figure(len(wrongly), n=len(released), unit="runs", surely=surely)
+    return found
+
+
+def _by_interval(run: Mapping[str, Any]) -> bool:
+    return run["holdout_lift.low"] > 0.0
+
+
+def _on_logs(run: Mapping[str, Any]) -> bool:
+    """The verdict of the run, and what the gate has come to ask for since the oldest of them."""
+    shown = run["holdout_lift.low"] > _GATE.least_lift("holdout_simulator")
+    return bool(run["released_on_logs"]) and shown and run["sim_lift.low"] > _GATE.min_lift
 
 
 def _value(run: Mapping[str, Any], what: str) -> float | None:
@@ -202,7 +218,7 @@ def table(records: Records) -> str:
         for world, runs in by_world.items():
             means = [_mean([_value(run, what) for run in runs]) for what in columns]
             cells = ["-" if mean is None else f"{mean:+.3f}" for mean in means]
-            cells.append(f"{sum(run['released_on_logs'] for run in runs)}/{len(runs)}")
+            cells.append(f"{sum(map(_on_logs, runs))}/{len(runs)}")
             name = f"{world} {setting.name}"
             lines.append(f"{name:40s}" + "".join(f"{cell:>14s}" for cell in cells))
     return "\n".join(lines)

@@ -34,6 +34,8 @@ class GateConfig:
 
     target_metric: str = "watch_10s_per_session"  # its lift must be shown to be above min_lift
     min_lift: float = 0.0  # ratio: 0.02 asks for more than 2 %
+    # added to min_lift where a simulator decides: its own error is in no interval over sessions
+    simulator_margin: float = 0.02
     # metrics that must be shown not to fall by more than their tolerance
     must_not_fall: list[str] = field(default_factory=lambda: ["session_depth"])
     # and not to rise; one that an environment lacks is named as unmeasured
@@ -52,9 +54,10 @@ class GateConfig:
     def __post_init__(self) -> None:
         if not math.isfinite(self.min_lift) or self.min_lift <= -1.0:
             raise ConfigError("gate.min_lift is a ratio", got=self.min_lift, expected="> -1")
-        for name, value in {"tolerance": self.tolerance, **self.tolerances}.items():
+        ratios = {"tolerance": self.tolerance, "simulator_margin": self.simulator_margin}
+        for name, value in {**ratios, **self.tolerances}.items():
             if not 0.0 <= value < 1.0:
-                setting = name if name == "tolerance" else f"tolerances.{name}"
+                setting = name if name in ratios else f"tolerances.{name}"
                 raise ConfigError(f"gate.{setting} is a ratio", got=value, expected="[0, 1)")
         if self.level_ratio < 1.0:
             raise ConfigError("gate.level_ratio", got=self.level_ratio, expected=">= 1")
@@ -89,6 +92,10 @@ class GateConfig:
     def further_seeds(self) -> range:
         """Numbers of the seeds beside the first, as people count: 2, 3, ..."""
         return range(2, self.seeds + 1)
+
+    def least_lift(self, kind: str) -> float:
+        """What the target's lift must lie above in an environment of this kind, as a ratio."""
+        return self.min_lift + (self.simulator_margin if kind == "holdout_simulator" else 0.0)
 
     def tolerance_of(self, metric: str) -> float:
         """By how much a guardrail may move the wrong way, as a ratio."""

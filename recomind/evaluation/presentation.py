@@ -22,7 +22,8 @@ KIND_NOTES = {
     ),
     "simulator": (
         "The policy trained in here and has learned its mistakes too. "
-        "The simulated return is never evidence."
+        "The simulated return is never evidence. Where there is no world, a policy that is not "
+        "shown better even here is refused."
     ),
     "logs": "Estimated from logged propensities. It informs and does not decide.",
 }

@@ -87,9 +87,10 @@ def _spread(environment: Mapping[str, Any], config: GateConfig) -> Verdict:
         f"The mean lift of {metric} over {config.seeds} seeds of training in {name} is "
         f"{interval(pooled)} ({each}; the first is the policy)"
     )
-    if pooled["low"] > config.min_lift:
-        return True, f"{shown}, all of it above {percent(config.min_lift)}."
-    return False, f"{shown}, which does not lie above {percent(config.min_lift)}."
+    least = config.least_lift(environment["kind"])
+    if pooled["low"] > least:
+        return True, f"{shown}, all of it above {percent(least)}."
+    return False, f"{shown}, which does not lie above {percent(least)}."
 
 
 def _plain(table: Mapping[str, Lift]) -> dict[str, Any]:
