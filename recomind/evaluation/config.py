@@ -24,8 +24,9 @@ ARMS = (
     POLICY,
 )
 
-# Metrics that every environment has; `<task>_per_session` exists where the task does.
+# Metrics that every environment has; those of a task exist where the task does.
 ALWAYS_MEASURED = ("coverage", "repeat_share", "session_depth", "session_depth_10plus")
+_OF_A_TASK = ("_per_session", "_per_interaction")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -80,11 +81,12 @@ class GateConfig:
             raise ConfigError("a guardrail that may neither fall nor rise", got=both)
         guarded = (*self.must_not_fall, *self.must_not_rise, *self.tolerances)
         for metric in (self.target_metric, *guarded):
-            if metric not in ALWAYS_MEASURED and not metric.endswith("_per_session"):
+            if metric not in ALWAYS_MEASURED and not metric.endswith(_OF_A_TASK):
                 raise ConfigError(
                     "unknown metric in the gate",
                     got=metric,
-                    expected="<task>_per_session, or one that every environment has",
+                    expected="<task>_per_session, <task>_per_interaction, or one that every "
+                    "environment has",
                     mend=did_you_mean(metric, ALWAYS_MEASURED),
                 )
 

@@ -1,7 +1,7 @@
 """Metrics of a rollout, each as a ratio of two per-session sums.
 
-A mean per session has denominator 1; the others (`session_depth_10plus`, `repeat_share`) are ratios
-of sums over sessions. One form for all of them means one estimator and one interval for all.
+A mean per session has denominator 1; the others (`session_depth_10plus`, `repeat_share`,
+`<task>_per_interaction`) are ratios of sums over sessions. One form for all of them means one estimator and one interval for all.
 `coverage` belongs to the sessions as a set, has no value per session and hence no interval.
 """
 
@@ -61,8 +61,8 @@ class SessionRatio:
 def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
     """Every metric of `outcomes` that has a value per session, by name.
 
-    Each task has its `<task>_per_session`; the others are those of `METRICS` that these sessions
-    have. `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
+    Each task has its `<task>_per_session`, and its `<task>_per_interaction`, which a longer session
+    does not raise; the others are those of `METRICS` that these sessions have. `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
     events with a dwell of more than 10 s.
     """
     ratios = {
@@ -70,6 +70,10 @@ def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
         for index, task in enumerate(outcomes.tasks)
     }
     ratios.setdefault(f"{LONG_WATCH_TASK}_per_session", per_session(outcomes.num_long_watches))
+    ratios |= {
+        f"{task}_per_interaction": _share(outcomes.task_counts[:, index], outcomes)
+        for index, task in enumerate(outcomes.tasks)
+    }
     found = {name: measure(outcomes) for name, measure in METRICS.items()}
     return ratios | {name: ratio for name, ratio in found.items() if ratio is not None}
 
@@ -91,10 +95,12 @@ def _env_reward(outcomes: SessionOutcomes) -> SessionRatio | None:
     return None if absent else per_session(cast(Tensor, outcomes.env_reward))
 
 
-def _share(num: Tensor | None, outcomes: SessionOutcomes) -> SessionRatio | None:
+def _some_share(num: Tensor | None, outcomes: SessionOutcomes) -> SessionRatio | None:
+    return None if num is None else _share(num, outcomes)
+
+
+def _share(num: Tensor, outcomes: SessionOutcomes) -> SessionRatio:
     """The share `num` [S] of a session's interactions, over all sessions."""
-    if num is None:
-        return None
     return SessionRatio(numerator=num.double(), denominator=outcomes.depth.double())
 
 
@@ -108,8 +114,8 @@ METRICS: dict[str, Callable[[SessionOutcomes], SessionRatio | None]] = {
     "session_depth_10plus": _deep_sessions,
     "reward_per_session": lambda outcomes: per_session(outcomes.reward),
     ENV_REWARD: _env_reward,
-    "repeat_share": lambda outcomes: _share(outcomes.num_repeats, outcomes),
-    "new_item_share": lambda outcomes: _share(outcomes.num_new, outcomes),
+    "repeat_share": lambda outcomes: _some_share(outcomes.num_repeats, outcomes),
+    "new_item_share": lambda outcomes: _some_share(outcomes.num_new, outcomes),
     "session_diversity": _diversity,
 }
 _SOMETIMES = (ENV_REWARD, "new_item_share", "session_diversity")  # depends on the environment
@@ -122,6 +128,7 @@ def metric_names(tasks: Sequence[str]) -> list[str]:
     ['watch_10s_per_session', 'session_depth']
     """
     per_task = [f"{task}_per_session" for task in (*tasks, LONG_WATCH_TASK)]
+    per_task += [f"{task}_per_interaction" for task in tasks]
     return list(dict.fromkeys([*per_task, *(name for name in METRICS if name not in _SOMETIMES)]))
 
 

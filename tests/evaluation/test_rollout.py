@@ -111,6 +111,16 @@ def test_standard_error_of_a_mean_is_the_textbook_one(play):
     )
 
 
+def test_a_longer_session_does_not_raise_what_is_counted_by_interaction(play):
+    outcomes = play("middle")
+    measured = summarise(outcomes)
+    for index, task in enumerate(outcomes.tasks):
+        rate = outcomes.task_counts[:, index].sum() / outcomes.depth.sum()
+        assert measured[f"{task}_per_interaction"]["mean"] == pytest.approx(float(rate))
+        per_session = measured[f"{task}_per_session"]["mean"]
+        assert per_session == pytest.approx(rate * measured["session_depth"]["mean"])
+
+
 def test_long_watches_come_from_dwell_where_no_task_says_so(play, world_without_watch_task):
     outcomes = play("best", world=world_without_watch_task)
     assert session_ratios(outcomes)["watch_10s_per_session"].value == 12.0
