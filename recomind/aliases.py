@@ -25,6 +25,7 @@ ADDED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "training.options": lambda training: {},
     # Without a density there is nothing to keep the ranker's first choice from.
     "policy.support_keeps_ranker": lambda policy: bool(policy.get("support_density")),
+    "policy.support_evidence": lambda policy: None,
 }
 _log = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """Metrics of a rollout, each as a ratio of two per-session sums.
 
 A mean per session has denominator 1; the others (`session_depth_10plus`, `repeat_share`,
-`<task>_per_interaction`) are ratios of sums over sessions. One form for all of them means one estimator and one interval for all.
-`coverage` belongs to the sessions as a set, has no value per session and hence no interval.
+`<task>_per_interaction`) are ratios of sums over sessions. One form for all of them means one
+estimator and one interval for all. `coverage` belongs to the sessions as a set, has no value per
+session and hence no interval.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def session_ratios(outcomes: SessionOutcomes) -> dict[str, SessionRatio]:
     """Every metric of `outcomes` that has a value per session, by name.
 
     Each task has its `<task>_per_session`, and its `<task>_per_interaction`, which a longer session
-    does not raise; the others are those of `METRICS` that these sessions have. `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
+    does not raise; the others are those of `METRICS` that these sessions have.
+    `watch_10s_per_session` counts the task `watch_10s` where the environment has it, else the
     events with a dwell of more than 10 s.
     """
     ratios = {

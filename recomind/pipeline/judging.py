@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 
@@ -23,10 +23,10 @@ from recomind.evaluation.rollout import SessionOutcomes, rollout
 from recomind.evaluation.statistics import paired_lift
 from recomind.evaluation.strips import strips_of
 from recomind.pipeline.arms import Arms
+from recomind.pipeline.loading import load_coverage
 from recomind.pipeline.play import play
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
-from recomind.policy import QPolicy
 from recomind.streams import draw_seeds
 from recomind.types import SessionEnvironment
 
@@ -106,8 +106,7 @@ def _outside(last: Round, environment: SessionEnvironment, arms: Arms) -> dict[s
     num = min(_FEW_SESSIONS, config.num_sessions)
     seeds = draw_seeds(num, last.run.generator(f"evaluate-{config.seed}"))
     here = {name: arm for name, arm in arms.items() if arm.only_in is None}
-    policy = cast(QPolicy, arms[POLICY].policy)
-    return outside_shares(environment, here, policy.network, seeds, config.batch_size)
+    return outside_shares(environment, here, load_coverage(last), seeds, config.batch_size)
 
 
 def _grow(

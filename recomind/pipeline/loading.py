@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from recomind.artifacts import load_tensors, read_manifest
 from recomind.candidates import CandidatePool
 from recomind.evaluation.config import POLICY
@@ -13,7 +15,8 @@ from recomind.pipeline.factories import (
     SimulatorFactory,
 )
 from recomind.pipeline.run import Round
-from recomind.policy import QNetwork, RankerPolicy
+from recomind.policy import PolicyConfig, QNetwork, RankerPolicy, constrains
+from recomind.policy.density import KIND as DENSITY
 from recomind.ranker import load_rankers
 from recomind.simulation import LearnedSimulator, TreeSimulator, load_holdout
 from recomind.training.problem import SessionProblem
@@ -93,15 +96,37 @@ def pool_factory(round: Round, index: str = "index") -> PoolFactory:
 
 def network_factory(round: Round, name: str = POLICY) -> NetworkFactory:
     """Builds the round's network at step 0; `name` as in `load_policy`."""
-    by_density = round.config.policy.support_density > 0.0
+    config = policy_config(round)
     return NetworkFactory(
         ranker_folder=round.path("ranker"),
         reward_weights=round.run.weights,
-        config=round.config.policy,
+        config=config,
         seed=round.seed("network" if name == POLICY else f"network/{name}"),
-        density_folder=round.path("density") if by_density else None,
+        density_folder=round.path("density") if config.support_density else None,
         simulator_folder=round.path("simulator"),
     )
+
+
+def policy_config(round: Round) -> PolicyConfig:
+    """The policy's settings; without a density where the logs know no more than the ranker."""
+    config = round.config.policy
+    if config.support_evidence is None or not config.support_density:
+        return config
+    if constrains(config, read_manifest(round.path("density"), DENSITY).metrics):
+        return config
+    return dataclasses.replace(config, support_density=0.0)
+
+
+def load_coverage(round: Round) -> QNetwork:
+    """The round's network at step 0 with the density of its logs, whether or not it constrains.
+
+    Without `policy.support_density` it has none.
+    """
+    density = round.path("density") if round.config.policy.support_density else None
+    factory = dataclasses.replace(
+        network_factory(round), config=round.config.policy, density_folder=density
+    )
+    return factory()
 
 
 def members_factory(round: Round) -> MembersFactory:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from recomind.policy.config import PolicyConfig, Precision
     from recomind.policy.density import LoggedDensity, load_density
     from recomind.policy.density_fitting import check_propensities, fit_density
+    from recomind.policy.evidence import constrains, density_evidence
     from recomind.policy.finite import require_finite_logits, require_finite_q
     from recomind.policy.item_values import SupportedValues
     from recomind.policy.network import QNetwork, own_part
@@ -42,7 +43,9 @@ __all__ = [
     "ScoredPolicy",
     "SupportedValues",
     "check_propensities",
+    "constrains",
     "decide",
+    "density_evidence",
     "fit_density",
     "has_density",
     "load_density",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,6 +25,10 @@ class PolicyConfig:
     # tau: only items with at least this share of the largest density with which the logging
     # policies showed the items of the pool; 0 is off, above 0 the logs need propensities.
     support_density: float = 0.0
+    # The density constrains only where the logs know more than the ranker: what chance showed did
+    # better than predicted where they favour it, by so many standard errors. Null: it always does,
+    # as where random exposures are too few to tell (docs/adr/0017).
+    support_evidence: float | None = 1.64
     # Allow the ranker's first choice of the whole pool, whatever its density (docs/adr/0014).
     support_keeps_ranker: bool = False
     bootstrap: bool = True  # False: no ranker in Q and fresh weights, for ablations only
@@ -47,6 +52,12 @@ class PolicyConfig:
                 "policy.support_density is a share of the largest density in the pool",
                 got=self.support_density,
                 expected="in [0, 1]; 0 switches the constraint off",
+            )
+        if self.support_evidence is not None and not math.isfinite(self.support_evidence):
+            raise ConfigError(
+                "policy.support_evidence is a number of standard errors",
+                got=self.support_evidence,
+                expected="a finite number, or null for a density that always constrains",
             )
         if self.residual_scale <= 0:
             raise ConfigError("policy.residual_scale", got=self.residual_scale, expected="> 0")

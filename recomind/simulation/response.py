@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
+from recomind.data.exploring import unconfounded_rows
 from recomind.fitting import Fit, Standardising, fit_network
 from recomind.ranker import Calibration, predict
 from recomind.ranker.calibration import platt
 from recomind.simulation.config import SimulatorConfig
 from recomind.simulation.effects import out_of_fold, with_effects, without_content
-from recomind.simulation.exploring import unconfounded_rows
 from recomind.simulation.recency import recency_weights
 from recomind.simulation.summary import SessionSummary
 from recomind.types import Ranker

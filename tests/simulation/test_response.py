@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recomind.data import TableCatalogue
+from recomind.data.exploring import exploring_rows
 from recomind.errors import ConfigError
 from recomind.ranker import predict
 from recomind.simulation import SimulatorConfig
 from recomind.simulation.dwell import DwellModel, fit_dwell
-from recomind.simulation.exploring import exploring_rows
 from recomind.simulation.response import (
     Coupling,
     Fit,

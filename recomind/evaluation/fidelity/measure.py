@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recomind.data import SessionDataset
+from recomind.data.exploring import exploring_rows
 from recomind.evaluation.fidelity.absent import absent
 from recomind.evaluation.fidelity.agreement import mean_rewards, rank_agreement
 from recomind.evaluation.fidelity.distance import length_fidelity, value_fidelity
@@ -27,7 +28,6 @@ from recomind.evaluation.fidelity.sessions import cut_alike, logged_sessions, re
 from recomind.evaluation.fidelity.survival import hazard_fidelity
 from recomind.evaluation.fidelity.two_sample import two_sample
 from recomind.simulation import FittedSessions, LearnedSimulator, World
-from recomind.simulation.exploring import exploring_rows
 from recomind.streams import draw_seeds, make_generator
 from recomind.types import CandidateSource, Policy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from recomind.artifacts import Manifest
@@ -9,7 +10,7 @@ from recomind.pipeline.loading import load_ensemble
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
-from recomind.policy import fit_density, own_part
+from recomind.policy import PolicyConfig, constrains, density_evidence, fit_density, own_part
 from recomind.policy.density import KIND
 from recomind.ranker import trunk_of
 
@@ -35,7 +36,26 @@ class FitDensity(Stage):
         """
         rankers = load_ensemble(round)
         own = own_part(rankers[0]) or trunk_of(rankers)
-        density, manifest.metrics = fit_density(own, round.dataset(), manifest.seed)
+        dataset = round.dataset()
+        density, manifest.metrics = fit_density(own, dataset, manifest.seed)
+        evidence = density_evidence(density, own, rankers, round.run.weights, dataset)
+        manifest.metrics |= evidence
         density.save(self.path(round), manifest)
         share = manifest.metrics["shown_above_uniform"]
-        return f"{share:.1%} of shown items lie above a uniform draw on later days"
+        return (
+            f"{share:.1%} of shown items lie above a uniform draw on later days; "
+            f"{_said(evidence, round.config.policy)}"
+        )
+
+
+def _said(evidence: Mapping[str, float], config: PolicyConfig) -> str:
+    """Whether the policy is held to the density, and why."""
+    holds = "the policy is held to what they show"
+    if config.support_evidence is None:
+        return f"{holds} (policy.support_evidence is off)"
+    num, z = evidence["evidence_rows"], evidence.get("evidence_z")
+    if z is None:
+        return f"{holds}: {num:,.0f} random exposures are too few to tell if it should be"
+    if constrains(config, evidence):
+        return f"the logs know more than the ranker (z {z:+.1f}), and {holds}"
+    return f"the logs know no more than the ranker (z {z:+.1f}), which decides alone"

@@ -7,7 +7,7 @@ from typing import cast
 
 from recomind.artifacts import Manifest, save_tensors, write_artifact, write_json
 from recomind.pipeline.curve import CURVE, LearningCurve
-from recomind.pipeline.loading import problem
+from recomind.pipeline.loading import policy_config, problem
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
@@ -53,7 +53,7 @@ class TrainPolicy(Stage):
             checkpoint_dir=checkpoints,
             on_iteration=curve,
             tensorboard_dir=round.run.folder / "tensorboard" / name,
-            inputs=manifest.inputs | _support(round.config.policy),
+            inputs=manifest.inputs | _support(policy_config(round)),
         )
         with write_artifact(self.path(round), manifest) as staging:
             tensors = cast(QNetwork, trained).trainable_state()

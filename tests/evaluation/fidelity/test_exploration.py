@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from recomind.data.exploring import exploring_rows, unconfounded_rows
 from recomind.evaluation.fidelity.absent import is_absent
 from recomind.evaluation.fidelity.exploration import confounding_alarm
 from recomind.evaluation.fidelity.logger import logger_logits
-from recomind.simulation.exploring import exploring_rows, unconfounded_rows
 from recomind.streams import make_generator
 from tests.simulation import tiny
 
