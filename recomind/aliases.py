@@ -25,7 +25,8 @@ ADDED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "training.options": lambda training: {},
     # Without a density there is nothing to keep the ranker's first choice from.
     "policy.support_keeps_ranker": lambda policy: bool(policy.get("support_density")),
-    "policy.support_evidence": lambda policy: None,
+    # Where there is one, it always constrained.
+    "policy.support_evidence": lambda policy: None if policy.get("support_density") else 1.64,
 }
 _log = logging.getLogger(__name__)
 

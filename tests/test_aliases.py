@@ -16,6 +16,7 @@ from recomind.aliases import RENAMED, as_today, with_old_names
 from recomind.artifacts import MANIFEST, Manifest, read_manifest, write_artifact
 from recomind.config import RecomindConfig, conf_dir, register, resolve
 from recomind.errors import ConfigError
+from recomind.policy import PolicyConfig
 from recomind.training.config import TrainingConfig
 from recomind.training.trainer import _check_same
 
@@ -83,8 +84,17 @@ def test_a_policy_of_the_version_before_keeps_the_rankers_first_choice(
 ) -> None:
     """Where there is no density that is no difference, and no reason to refuse the run."""
     assert as_today({"policy": {"support_density": tau}})["policy"]["support_keeps_ranker"] is kept
-    given = {"policy": {"support_density": 0.05, "support_keeps_ranker": False}}
-    assert as_today(given) == given
+    given = {"support_density": 0.05, "support_keeps_ranker": False, "support_evidence": 2.0}
+    assert as_today({"policy": given}) == {"policy": given}
+
+
+@pytest.mark.parametrize(
+    ("tau", "evidence"), [(0.05, None), (0.0, PolicyConfig().support_evidence)]
+)
+def test_a_density_of_the_version_before_always_constrains(
+    tau: float, evidence: float | None
+) -> None:
+    assert as_today({"policy": {"support_density": tau}})["policy"]["support_evidence"] == evidence
 
 
 def test_a_checkpoint_of_the_version_before_goes_on() -> None:
