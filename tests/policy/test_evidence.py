@@ -90,5 +90,5 @@ def test_what_is_known_decides_whether_the_density_constrains(
 
 
 def test_the_evidence_asked_for_is_a_number() -> None:
-    with pytest.raises(ConfigError, match=r"policy.support_evidence is a number of standard errors"):
+    with pytest.raises(ConfigError, match=r"policy.support_evidence is a number of standard"):
         PolicyConfig(support_evidence=float("nan"))
