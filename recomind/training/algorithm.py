@@ -112,7 +112,7 @@ class SessionAlgorithm(ResumableAlgorithm):
 
     def _shares_network(self) -> bool:
         here = self.learner is not None and self.runner is not None
-        return here and self.settings.device == "cpu"
+        return here and self.settings.learner_device.type == "cpu"
 
     def _weights(self, *, inference_only: bool = True) -> dict[str, Any]:
         part = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
