@@ -26,6 +26,9 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from recomind.candidates import best_slot
+from recomind.devices import HasBatchSize, on_device
+from recomind.policy import PolicyConfig, QNetwork, support_mask
 from recomind.ranker import SessionRanker, new_ranker
 from recomind.ranker.averaging import WeightAverage
 from recomind.ranker.loss import ImpressionLoss
@@ -34,7 +37,10 @@ from recomind.ranker.runs import order_by_runs
 from recomind.ranker.training import make_optimizers
 from recomind.ranker.updates import DeviceUpdates
 from recomind.streams import make_generator
-from tests.simulation.tiny import RANKER, tiny_dataset
+from recomind.training.dqn.loss import td_loss
+from recomind.training.target import TargetCopy, trainable
+from recomind.types import Candidates, Transition
+from tests.simulation.tiny import NUM_ITEMS, RANKER, WEIGHTS, tiny_dataset
 
 SPARE = "spare:0"
 CHECKS: dict[str, Callable[[], None]] = {}
@@ -72,7 +78,9 @@ def faked(part: Any, mode: FakeTensorMode) -> Any:
     if not dataclasses.is_dataclass(part):
         return part
     fields = {f.name: faked(getattr(part, f.name), mode) for f in dataclasses.fields(part)}
-    return type(part)(**fields)  # type: ignore[operator]
+    size = {"batch_size": part.batch_size} if isinstance(part, HasBatchSize) else {}
+    made: Any = type(part)
+    return made(**fields, **size)
 
 
 def new(**changes: Any) -> SessionRanker:
@@ -140,6 +148,65 @@ def a_part_left_on_the_processor_is_seen() -> None:
         except FakeTensorDeviceMismatchError:
             return
         raise AssertionError("two devices mixed unseen")
+
+
+def transition(num: int = 16) -> Transition:
+    """Logged events as the learner gets them, with random pools."""
+    dataset, generator = tiny_dataset(), make_generator(2)
+    rows = dataset.rows("train")[:num]
+    item_id = torch.randint(NUM_ITEMS, (num, 8), generator=generator)
+    pool = Candidates(
+        item_id=item_id,
+        mask=torch.ones_like(item_id, dtype=torch.bool),
+        log_propensity=torch.zeros(num, 8),
+        batch_size=[num],
+    )
+    return Transition(
+        state=dataset.state(rows),
+        item_id=dataset.item_id(rows),
+        log_propensity=torch.zeros(num),
+        reward=torch.ones(num),
+        discount=torch.full((num,), 0.9),
+        next_state=dataset.next_state(rows),
+        next_candidates=pool,
+        batch_size=[num],
+    )
+
+
+@check
+def policy_learns_and_waits_for_nothing() -> None:
+    effects = torch.zeros(NUM_ITEMS, 2)
+    config = PolicyConfig(support_density=0.0)
+    network = QNetwork(new().precompute_items(), WEIGHTS, config, effects_NE=effects)
+    batch = transition()
+    with fakes() as mode:
+        moved(network, mode)
+        target, learning = TargetCopy(network), list(trainable(network).values())
+        optimizer = torch.optim.Adam(learning)
+        on_spare = on_device(faked(batch, mode), torch.device(SPARE))
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss, scalars = td_loss(network, target, on_spare, support_ratio=0.6)
+            loss.backward()
+            nn.utils.clip_grad_norm_(learning, 10.0)
+            optimizer.step()
+            target.move(network, 0.02)
+        assert {str(p.grad.device) for p in learning if p.grad is not None} == {SPARE}
+        assert {str(v.device) for v in scalars.values()} == {SPARE}
+
+
+@check
+def a_policy_decides() -> None:
+    network = QNetwork(new().precompute_items(), WEIGHTS, PolicyConfig(support_density=0.0))
+    batch = transition()
+    with fakes() as mode, torch.no_grad():
+        moved(network, mode)
+        on_spare = on_device(faked(batch, mode), torch.device(SPARE))
+        pool = on_spare.next_candidates
+        q_BK, utility_BK = network.q_values(on_spare.state, pool.item_id)
+        allowed_BK = support_mask(utility_BK, pool.mask, 0.6)
+        slot_B = best_slot(q_BK, allowed_BK, pool.item_id)
+        assert str(slot_B.device) == SPARE
 
 
 def told(made: Callable[[], None]) -> str:

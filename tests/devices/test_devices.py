@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,13 +13,17 @@ from recomind.devices import (
     CPU,
     MatmulPrecision,
     find_device,
+    on_device,
     products_in,
     require_precision,
     to_device,
     within_memory,
 )
 from recomind.errors import ConfigError, RecomindError
+from recomind.ranker import new_ranker
+from recomind.ranker.run_batch import run_batch
 from recomind.training.config import TrainingConfig
+from tests.simulation.tiny import NUM_ITEMS, RANKER, tiny_dataset
 
 WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="needs torch without a GPU")
 
@@ -121,3 +128,38 @@ def test_what_fits_is_done_once():
     attempt = filled_above(512, tried)
     assert within_memory(attempt, 512, "an update", "ranker.batch_size", probe=attempt) == 512
     assert tried == [512]
+
+
+@pytest.mark.parametrize("most", [NUM_ITEMS, 0], ids=["a table", "a cache"])
+def test_a_rankers_items_move_with_it(most):
+    config = replace(RANKER, max_table_items=most)
+    ranker = new_ranker(tiny_dataset(), config, 0).precompute_items()
+    table, cache = ranker.table, ranker.item_cache
+    assert ranker.to(CPU).table is table
+    ranker.to("meta")
+    assert (ranker.table is None) == (table is None)
+    if ranker.table is not None:
+        assert {part.device.type for part in vars_of(ranker.table)} == {"meta"}
+    if ranker.item_cache is not None:
+        assert ranker.item_cache is not cache
+        assert {weight.device.type for weight in ranker.item_cache.weights} == {"meta"}
+
+
+def vars_of(batch):
+    return [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+
+
+def test_batches_move_with_all_that_lies_within():
+    dataset = tiny_dataset()
+    rows = dataset.rows("train")[:20]
+    batch = run_batch(dataset, rows, 8)
+    assert on_device(batch, CPU) is batch
+    moved = on_device(batch, torch.device("meta"))
+    parts = [moved.labels, moved.runs.age_KE, moved.items.inverse, moved.items.content.dense]
+    assert {part.device.type for part in parts} == {"meta"}
+    assert moved.runs.num_runs == batch.runs.num_runs
+    state = dataset.state(rows)
+    assert on_device(state, CPU) is state
+    elsewhere = on_device(state, torch.device("meta"))
+    assert {part.device.type for part in vars_of(elsewhere)} == {"meta"}
+    assert elsewhere.batch_size == state.batch_size

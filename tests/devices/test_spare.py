@@ -11,6 +11,8 @@ import pytest
 CHECKS = [
     "ranker_trains_and_waits_for_nothing",
     "reading_a_loss_is_seen_as_waiting",
+    "policy_learns_and_waits_for_nothing",
+    "a_policy_decides",
     "a_part_left_on_the_processor_is_seen",
 ]
 
