@@ -43,7 +43,7 @@ class Run:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where rankers are trained and scored.
+        """Where rankers and towers are trained.
 
         Raises:
             ConfigError: it is not there, or the ranker's precision is none that it has.
