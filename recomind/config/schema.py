@@ -8,6 +8,7 @@ from typing import Any
 
 from recomind.candidates import CandidatesConfig
 from recomind.data import reads_logs
+from recomind.devices import check_device_name
 from recomind.errors import ConfigError
 from recomind.evaluation.backtest.config import BacktestConfig
 from recomind.evaluation.config import EvaluationConfig, GateConfig
@@ -54,6 +55,7 @@ class RecomindConfig:
     name: str = "run"  # what the run and its folder below `runs/` are called
     output: str = "runs/${name}"  # folder of the run
     seed: int = 0  # all randomness follows from it
+    device: str = "cpu"  # of ranker, towers and learners in training: auto, cpu, cuda or cuda:N
     rounds: int = 1  # times collect -> refit -> retrain; above 1: in a world, or data=served
     keep: KeepRound = KeepRound.best  # which round's policy is evaluated and exported
     round: int = 0  # the round that a stage run alone works on
@@ -85,6 +87,7 @@ class RecomindConfig:
         for name in ("name", "output"):
             if not getattr(self, name).strip():
                 raise ConfigError(f"{name} is empty", mend=f"give {name}=..., or leave it out")
+        check_device_name(self.device)
         if self.rounds < 1 or self.round < 0:
             raise ConfigError(
                 "rounds", got=f"rounds={self.rounds}, round={self.round}", expected=">= 1, >= 0"

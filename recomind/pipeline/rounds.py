@@ -10,12 +10,11 @@ from recomind.evaluation.report import read_report
 from recomind.pipeline.registry import complete_command
 from recomind.pipeline.run import Round, Run
 from recomind.pipeline.selection import chooses, judged_rounds, kept_round
-from recomind.training.cluster import check_device
 
 
 def complete_run(run: Run) -> dict[str, Any]:
     """All rounds, the report on the best one, and the export; returns the report."""
-    check_device(run.config.training)  # before hours of other stages
+    _ = run.device, run.config.training.learner_device  # raises before hours of other stages
     run.claim()
     last = run.rounds[-1]
     for each in run.rounds:

@@ -23,6 +23,7 @@ import torch
 from recomind.artifacts import Manifest, read_manifest
 from recomind.config import RecomindConfig, make_world, plain, reward_weights
 from recomind.data import SessionDataset
+from recomind.devices import find_device, require_precision
 from recomind.errors import ConfigError
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run_file import claim
@@ -39,6 +40,17 @@ class Run:
     def claim(self) -> None:
         """Claim the existing folder; raise if another run owns it (see `run_file.claim`)."""
         claim(self.folder, self.config)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where rankers and towers are trained.
+
+        Raises:
+            ConfigError: it is not there, or the ranker's precision is none that it has.
+        """
+        device = find_device(self.config.device)
+        require_precision(self.config.ranker.precision, device)
+        return device
 
     @cached_property
     def world(self) -> World | None:

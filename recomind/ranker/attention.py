@@ -32,7 +32,8 @@ def gated_sum(
     else:
         keys_BLD = keys_BLD * sharpness
     parts = (unit_BKD, keys_BLD, values_BLD, bias_BL)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or unit_BKD.is_cuda:
+    elsewhere = unit_BKD.device.type != "cpu"
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or elsewhere:
         return _summed(*parts)  # a graph that is exported must not know how many states there are
     num_rows = max(1, _BLOCK // (unit_BKD.shape[1] * keys_BLD.shape[1]))
     blocks = zip(*(part.split(num_rows) for part in parts), strict=True)

@@ -8,6 +8,7 @@ from enum import Enum
 from recomind.adapters import ExternalConfig as ExternalConfig
 from recomind.adapters import ExternalKind as ExternalKind
 from recomind.adapters import OutputKind as OutputKind
+from recomind.devices import MatmulPrecision
 from recomind.errors import ConfigError
 
 
@@ -81,6 +82,8 @@ class RankerConfig:
     checks_per_epoch: int = 2  # evaluations on the calibration split; the best one is kept
     patience: int = 6  # evaluations without a gain after which training stops
     refit_on: RefitOn = RefitOn.own  # the rounds that a later round's ranker learns from
+    # Of matrix products in training on a CUDA device; on a processor only "full".
+    precision: MatmulPrecision = MatmulPrecision.full
     max_block_events: int = 250_000  # events of the log in memory at once
     max_table_items: int = 5_000_000  # item vectors are precomputed up to this many items
 

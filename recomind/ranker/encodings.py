@@ -5,6 +5,7 @@ Symbols: `B` states, `L` history events, `H` tasks, `D` width, `M` hidden width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from torch import Tensor, nn
@@ -39,6 +40,13 @@ class ItemEncoding:
         """The encodings of `item_id`, where this one is a table of all items."""
         parts = (getattr(self, field.name) for field in fields(self))
         return ItemEncoding(*(nn.functional.embedding(item_id, part) for part in parts))
+
+    def mapped(self, of: Callable[[Tensor], Tensor]) -> ItemEncoding:
+        """`of` each part; this encoding itself, which may be shared, where `of` changes nothing."""
+        parts = [getattr(self, field.name) for field in fields(self)]
+        changed = [of(part) for part in parts]
+        same = all(one is other for one, other in zip(parts, changed, strict=True))
+        return self if same else ItemEncoding(*changed)
 
     def only(self) -> ItemEncoding:
         """Encodings [B, 1] of one candidate each as those of items [B]."""

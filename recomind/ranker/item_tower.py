@@ -10,6 +10,7 @@ items met lately (`ItemCache`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from itertools import chain
 from typing import Self
@@ -17,13 +18,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from recomind.devices import device_of
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.encodings import ItemEncoding
 from recomind.ranker.item_cache import ItemCache
-from recomind.ranker.items import ItemEncoder
+from recomind.ranker.items import ItemEncoder, distinct_items
 from recomind.types import Catalogue
 
-_SIZE_STEP = 1024
 _CHUNK = 65_536  # items of a table that are computed at once
 
 
@@ -53,14 +54,27 @@ class ItemTower(nn.Module):
         if self.catalogue.num_items <= self.config.max_table_items:
             self.table = self._whole_table()
         else:
-            parts = (self.items, self.gate, self.item_part, self.wide_item)
-            weights = [t for part in parts for t in chain(part.parameters(), part.buffers())]
-            self.item_cache = ItemCache(self._tower, weights)
+            self.item_cache = self._new_cache()
+        return self
+
+    def _new_cache(self) -> ItemCache:
+        parts = (self.items, self.gate, self.item_part, self.wide_item)
+        weights = [t for part in parts for t in chain(part.parameters(), part.buffers())]
+        return ItemCache(self._tower, weights)
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> Self:
+        """What `.to(device)` goes through; the table goes along, and a cache begins anew."""
+        super()._apply(fn, recurse)
+        if self.table is not None:
+            self.table = self.table.mapped(fn)
+        if self.item_cache is not None:
+            self.item_cache = self._new_cache()
         return self
 
     @torch.no_grad()
     def _whole_table(self) -> ItemEncoding:
-        chunks = torch.arange(self.catalogue.num_items).split(_CHUNK)
+        device = device_of(self)
+        chunks = torch.arange(self.catalogue.num_items, device=device).split(_CHUNK)
         encoded = [self.encode_items(chunk) for chunk in chunks]
         names = [field.name for field in fields(ItemEncoding)]
         return ItemEncoding(**{n: torch.cat([getattr(e, n) for e in encoded]) for n in names})
@@ -100,20 +114,10 @@ class ItemTower(nn.Module):
         return self.table if snapshot is None and not self.training else None
 
     def _different(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors [n, D] and encoded numbers of the different items, and the place [...] of each.
-
-        Items of a batch repeat: 20,000 events of a batch are a few thousand items.
-        """
-        if snapshot is None:
-            unique, inverse = torch.unique(item_id, return_inverse=True)
-            vector_nD, numbers = self.items(padded(unique), self.catalogue)
-        else:
-            num_items = self.catalogue.num_items
-            both = snapshot.expand_as(item_id) * num_items + item_id
-            unique, inverse = torch.unique(both, return_inverse=True)
-            unique = padded(unique)
-            vector_nD, numbers = self.items(unique % num_items, self.catalogue, unique // num_items)
-        return vector_nD, numbers, inverse
+        """Vectors [n, D] and encoded numbers of the different items, and each one's place [...]."""
+        items = distinct_items(self.catalogue, item_id, snapshot)
+        vector_nD, numbers = self.items.encode(items.item_id, items.content)
+        return vector_nD, numbers, items.inverse
 
     def _history_items(self, item_id: Tensor, snapshot: Tensor | None) -> tuple[Tensor, Tensor]:
         """Vectors and places on the unit sphere, each [..., D], of items of the history."""
@@ -139,11 +143,3 @@ class ItemTower(nn.Module):
         """The tower from items' vectors, all but `wide`, which needs their content."""
         unit, part = self._unit(item_BKD), self.item_part(item_BKD)
         return ItemEncoding(item_BKD, unit, part, item_BKD)
-
-
-def padded(unique: Tensor) -> Tensor:
-    """Items to a multiple of 1,024, so that sizes repeat from batch to batch.
-
-    Sizes that never repeat fragment the heap: a training process grew by 2 GiB in 3,000 updates.
-    """
-    return nn.functional.pad(unique, (0, -len(unique) % _SIZE_STEP))

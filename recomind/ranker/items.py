@@ -6,22 +6,72 @@ Symbols: `n` items, `C` categorical features, `F` numerical ones, `D` width.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 
+from recomind.devices import CPU, on_device, to_device
 from recomind.errors import SchemaError
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.dropout import BitDropout
 from recomind.ranker.numbers import PiecewiseLinear
 from recomind.streams import hash_int64
-from recomind.types import Catalogue
+from recomind.types import Catalogue, ItemFeatures
 
 # TorchRec asks whether it is traced in a way that torch would rather have it ask; not our affair.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 _SALT_ID = 5
+_SIZE_STEP = 1024
+
+
+@dataclass(slots=True)
+class DistinctItems:
+    """The different items among many, each once."""
+
+    item_id: Tensor  # [n], some of them padding
+    content: ItemFeatures  # [n]
+    inverse: Tensor  # [...], the place of each of the many
+
+
+def distinct_items(catalogue: Catalogue, item_id: Tensor, snapshot: Tensor | None) -> DistinctItems:
+    """The different ones of `item_id` [...], each as of one `snapshot`, with their content.
+
+    Items of a batch repeat: 20,000 events of a batch are a few thousand items.
+    """
+    if snapshot is None:
+        unique, inverse = torch.unique(item_id, return_inverse=True)
+        unique = padded(unique)
+        return DistinctItems(unique, content_of(catalogue, unique), inverse)
+    both = snapshot.expand_as(item_id) * catalogue.num_items + item_id
+    unique, inverse = torch.unique(both, return_inverse=True)
+    unique = padded(unique)
+    item_n, snapshot_n = unique % catalogue.num_items, unique // catalogue.num_items
+    return DistinctItems(item_n, content_of(catalogue, item_n, snapshot_n), inverse)
+
+
+def padded(unique: Tensor) -> Tensor:
+    """Items to a multiple of 1,024, so that sizes repeat from batch to batch.
+
+    Sizes that never repeat fragment the heap: a training process grew by 2 GiB in 3,000 updates.
+    """
+    return nn.functional.pad(unique, (0, -len(unique) % _SIZE_STEP))
+
+
+def content_of(
+    catalogue: Catalogue, item_id: Tensor, snapshot: Tensor | None = None
+) -> ItemFeatures:
+    """Content of `item_id` [...] on its device; catalogues are on the processor, and checked there.
+
+    From another device this waits: what is asked for often has a table, or is gathered beforehand.
+    """
+    device = item_id.device
+    if device.type == "cpu":
+        return catalogue.features(item_id, snapshot)
+    snapshot = None if snapshot is None else snapshot.to(CPU)
+    return on_device(catalogue.features(item_id.to(CPU), snapshot), device)
 
 
 class ItemEncoder(nn.Module):
@@ -73,10 +123,14 @@ class ItemEncoder(nn.Module):
         self, item_id: Tensor, catalogue: Catalogue, snapshot: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Vectors [n, D] and encoded numbers [n, F * Q] of `item_id` [n]."""
-        content = catalogue.features(item_id, snapshot)
+        return self.encode(item_id, content_of(catalogue, item_id, snapshot))
+
+    def encode(self, item_id: Tensor, content: ItemFeatures) -> tuple[Tensor, Tensor]:
+        """The same of items [n] whose content is at hand, on the device of the weights."""
         sparse = self._sparse(item_id, content.categorical)
         if self.training and self.id_dropout > 0:
-            shown = torch.rand(len(item_id), 1) >= self.id_dropout
+            # Drawn on the processor: the same ids are hidden on every device.
+            shown = to_device(torch.rand(len(item_id), 1) >= self.id_dropout, sparse.device)
             width = sparse.shape[1] // len(self.features)
             sparse = torch.cat([sparse[:, :width] * shown, sparse[:, width:]], dim=1)
         numbers = self.numbers(content.dense)

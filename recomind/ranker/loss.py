@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
+from recomind.devices import device_of, on_device, to_device
 from recomind.ranker.model import SessionRanker
+from recomind.ranker.run_batch import RunBatch, run_batch
 from recomind.ranker.run_scoring import RunScorer
 from recomind.types import SessionState
 
@@ -26,32 +28,43 @@ class ImpressionLoss(nn.Module):
 
     def forward(self, dataset: SessionDataset, rows: Tensor) -> Tensor:
         """Binary cross-entropy over tasks and rows, plus the weighted Next Action Loss."""
-        scored = self._in_runs if self.ranker.scores_runs else self._one_by_one
-        logits, events = scored(dataset, rows)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, dataset.labels(rows))
+        if self.ranker.scores_runs:
+            return self.of_batch(dataset, run_batch(dataset, rows, self.ranker.config.run_length))
+        logits, events = self._one_by_one(dataset, rows)
+        return self._loss(logits, dataset.labels(rows), events)
+
+    def of_batch(self, dataset: SessionDataset, batch: RunBatch) -> Tensor:
+        """The same of rows that have been gathered, on the processor, for a ranker of runs."""
+        scorer = RunScorer(self.ranker, on_device(batch, device_of(self.ranker)))
+        logits, runs = scorer.logits(), batch.runs
+
+        def events() -> NextActions:
+            after = runs.event_row + 1
+            labels_nH = dataset.labels(after)
+            item_n = dataset.item_id(after)
+            return NextActions(scorer.event_nD, item_n, labels_nH, runs.event_snapshot)
+
+        return self._loss(logits, scorer.batch.labels, events)
+
+    def _loss(self, logits: Tensor, labels: Tensor, events: Events) -> Tensor:
+        labels = to_device(labels, logits.device)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
         weight = self.ranker.config.next_action_weight
         return loss if weight == 0.0 else loss + weight * next_action_loss(self.ranker, events())
 
-    def _in_runs(self, dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Events]:
-        scorer = RunScorer(self.ranker, dataset, rows, self.ranker.config.run_length)
-        logits = scorer.logits()
-
-        def events() -> NextActions:
-            after, snapshot = scorer.runs.event_row + 1, scorer.runs.event_snapshot
-            labels_nH = dataset.labels(after)
-            return NextActions(scorer.event_nD, dataset.item_id(after), labels_nH, snapshot)
-
-        return logits, events
-
     def _one_by_one(self, dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Events]:
-        ranker, snapshot = self.ranker, dataset.snapshot(rows)
-        state, item_id = dataset.state(rows), dataset.item_id(rows)
-        shared = dataset.history_rows(rows) if ranker.config.session_batches else None
+        ranker, device = self.ranker, device_of(self.ranker)
+        snapshot, item_id = (
+            to_device(part, device) for part in (dataset.snapshot(rows), dataset.item_id(rows))
+        )
+        state, shared = on_device(dataset.state(rows), device), None
+        if ranker.config.session_batches:
+            shared = to_device(dataset.history_rows(rows), device)
         encoding, recent_BTD = ranker.encode(state, snapshot, shared)
         logits = ranker.score(encoding, item_id[:, None], snapshot[:, None])[:, 0]
 
         def events() -> NextActions:
-            labels_B1H = dataset.labels(rows)[:, None]
+            labels_B1H = to_device(dataset.labels(rows)[:, None], device)
             feedback_BLH = torch.cat([state.history_feedback, labels_B1H.bool()], dim=1)
             shown_BL = torch.cat([state.history_item_id, item_id[:, None]], dim=1)
             return next_actions(state, recent_BTD, shown_BL, feedback_BLH, snapshot)
@@ -106,13 +119,15 @@ def next_action_loss(ranker: SessionRanker, events: NextActions) -> Tensor:
     where = events.feedback[:, task].nonzero()[:, 0]
     if len(where) < 2:
         return events.event_nD.sum() * 0.0
-    where = where[torch.randperm(len(where))[:_MAX_POSITIVES]]
-    item_P, snapshot_P = events.item[where], events.snapshot[where]
+    device = events.event_nD.device
+    where = where[to_device(torch.randperm(len(where))[:_MAX_POSITIVES], where.device)]
+    item_P, snapshot_P = (to_device(p[where], device) for p in (events.item, events.snapshot))
+    where = to_device(where, device)
     query_PD = nn.functional.normalize(ranker.next_action(events.event_nD[where]), dim=-1)
     unit_PD = ranker.encode_items(item_P, snapshot_P).unit
     _, inverse, counts = torch.unique(item_P, return_inverse=True, return_counts=True)
     logits_PP = query_PD @ unit_PD.T / _TEMPERATURE - counts[inverse].float().log()
     # The same item elsewhere in the batch is no negative.
-    same_PP = (item_P[:, None] == item_P) & ~torch.eye(len(item_P), dtype=torch.bool)
+    same_PP = (item_P[:, None] == item_P) & ~torch.eye(len(item_P), dtype=torch.bool, device=device)
     logits_PP = logits_PP.masked_fill(same_PP, -torch.inf)
-    return nn.functional.cross_entropy(logits_PP, torch.arange(len(item_P)))
+    return nn.functional.cross_entropy(logits_PP, torch.arange(len(item_P), device=device))

@@ -48,9 +48,10 @@ from recomind.ranker.history import (
     state_parts,
     tallies,
 )
-from recomind.ranker.item_tower import ItemTower, padded
-from recomind.ranker.items import ItemEncoder
+from recomind.ranker.item_tower import ItemTower
+from recomind.ranker.items import ItemEncoder, padded
 from recomind.ranker.numbers import PiecewiseLinear
+from recomind.ranker.products import add_product
 from recomind.types import Catalogue, SessionState
 
 # (state [B], pooled events [B, S], parts of the state) -> the state part of the scoring network's
@@ -314,7 +315,7 @@ class SessionRanker(ItemTower):
         sizes = [first_BM.shape[1], crossed_BD.shape[1]]
         of_first, of_cross = self.hidden.weight.split(sizes, dim=1)
         joint_BM = nn.functional.linear(first_BM, of_first, self.hidden.bias)
-        return joint_BM.addmm_(crossed_BD, of_cross.mT).relu_()
+        return add_product(joint_BM, crossed_BD, of_cross.mT).relu_()
 
     def _first(self, seen_nD: Tensor, part_nM: Tensor) -> Tensor:
         return torch.addmm(part_nM, seen_nD, self.event_part.weight.mT)

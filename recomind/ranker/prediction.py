@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset, SessionSource
+from recomind.devices import device_of, on_device, to_device
 from recomind.ranker.model import SessionRanker
 from recomind.ranker.run_scoring import run_logits
 from recomind.types import Ranker
@@ -20,22 +21,26 @@ _MAX_ROWS = 200_000  # log rows looked at, at most
 def predict(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Calibrated logits [R, H] and labels [R, H] of impressions, at their own snapshots.
 
-    Columns are the ranker's tasks, which may be fewer than the log's.
+    Scored where the ranker's weights are; both are returned on the processor. Columns are the
+    ranker's tasks, which may be fewer than the log's.
     """
     if isinstance(ranker, nn.Module):
         ranker.eval()
     columns = [dataset.tasks.index(task) for task in ranker.tasks]
     labels = dataset.labels(rows)[:, columns]
     logits = [_logits(ranker, dataset, batch) for batch in rows.split(_BATCH_ROWS) if len(batch)]
-    return (torch.cat(logits) if logits else torch.zeros_like(labels)), labels
+    return (torch.cat(logits).cpu() if logits else torch.zeros_like(labels)), labels
 
 
 def _logits(ranker: Ranker, dataset: SessionDataset, rows: Tensor) -> Tensor:
     if isinstance(ranker, SessionRanker) and ranker.scores_runs:
         return run_logits(ranker, dataset, rows, ranker.config.run_length)
-    snapshot = dataset.snapshot(rows)
-    encoding = ranker.encode_state(dataset.state(rows), snapshot)
-    return ranker.score(encoding, dataset.item_id(rows)[:, None], snapshot[:, None])[:, 0]
+    device = device_of(ranker)
+    snapshot, item_id = (
+        to_device(part, device) for part in (dataset.snapshot(rows), dataset.item_id(rows))
+    )
+    encoding = ranker.encode_state(on_device(dataset.state(rows), device), snapshot)
+    return ranker.score(encoding, item_id[:, None], snapshot[:, None])[:, 0]
 
 
 def predict_blocks(

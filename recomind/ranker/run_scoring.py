@@ -10,40 +10,16 @@ run, and sums and attention are products per run, without a copy of the events f
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
+from recomind.devices import device_of, on_device, to_device
 from recomind.ranker.encodings import ItemEncoding
-from recomind.ranker.history import numbers_of_events, progress_features, tallies_of_log
 from recomind.ranker.model import SessionRanker
-from recomind.ranker.runs import Runs, runs_of
-
-
-class RunLog:
-    """All numbers of a block of a log that no weight changes, 200 bytes an event."""
-
-    def __init__(self, dataset: SessionDataset) -> None:
-        rows = torch.arange(len(dataset))
-        state, labels_EH = dataset.with_history(1).state(rows), dataset.labels(rows)
-        dwell_s, length = dataset.dwell_s(rows), dataset.history_length
-        outside = torch.zeros_like(dwell_s)
-        self.event_numbers = numbers_of_events(labels_EH, dwell_s, state.gap_s, outside)
-        tallies = tallies_of_log(labels_EH, dwell_s, rows - dataset.begin(rows), length)
-        self.user_numbers = torch.cat([state.user_features, tallies], dim=1)
-        self.progress = progress_features(state)
-
-
-_logs: WeakKeyDictionary[SessionDataset, RunLog] = WeakKeyDictionary()
-
-
-def run_log(dataset: SessionDataset) -> RunLog:
-    """The numbers of `dataset`, kept for as long as it is."""
-    if dataset not in _logs:
-        _logs[dataset] = RunLog(dataset)
-    return _logs[dataset]
+from recomind.ranker.products import add_product
+from recomind.ranker.run_batch import RunBatch, run_batch
+from recomind.ranker.runs import Runs
 
 
 class RunScorer:
@@ -51,16 +27,11 @@ class RunScorer:
 
     Args:
         ranker: in training or not; without a transformer, whose events depend on their window.
-        dataset: the block that the rows are of.
-        rows: [B] different ones, run by run, as `order_by_runs` gives them; ascending ones are.
-        length: places of a run.
+        batch: on the ranker's device.
     """
 
-    def __init__(
-        self, ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, length: int
-    ) -> None:
-        self.ranker, self.dataset, self.rows = ranker, dataset, rows
-        self.log, self.runs = run_log(dataset), runs_of(dataset, rows, length)
+    def __init__(self, ranker: SessionRanker, batch: RunBatch) -> None:
+        self.ranker, self.batch, self.runs = ranker, batch, batch.runs
         self.event_nD = torch.empty(0)  # in context, once there are logits
 
     def logits(self) -> Tensor:
@@ -68,7 +39,7 @@ class RunScorer:
         ranker, runs = self.ranker, self.runs
         event_n2D, items = self._items()
         vector_nD, key_nD = event_n2D.chunk(2, dim=1)
-        self.event_nD = ranker.events(vector_nD, self._event_numbers())
+        self.event_nD = ranker.events(vector_nD, self.batch.event_numbers)
         encoded = torch.cat([self.event_nD, key_nD, ranker.value(self.event_nD)], dim=1)
         events, keys, values = _spread(encoded, runs.event, runs.num_runs, 2 * runs.age_KE.shape[1])
         hidden_BM, wide_BH = self._states(*_pooled(ranker, runs, events))
@@ -81,21 +52,14 @@ class RunScorer:
 
     def _items(self) -> tuple[Tensor, ItemEncoding]:
         """Vectors beside keys [n, 2 * D] of the events' items, and encodings of items shown."""
-        ranker, runs = self.ranker, self.runs
-        item_id = self.dataset.item_id(torch.cat([runs.event_row, self.rows]))
-        snapshot = torch.cat([runs.event_snapshot, self.dataset.snapshot(self.rows)])
-        vector_uD, numbers, inverse = ranker._different(item_id, snapshot)
+        ranker, items = self.ranker, self.batch.items
+        vector_uD, numbers = ranker.items.encode(items.item_id, items.content)
         both_u2D = torch.cat([vector_uD, ranker._unit(vector_uD)], dim=1)
-        both = nn.functional.embedding(inverse, both_u2D)
-        of_events, of_shown = both.split([len(runs.event_row), len(self.rows)])
+        both = nn.functional.embedding(items.inverse, both_u2D)
+        of_events, of_shown = both.split([len(self.runs.event_row), len(self.runs.place_B)])
         shown, unit = of_shown.chunk(2, dim=1)
-        wide = ranker.wide_item(numbers[inverse[len(of_events) :]])
+        wide = ranker.wide_item(numbers[items.inverse[len(of_events) :]])
         return of_events, ItemEncoding(shown, unit, ranker.item_part(shown), wide)
-
-    def _event_numbers(self) -> Tensor:
-        numbers = self.log.event_numbers[self.runs.event_row]
-        numbers[:, -1] = self.runs.event_inside
-        return numbers
 
     def _states(self, outside: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """The state part of the first layer [B, M], and of the logits [B, H]."""
@@ -103,7 +67,7 @@ class RunScorer:
             nn.functional.embedding(self.runs.place_B, part.flatten(0, 1))
             for part in (outside, inside)
         )
-        numbers, progress = self.log.user_numbers[self.rows], self.log.progress[self.rows]
+        numbers, progress = self.batch.user_numbers, self.batch.progress
         return _state_layers(self.ranker, numbers, outside_BP, inside_BP, progress)
 
 
@@ -124,7 +88,8 @@ def _state_layers(
     hidden, wide = both.split([num_hidden, both.shape[1] - num_hidden], dim=1)
     hidden = torch.addmm(hidden, progress, of_progress.mT)
     # Sums over all events are those over the session's and over the others.
-    hidden = hidden.addmm_(inside_BP, (of_session + of_all).mT).addmm_(outside_BP, of_all.mT)
+    hidden = add_product(hidden, inside_BP, (of_session + of_all).mT)
+    hidden = add_product(hidden, outside_BP, of_all.mT)
     hidden = hidden.add_(first.bias)
     for layer in others:
         hidden = layer(hidden)
@@ -134,8 +99,9 @@ def _state_layers(
 def run_logits(ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, length: int) -> Tensor:
     """Calibrated logits [B, H] of different `rows` [B] in any order."""
     rows, order = rows.sort()
-    logits = RunScorer(ranker, dataset, rows, length).logits()
-    return torch.empty_like(logits).index_copy_(0, order, logits)
+    batch = on_device(run_batch(dataset, rows, length), device_of(ranker))
+    logits = RunScorer(ranker, batch).logits()
+    return torch.empty_like(logits).index_copy_(0, to_device(order, logits.device), logits)
 
 
 def _spread(
@@ -170,8 +136,8 @@ def _seen(
     there_SK2E = torch.cat([runs.outside_SKE, runs.inside_SKE], dim=2)
     bias_SK2E = bias_K2E.masked_fill(~there_SK2E, -torch.inf)
     logits = torch.baddbmm(bias_SK2E, unit_SKD * ranker.log_sharpness.exp(), keys_SED.mT)
-    old_KE = age_KE > config.recent_length
-    if bool(old_KE.any()):
+    if age_KE.shape[1] > config.recent_length:  # the oldest event's age: nothing is waited for
+        old_KE = age_KE > config.recent_length
         logits = _of_nearest(logits, old_KE.repeat(1, 2), config.num_nearest)
     return logits.sigmoid() @ values_SED
 

@@ -8,7 +8,7 @@ after a stop as if there had been none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset, SessionSource
+from recomind.devices import CPU, device_of, forked_generators, products_in, require_precision
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.ranker.averaging import WeightAverage
 from recomind.ranker.checkpoint import Checkpoint
@@ -23,8 +24,10 @@ from recomind.ranker.config import RankerConfig
 from recomind.ranker.loss import ImpressionLoss
 from recomind.ranker.model import SessionRanker, user_numbers
 from recomind.ranker.prediction import log_loss, predict_blocks
+from recomind.ranker.run_batch import batches_ahead
 from recomind.ranker.runs import order_by_runs
 from recomind.ranker.table_adam import TableAdam
+from recomind.ranker.updates import DeviceUpdates
 from recomind.streams import draw_rows, hash_int64, make_generator
 from recomind.types import Ranker
 
@@ -98,6 +101,7 @@ def fit_ranker(
     calibration_rows: Rows = later_rows,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
+    device: torch.device = CPU,
 ) -> SessionRanker:
     """Train, keep the weights with the best log-loss on the calibration split, calibrate there.
 
@@ -108,20 +112,26 @@ def fit_ranker(
         seed: for order, dropout and hidden ids.
         rows: the impressions of a block to train on.
         calibration_rows: the rows to evaluate and calibrate on.
-        progress: called after every update with the share done and the loss.
+        progress: called after every update with the share done and the loss; on a device other
+            than the processor with the mean loss when it was last read.
         checkpoint: file from which training goes on after a stop; removed at the end.
+        device: where the weights are meanwhile; the ranker that is returned is on the processor.
+            Order, hidden ids and learning rates are the same on every device; the masks of
+            dropout are drawn by the device itself, so that nothing waits for them.
 
     Raises:
+        ConfigError: `config.precision` is another than full, and the device the processor.
         RecomindError: there is nothing to train on, or the loss is not finite: what was good is
-            in the checkpoint.
+            in the checkpoint. Or the device has too little memory for a batch.
         SchemaError: a task with a utility weight is always 0 or always 1.
     """
+    require_precision(ranker.config.precision, device)
     ranker.calibration.reset()
-    fit = _Fit(ranker, source, num_epochs, seed, rows, calibration_rows)
+    fit = _Fit(ranker.to(device), source, num_epochs, seed, rows, calibration_rows)
     state = Checkpoint(checkpoint, ranker, fit.optimizers, fit.average)
     state.restore()
     fit.share = state.share
-    with torch.random.fork_rng(devices=[]):
+    with forked_generators(device), products_in(ranker.config.precision):
         for epoch in range(state.epoch, num_epochs):
             if state.checks_without_gain >= ranker.config.patience:
                 break
@@ -131,9 +141,11 @@ def fit_ranker(
     if not state.best:
         fit.average.swap()
     state.take_best()
+    if fit.on_device is not None:
+        fit.on_device.tell_skipped()
     calibrate_on(ranker, source, calibration_rows)
     state.remove()
-    return ranker.precompute_items()
+    return ranker.to(CPU).precompute_items()
 
 
 @dataclass(slots=True)
@@ -151,6 +163,7 @@ class _Fit:
     optimizers: list[torch.optim.Optimizer] = field(init=False)
     dense: list[nn.Parameter] = field(init=False)
     average: WeightAverage = field(init=False)
+    on_device: DeviceUpdates | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.loss = ImpressionLoss(self.ranker)
@@ -158,6 +171,9 @@ class _Fit:
         groups = self.optimizers[0].param_groups
         self.dense = [parameter for group in groups for parameter in group["params"]]
         self.average = WeightAverage(self.dense, self._average_rate())
+        if device_of(self.ranker) != CPU:
+            parts = (self.loss, self.optimizers, self.dense, self.average)
+            self.on_device = DeviceUpdates(*parts, max_norm=_MAX_NORM)
 
     @property
     def batch_size(self) -> int:
@@ -217,11 +233,25 @@ class _Fit:
         done = 0
         if len(rows) == 0:  # or `split` would give one batch of none
             return
-        for batch in rows.split(self.batch_size):
-            self._set_learning_rate()
-            loss = self._update(block, batch)
-            done += len(batch)
+        for num, loss in self._losses(block, rows.split(self.batch_size)):
+            done += num
             yield done / len(rows), loss
+
+    def _losses(
+        self, block: SessionDataset, parts: Sequence[Tensor]
+    ) -> Iterator[tuple[int, float]]:
+        """Updates, one for each part of the rows: impressions and loss."""
+        if self.on_device is None:
+            for rows in parts:
+                self._set_learning_rate()
+                yield len(rows), self._update(block, rows)
+            return
+        config, gathered = self.ranker.config, ((rows, None) for rows in parts)
+        if self.ranker.scores_runs:
+            gathered = batches_ahead(block, parts, config.run_length)
+        for rows, batch in gathered:
+            self._set_learning_rate()
+            yield len(rows), self.on_device(block, rows, batch)
 
     def _ordered(self, block: SessionDataset, rows: Tensor, generator: torch.Generator) -> Tensor:
         if self.ranker.config.session_batches:

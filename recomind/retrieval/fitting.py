@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recomind.artifacts import Manifest
 from recomind.data import SessionDataset
+from recomind.devices import CPU
 from recomind.retrieval.build import OnItems
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.index import ItemIndex
@@ -34,6 +36,7 @@ def train_retrieval(
     manifest_config: Mapping[str, Any] | None = None,
     on_batch: OnBatch | None = None,
     on_items: OnItems | None = None,
+    device: torch.device = CPU,
 ) -> Retrieval:
     """Train the towers, index every item, measure, and write the artifact.
 
@@ -45,11 +48,12 @@ def train_retrieval(
         manifest_config: resolved config for the manifest; `config` itself where None.
         on_batch: called with each batch's loss.
         on_items: called with the number of indexed items.
+        device: where the towers learn; the index is built on the processor.
 
     Returns:
         The artifact, as `load_retrieval` reads it.
     """
-    model = fit_towers(dataset, config, on_batch)
+    model = fit_towers(dataset, config, on_batch, device)
     work = Path(folder).parent / f".{Path(folder).name}.build"
     retrieval = index_items(model, dataset.catalogue, config, work, on_items)
     manifest = Manifest(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recomind.data import SessionDataset
+from recomind.devices import CPU, to_device, within_memory
 from recomind.errors import SchemaError
 from recomind.retrieval.config import RetrievalConfig
 from recomind.retrieval.targets import Targets, make_targets
@@ -45,37 +46,75 @@ def sampled_softmax_loss(logits_BM: Tensor, log_q_M: Tensor, positive_BM: Tensor
         log_q_M: [M], log of how often item j is a column, up to a constant.
         positive_BM: [B, M] bool.
     """
-    also_BM = positive_BM & ~torch.eye(*positive_BM.shape, dtype=torch.bool)
+    device = logits_BM.device
+    also_BM = positive_BM & ~torch.eye(*positive_BM.shape, dtype=torch.bool, device=device)
     corrected_BM = (logits_BM - log_q_M).masked_fill(also_BM, -torch.inf)
-    return functional.cross_entropy(corrected_BM, torch.arange(len(logits_BM)))
+    return functional.cross_entropy(corrected_BM, torch.arange(len(logits_BM), device=device))
 
 
 def fit_towers(
-    dataset: SessionDataset, config: RetrievalConfig, on_batch: OnBatch | None = None
+    dataset: SessionDataset,
+    config: RetrievalConfig,
+    on_batch: OnBatch | None = None,
+    device: torch.device = CPU,
 ) -> TwoTower:
-    """Train both towers on the split "train".
+    """Train both towers on the split "train"; they are returned on the processor.
 
-    Every item is seen at its row's snapshot, so that no later popularity leaks in.
+    Every item is seen at its row's snapshot, so that no later popularity leaks in. Batches are
+    drawn on the processor, the same for every `device`.
 
     Raises:
         SchemaError: there is no positive row, or a loss is not finite.
+        RecomindError: the device has too little memory for a batch.
     """
     generator = make_generator(config.seed)
     targets = make_targets(dataset, config)
     shape = tower_shape(dataset.catalogue, dataset.num_user_features, config)
-    model = TwoTower(shape, generator)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    model = TwoTower(shape, generator).to(device)
+    fit = _Fit(model, dataset, targets, config, generator)
     num_batches = config.num_epochs * max(1, len(targets) // config.batch_size)
     for done, index_B in enumerate(_batches(len(targets), config, generator), start=1):
-        batch = draw_batch(dataset, targets, index_B, config.num_sampled, generator)
-        loss = _batch_loss(model, dataset, batch, config.temperature)
-        value = _finite(loss)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        value = fit.update(index_B)
         if on_batch is not None:
             on_batch(done, num_batches, value)
-    return model.eval()
+    return model.to(CPU).eval()
+
+
+class _Fit:
+    """Updates of both towers."""
+
+    def __init__(
+        self,
+        model: TwoTower,
+        dataset: SessionDataset,
+        targets: Targets,
+        config: RetrievalConfig,
+        generator: torch.Generator,
+    ) -> None:
+        self.model, self.dataset, self.targets = model, dataset, targets
+        self.config, self.generator = config, generator
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+
+    def update(self, index_B: Tensor) -> float:
+        """One update; the loss."""
+        value = within_memory(
+            lambda num: self._gradients(index_B[:num]),
+            len(index_B),
+            what="a batch of the towers",
+            setting="retrieval.batch_size",
+            probe=lambda num: self._gradients(index_B[:num]),
+        )
+        self.optimiser.step()
+        return value
+
+    def _gradients(self, index_B: Tensor) -> float:
+        num_sampled, temperature = self.config.num_sampled, self.config.temperature
+        batch = draw_batch(self.dataset, self.targets, index_B, num_sampled, self.generator)
+        loss = _batch_loss(self.model, self.dataset, batch, temperature)
+        value = _finite(loss)
+        self.optimiser.zero_grad()
+        loss.backward()
+        return value
 
 
 def _batches(num: int, config: RetrievalConfig, generator: torch.Generator) -> Iterator[Tensor]:
@@ -128,9 +167,10 @@ def _batch_loss(
     catalogue, rows = dataset.catalogue, batch.row_B
     users_BD = user_vectors(model, catalogue, dataset.state(rows), dataset.snapshot(rows))
     items_MD = item_vectors(model, catalogue, batch.item_M, batch.snapshot_M)
-    return sampled_softmax_loss(
-        users_BD @ items_MD.T / temperature, batch.log_q_M, batch.positive_BM
+    log_q_M, positive_BM = (
+        to_device(p, users_BD.device) for p in (batch.log_q_M, batch.positive_BM)
     )
+    return sampled_softmax_loss(users_BD @ items_MD.T / temperature, log_q_M, positive_BM)
 
 
 def _finite(loss: Tensor) -> float:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recomind.devices import device_of, on_device, to_device
 from recomind.errors import SchemaError
 from recomind.retrieval.config import RetrievalConfig
 from recomind.types import Catalogue, ItemFeatures, SessionState
@@ -144,8 +145,10 @@ def item_vectors(
 ) -> Tensor:
     """Unit vectors [..., D] of `item_id` [...] at `snapshot` [...] (the latest where None).
 
-    The histories of a batch repeat items, so each (item, snapshot) passes the tower once.
+    The histories of a batch repeat items, so each (item, snapshot) passes the tower once. Ids are
+    on the processor, as the catalogue is, and the vectors where the model is.
     """
+    device = device_of(model)
     key = (
         item_id if snapshot is None else snapshot.expand_as(item_id) * catalogue.num_items + item_id
     )
@@ -157,15 +160,17 @@ def item_vectors(
             unique % catalogue.num_items, unique.div(catalogue.num_items, rounding_mode="floor")
         )
     # index_select has a deterministic, fast backward; advanced indexing sorts again.
-    vectors = model.items(features).index_select(0, inverse.flatten())
+    vectors = model.items(on_device(features, device))
+    vectors = vectors.index_select(0, to_device(inverse.flatten(), device))
     return vectors.unflatten(0, inverse.shape)
 
 
 def user_vectors(
     model: TwoTower, catalogue: Catalogue, state: SessionState, snapshot: Tensor | None = None
 ) -> Tensor:
-    """Unit vectors [B, D] of `state` [B], its items seen at `snapshot` [B]."""
-    return model.users(state, history_vectors(model, catalogue, state, snapshot))
+    """Unit vectors [B, D] of `state` [B] on the processor, its items seen at `snapshot` [B]."""
+    history_BLD = history_vectors(model, catalogue, state, snapshot)
+    return model.users(on_device(state, device_of(model)), history_BLD)
 
 
 def history_vectors(

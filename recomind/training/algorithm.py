@@ -22,7 +22,7 @@ from recomind.errors import RecomindError
 from recomind.training.problem import SessionProblem
 from recomind.training.resume import ResumableAlgorithm
 from recomind.training.rows import SessionRows
-from recomind.training.target import load_trainable
+from recomind.training.target import load_trainable, trainable
 from recomind.types import TrainableQFunction
 
 _RESTART_S = 120.0  # a restarted process first imports torch and Ray
@@ -112,7 +112,7 @@ class SessionAlgorithm(ResumableAlgorithm):
 
     def _shares_network(self) -> bool:
         here = self.learner is not None and self.runner is not None
-        return here and self.settings.device == "cpu"
+        return here and self.settings.learner_device.type == "cpu"
 
     def _weights(self, *, inference_only: bool = True) -> dict[str, Any]:
         part = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
@@ -138,12 +138,16 @@ class SessionAlgorithm(ResumableAlgorithm):
         latest batches; averaging removes that noise (Polyak and Juditsky 1992).
         """
         averaged = self.settings.target_rate > 0
-        if self.learner is not None and not averaged:
+        here = self.settings.learner_device.type == "cpu"  # else a copy: actors are on processors
+        if self.learner is not None and not averaged and here:
             return self.learner.session_module.network
         if self._copy is None:
             self._copy = cast(SessionProblem, self.session_config.session_problem).network().eval()
         if self.learner is not None:
-            load_trainable(self._copy, self.learner.session_module.target.tensors)
+            module = self.learner.session_module
+            load_trainable(
+                self._copy, module.target.tensors if averaged else trainable(module.network)
+            )
         else:
             part = "target" if averaged else "network"
             load_trainable(self._copy, self._weights(inference_only=not averaged)[part])

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-import torch
 
 from recomind.errors import ConfigError
 from recomind.local_ray import connect, start_ray
@@ -65,7 +64,7 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
             another one.
     """
     needed = config.num_runners + config.num_learners
-    check_device(config)
+    _ = config.learner_device  # raises where it is not there
     if ray.is_initialized():
         _refuse_another(config.ray_address)
         check_cpus(needed)
@@ -85,23 +84,6 @@ def running_ray(config: TrainingConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def check_device(config: TrainingConfig) -> None:
-    """Raise where the learner in this process is to use a GPU and there is none.
-
-    Learners in processes of their own may be on other machines, where Ray finds the GPUs.
-
-    Raises:
-        ConfigError: as said.
-    """
-    if config.device == "cuda" and config.num_learners == 0 and not torch.cuda.is_available():
-        built = torch.version.cuda
-        raise ConfigError(
-            "training.device=cuda and no GPU that torch can use",
-            got="torch without CUDA" if built is None else f"torch for CUDA {built}, no device",
-            mend="set training.device=cpu, or install torch for CUDA on a machine with a GPU",
-        )
 
 
 def check_cpus(needed: int, patience_s: float = 0.0) -> None:

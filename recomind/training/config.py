@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from recomind.candidates import ExplorationConfig, ExplorationKind
+from recomind.devices import check_device_name, find_device
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.config import ActorCriticConfig
 from recomind.training.algorithms import algorithm_name
@@ -63,7 +66,7 @@ class TrainingConfig:
     ray_address: str = ""  # head of a running cluster, host:port; default $RAY_ADDRESS or local
     num_learners: int = 0  # learning processes; 0 learns in the calling process
     num_threads: int = 1  # torch threads of the calling process; above 1 not reproducible
-    device: str = "cpu"  # for the learners: "cpu" or "cuda"
+    device: str = "cpu"  # of the learners: auto, cpu, cuda or cuda:N; follows `device`
 
     checkpoint_every: int = 1  # iterations
     keep_checkpoints: int = 2  # older ones are removed
@@ -81,7 +84,7 @@ class TrainingConfig:
         self._check("support_ratio", 0.0 <= self.support_ratio <= 1.0, "in [0, 1]")
         for name in ("epsilon_start", "epsilon_end"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
-        self._check("device", self.device in ("cpu", "cuda"), "'cpu' or 'cuda'")
+        check_device_name(self.device, "training.device")
         algorithm_name(self.algorithm)
         self._check("prioritised", 0.0 <= self.prioritised <= 1.0, "in [0, 1]")
         self._check("prioritised_beta", 0.0 <= self.prioritised_beta <= 1.0, "in [0, 1]")
@@ -107,6 +110,20 @@ class TrainingConfig:
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
             raise ConfigError(f"training.{name}", got=getattr(self, name), expected=expected)
+
+    @property
+    def learner_device(self) -> torch.device:
+        """Where the learners are.
+
+        Learners in processes of their own may be on other machines, where Ray finds the GPUs: what
+        is asked for by name need not be here.
+
+        Raises:
+            ConfigError: a learner in this process is to use a device that is not there.
+        """
+        if self.num_learners > 0 and self.device != "auto":
+            return torch.device(self.device)
+        return find_device(self.device, "training.device")
 
     @property
     def replay_rows(self) -> int:

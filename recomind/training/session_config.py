@@ -45,7 +45,9 @@ class SessionConfig(AlgorithmConfig):
         self.num_envs_per_env_runner = settings.num_sessions
         self.rollout_fragment_length = settings.rollout_length
         self.restart_failed_env_runners = settings.restart_runners
-        self.num_gpus_per_learner = int(settings.device == "cuda")
+        device = settings.learner_device
+        self.num_gpus_per_learner = int(device.type == "cuda")
+        self.local_gpu_idx = device.index or 0
         return self
 
     def tuned(self, **changes: Any) -> Self:

@@ -127,6 +127,8 @@ class _Job:
             return self._run(algorithm)
         except (RecomindError, RayError):
             raise
+        except torch.OutOfMemoryError as error:
+            raise _too_little_memory(self._config, error) from error
         except Exception as error:
             # RLlib raises various errors where a learner is gone.
             if algorithm.lost_learners:
@@ -229,6 +231,16 @@ def _check_inputs(manifest: Manifest, inputs: Mapping[str, str]) -> None:
             expected={name: inputs.get(name, "none")[:12] for name in differ},
             mend="continue with the inputs they were trained on, or remove them to start over",
         )
+
+
+def _too_little_memory(config: TrainingConfig, error: Exception) -> RecomindError:
+    size = config.batch_size
+    return RecomindError(
+        "too little memory on the device for an update of the policy",
+        got=f"training.batch_size={size}: {str(error).splitlines()[0]}",
+        mend=f"halve it until it fits, from training.batch_size={max(1, size // 2)} on; a smaller "
+        "training.target_subset_size helps as well, and training.device=cpu always",
+    )
 
 
 def _check_same(manifest: Manifest, config: TrainingConfig, seed: int) -> None:

@@ -8,7 +8,7 @@ import socket
 import pytest
 import torch
 
-from recomind.errors import ConfigError
+from recomind.errors import ConfigError, RecomindError
 from recomind.training.cluster import running_ray
 from recomind.training.target import trainable
 from recomind.training.trainer import train_policy
@@ -197,3 +197,17 @@ def test_own_ray_refuses_too_many_processes_before_it_starts(monkeypatch):
 
 def settings_of(num_runners):
     return settings(num_runners=num_runners, replay_capacity=10**9)
+
+
+def test_too_little_memory_on_the_device_says_how_to_find_what_fits(tmp_path, monkeypatch):
+    def filled(*given, **settings):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
+
+    monkeypatch.setattr("recomind.training.dqn.module.td_loss", filled)
+    size = settings().batch_size
+    expected = (
+        rf"got: training\.batch_size={size}: CUDA out .*; to mend: halve it .*={size // 2} on"
+    )
+    with pytest.raises(RecomindError, match=expected) as caught:
+        train(tmp_path)
+    assert "More." not in str(caught.value)

@@ -31,5 +31,6 @@ class BuildIndex(Stage):
             manifest_config=manifest.config,
             on_batch=lambda done, total, loss: line(done, total, f"of the towers, loss {loss:.3f}"),
             on_items=lambda done, total: line(done, total, f"of {total:,} items"),
+            device=round.run.device,
         )
         return ""

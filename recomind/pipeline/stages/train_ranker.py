@@ -155,6 +155,7 @@ def _fit_member(
         rows=rows,
         progress=lambda share, loss: line(member + share, config.num_members, f"loss {loss:.4f}"),
         checkpoint=round.run.folder / "checkpoints" / name,
+        device=round.run.device,
     )
 
 
