@@ -3,6 +3,7 @@
     item_ids.parquet   id (text), row (int64): a company's items and the catalogue's rows
     user_ids.parquet   likewise its users; others are hashed: nothing is learned of a user's id
     manifest.json      extra.user_feature_scaling: name -> {mean, std}, of the raw features
+                       extra.user_feature_encoding: columns of the log that became features
 
 Without them a request names rows, and its features are standardised already.
 """
@@ -18,10 +19,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recomind.data.encoding import FeatureEncoding
 from recomind.data.scaling import Scaling
 from recomind.errors import ArtifactError
 
-ITEM_IDS, USER_IDS, SCALING = "item_ids.parquet", "user_ids.parquet", "user_feature_scaling"
+ITEM_IDS, USER_IDS = "item_ids.parquet", "user_ids.parquet"
+SCALING, ENCODING = "user_feature_scaling", "user_feature_encoding"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,6 +35,7 @@ class CompanyNames:
     item_of_row: Mapping[int, str] | None = None
     row_of_user: Mapping[str, int] = field(default_factory=dict)
     scaling: Mapping[str, Scaling] = field(default_factory=dict)  # by name of a user feature
+    encoding: FeatureEncoding = field(default_factory=FeatureEncoding)  # of raw columns
 
     @classmethod
     def load(cls, folder: Path, extra: Mapping[str, Any]) -> CompanyNames:
@@ -43,13 +47,19 @@ class CompanyNames:
         items, users = _ids(Path(folder) / ITEM_IDS), _ids(Path(folder) / USER_IDS)
         try:
             scaling = {name: Scaling(**each) for name, each in extra.get(SCALING, {}).items()}
+            if all((each.mean, each.std) == (0.0, 1.0) for each in scaling.values()):
+                scaling = {}  # data.standardise=false: neither scaled nor clipped
         except (TypeError, AttributeError) as error:
             raise ArtifactError(f"manifest.extra.{SCALING}", got=str(error)) from error
+        encoding = FeatureEncoding()
+        if kept := extra.get(ENCODING):
+            encoding = FeatureEncoding.from_json(kept)
         return cls(
             row_of_item=items,
             item_of_row=None if items is None else {row: id_ for id_, row in items.items()},
             row_of_user=users or {},
             scaling=scaling,
+            encoding=encoding,
         )
 
     def user_row(self, id_: str) -> int:

@@ -15,7 +15,8 @@ it wants; with both it gets the best `num` of its own. A body holds one request 
 Where the scorer's artifact holds a map of ids, items go by the company's own ids, text or integers.
 One that the map lacks, such as an item of today, is no reason to answer nothing: as a candidate it
 is left out, in a history it counts as padding. Where the artifact holds a scaling, features are raw
-(`recomind.serving.company`). A user's id may always be text.
+(`recomind.serving.company`), and columns of the log may stand for the features that were made of
+them, `time` for the time of day (`recomind.data.encoding`). A user's id may always be text.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _FIELDS = (
     "history",
     "step",
     "gap_s",
+    "time",
     "item_ids",
     "num",
     "request_id",
@@ -135,7 +137,7 @@ class RequestSchema:
         fields = _object(payload, "a request", _FIELDS)
         request = RankRequest(
             user_id=self._user(fields.get("user_id")),
-            user_features=self._features(fields.get("user_features", {})),
+            user_features=self._features(fields.get("user_features", {}), fields.get("time")),
             history=self._history(fields.get("history", [])),
             step=_integer(fields.get("step", 0), "step", 0, MAX_INT),
             gap_s=_seconds(fields.get("gap_s", 0.0), "gap_s"),
@@ -153,17 +155,20 @@ class RequestSchema:
             )
         return request
 
-    def _features(self, value: object) -> list[float]:
+    def _features(self, value: object, time: object) -> list[float]:
+        """[U]; raw columns, if any, become features, and those are standardised."""
+        encoding = self.names.encoding
         if isinstance(value, list):
             if len(value) != len(self.feature_names):
                 raise SchemaError(
                     "user_features", got=f"{len(value)} numbers", expected=list(self.feature_names)
                 )
-            value = dict(zip(self.feature_names, value, strict=True))
-        given = _object(value, "user_features", self.feature_names)
+            value, time = dict(zip(self.feature_names, value, strict=True)), None
+        known = (*self.feature_names, *encoding.categories)
+        given = encoding.encode(_object(value, "user_features", known), time)
         absent = [name for name in self.feature_names if name not in given]
         if absent:
-            raise SchemaError("user_features without a value", got=absent)
+            raise SchemaError("user_features without a value", got=encoding.names_for(absent))
         return [
             self.names.standardised(name, _number(given[name], f"user_features.{name}"))
             for name in self.feature_names

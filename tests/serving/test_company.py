@@ -12,7 +12,7 @@ from recomind.data.sources.served.decisions import read_decisions
 from recomind.errors import ArtifactError
 from recomind.export import load_scorer
 from recomind.serving import ServingConfig, load_engine
-from recomind.serving.company import ITEM_IDS, SCALING, CompanyNames
+from recomind.serving.company import ENCODING, ITEM_IDS, SCALING, CompanyNames
 from recomind.serving.decisions import DecisionLog
 from recomind.serving.http import Asked, respond_all
 from recomind.serving.request import states_of
@@ -116,6 +116,18 @@ def test_a_map_that_is_none_is_refused(tmp_path, table, message):
     pl.DataFrame(table).write_parquet(tmp_path / ITEM_IDS)
     with pytest.raises(ArtifactError, match=message):
         CompanyNames.load(tmp_path, {})
+
+
+def test_features_that_came_as_they_are_are_not_clipped(tmp_path):
+    plain = {name: {"mean": 0.0, "std": 1.0} for name in ("age", "hour")}
+    assert CompanyNames.load(tmp_path, {SCALING: plain}).standardised("age", 33.0) == 33.0
+    scaled = plain | {"hour": {"mean": 12.0, "std": 7.0}}
+    assert CompanyNames.load(tmp_path, {SCALING: scaled}).standardised("age", 33.0) == 8.0
+
+
+def test_an_encoding_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="not an encoding of raw columns"):
+        CompanyNames.load(tmp_path, {ENCODING: {"categories": 3}})
 
 
 def test_a_scaling_that_is_none_is_refused(tmp_path, scorer_folder):
