@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from recomind.data.times import DAY_MS, EARLIEST_MS, LATEST_MS
 from recomind.errors import ArtifactError, SchemaError
 
-CLOCK = ("hour_sin", "hour_cos")
+CLOCK: tuple[str, ...] = ("hour_sin", "hour_cos")
 TIME = "time"  # the request's field
 TIME_SCHEMA = {
     "anyOf": [
@@ -170,10 +170,12 @@ class FeatureEncoding:
 
     def names_for(self, features: Iterable[str]) -> list[str]:
         """What a request may name in place of `features`: raw columns, each once."""
-        column_of = dict.fromkeys(CLOCK, TIME) if self.clock else {}
+        column_of: dict[str, str] = {}
         for column, values in self.categories.items():
             column_of |= dict.fromkeys(values.values(), column)
         column_of |= {gap["missing"]: name for name, gap in self.gaps.items()}
+        if self.clock:
+            column_of |= dict.fromkeys(CLOCK, TIME)
         return list(dict.fromkeys(column_of.get(name, name) for name in features))
 
 
