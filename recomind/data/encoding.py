@@ -30,7 +30,7 @@ TIME_SCHEMA = {
     ],
     "description": "milliseconds since 1970, or ISO 8601; without a zone on the log's clocks",
 }
-_EXPECTED = "milliseconds since 1970, or text such as 2026-01-31T18:30:00+02:00"
+TIME_EXPECTED = "milliseconds since 1970, or text such as 2026-01-31T18:30:00+02:00"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -193,7 +193,7 @@ def ms_of_day(time: object, zone: str) -> float:
     try:
         moment = _moment(time, zone)
     except (ValueError, OverflowError):
-        raise SchemaError(TIME, got=repr(time)[:50], expected=_EXPECTED) from None
+        raise SchemaError(TIME, got=repr(time)[:50], expected=TIME_EXPECTED) from None
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     return (moment.replace(tzinfo=None) - midnight) / datetime.timedelta(milliseconds=1)
 
@@ -208,7 +208,7 @@ def _moment(time: object, zone: str) -> datetime.datetime:
         raise SchemaError(
             TIME,
             got=time,
-            expected=_EXPECTED,
+            expected=TIME_EXPECTED,
             mend="seconds are times 1000" if EARLIEST_MS <= time * 1000 < LATEST_MS else "",
         )
     epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

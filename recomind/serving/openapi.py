@@ -63,7 +63,7 @@ def _schemas(schema: RequestSchema) -> Json:
     by_name = encoding.schema(names, number) | {"additionalProperties": False}
     in_order = {"type": "array", "items": number, "minItems": len(names), "maxItems": len(names)}
     request = {
-        "user_id": {"anyOf": [user_id, {"type": "string", "maxLength": MAX_NAME}]},
+        "user_id": {"anyOf": [user_id, {"type": "string", "minLength": 1, "maxLength": MAX_NAME}]},
         "user_features": {"anyOf": [by_name, in_order]},
         "history": {"type": "array", "items": _object(event, ["item_id"])},
         "step": _integer(0, MAX_INT),

@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from recomind.data.encoding import CLOCK, TIME, TIME_EXPECTED
 from recomind.errors import SchemaError, did_you_mean
 from recomind.export import PolicyScorer
 from recomind.serving.company import CompanyNames
@@ -168,7 +169,7 @@ class RequestSchema:
         given = encoding.encode(_object(value, "user_features", known), time)
         absent = [name for name in self.feature_names if name not in given]
         if absent:
-            raise SchemaError("user_features without a value", got=encoding.names_for(absent))
+            raise _absent(encoding.names_for(absent))
         return [
             self.names.standardised(name, _number(given[name], f"user_features.{name}"))
             for name in self.feature_names
@@ -176,9 +177,9 @@ class RequestSchema:
 
     def _user(self, value: object) -> int:
         known = self.names.row_of_user
-        if isinstance(value, str) or (known and type(value) is int):
+        if (isinstance(value, str) and value) or (known and type(value) is int):
             return self.names.user_row(_name(str(value), "user_id"))
-        return _integer(value, "user_id", 0, MAX_INT)
+        return _integer(value, "user_id", 0, MAX_INT, f"text, or an integer in [0, {MAX_INT}]")
 
     def _item(self, value: object) -> int:
         """The row of an item, which is named by row or, where there is a map, by its own id."""
@@ -221,7 +222,9 @@ class RequestSchema:
                 expected="at least one that the catalogue has",
             )
         if len(set(ids)) < len(ids):
-            raise SchemaError("item_ids names an item twice", got=f"{len(ids)} ids")
+            twice = next(row for row in ids if ids.count(row) > 1)
+            named = self.names.item_names([twice])[0]
+            raise SchemaError("item_ids names an item twice", got=repr(named)[:50])
         return ids
 
 
@@ -307,12 +310,23 @@ def _list(value: object, what: str) -> list[Any]:
     return value
 
 
-def _integer(value: Any, what: str, low: int, high: int) -> int:
+def _absent(names: Sequence[str]) -> SchemaError:
+    if TIME in names:
+        return SchemaError(
+            "a request without a time",
+            expected=TIME_EXPECTED,
+            mend=f"or give {' and '.join(CLOCK)} in user_features",
+        )
+    return SchemaError("user_features without a value", got=list(names))
+
+
+def _integer(value: Any, what: str, low: int, high: int, expected: str = "") -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON knows numbers only: 24.0 is the integer 24
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
-    raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
+    expected = expected or f"an integer in [{low}, {high}]"
+    raise SchemaError(what, got=repr(value)[:50], expected=expected)
 
 
 def _name(value: object, what: str) -> str:

@@ -92,6 +92,8 @@ def test_candidates_of_which_none_is_known_are_refused(company):
     assert status == 400
     assert answer["error"].startswith("item_ids; got: 1 ids, such as 'sku-1'; expected: at least")
     assert ask(company, RAW | {"item_ids": [True]})[0] == 400
+    twice = ask(company, RAW | {"item_ids": ["new", named(8), named(8)]})[1]
+    assert twice["error"] == f"item_ids names an item twice; got: {named(8)!r}"
 
 
 def test_users_are_known_by_any_text(company, engine):
