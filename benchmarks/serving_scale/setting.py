@@ -29,6 +29,8 @@ TASKS, FEATURES, NUM_DENSE = ("watch_10s", "like"), ("age", "tenure", "hour", "w
 
 def write_artifacts(folder: Path) -> None:
     """Write `scorer` and `index`, unless they are there."""
+    if is_complete(folder / "scorer") and is_complete(folder / "index"):
+        return
     generator = make_generator(0)
     catalogue = TableCatalogue(
         torch.randn(1, NUM_ITEMS, NUM_DENSE, generator=generator),
