@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 import shutil
+from datetime import datetime, timedelta, timezone
 
 import jsonschema
 import numpy as np
@@ -111,13 +112,15 @@ def test_rows_of_the_raw_log_become_the_states_of_training(exported):
     log, trained_EU, _, engine, example = exported
     scaling, names = engine.schema.names.scaling, engine.schema.feature_names
     made = engine.schema.names.encoding.encode(columns_of(log.row(0, named=True)), "2026-01-01")
-    for row, expected in zip(log.to_dicts(), trained_EU, strict=True):
+    for num, (row, expected) in enumerate(zip(log.to_dicts(), trained_EU, strict=True)):
         rest = {
             name: float(value) * scaling[name].std + scaling[name].mean
             for name, value in zip(names, expected, strict=True)
             if name not in made
         }
-        request = {"user_features": rest | columns_of(row), "time": row["ts"]}
+        moment = datetime.fromtimestamp(row["ts"] / 1000, timezone(timedelta(hours=num % 9 - 4)))
+        time = moment.isoformat() if num % 2 else row["ts"]
+        request = {"user_features": rest | columns_of(row), "time": time}
         parsed = engine.schema.parse({"user_id": "u", "num": 1} | request)
         assert parsed.user_features == pytest.approx(expected, abs=1e-6)
         assert standardised(example, request) == pytest.approx(expected, abs=1e-6)
