@@ -64,6 +64,9 @@ def main() -> None:
                 given.locust, port, bodies, given.clients, given.seconds, given.work, "/recommend"
             )
         figures |= _figures(stats) | watched.figures()
+        spent_s = watched.processor_s[-1] - watched.processor_s[0]
+        answered = figures["answered"]["value"]
+        figures["processor_ms.1e7"] = figure(1000 * spent_s / max(1, answered), unit="ms")
     finally:
         service.send_signal(signal.SIGTERM)
         status = service.wait(120)
@@ -95,6 +98,7 @@ class Watched:
     def __init__(self, pid: int, every_s: float = 5.0) -> None:
         self._pid, self._every_s = pid, every_s
         self.memory_mib: list[float] = []
+        self.processor_s: list[float] = []
         self.load: list[float] = []
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -109,7 +113,9 @@ class Watched:
 
     def _watch(self) -> None:
         while True:
-            self.memory_mib.append(sum(map(_memory_mib, _family(self._pid))))
+            family = _family(self._pid)
+            self.memory_mib.append(sum(map(_memory_mib, family)))
+            self.processor_s.append(sum(map(_processor_s, family)))
             self.load.append(os.getloadavg()[0])
             if self._is_over.wait(self._every_s):
                 return
@@ -131,6 +137,12 @@ def _family(pid: int) -> list[int]:
     threads = Path(f"/proc/{pid}/task").glob("*/children")
     children = [int(child) for thread in threads for child in thread.read_text().split()]
     return [pid, *(each for child in children for each in _family(child))]
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mib(pid: int) -> float:

@@ -47,7 +47,7 @@ def _asking(schema: RequestSchema, name: str, summary: str, answer: str) -> Json
 
 def _schemas(schema: RequestSchema) -> Json:
     item_id, user_id = _integer(0, schema.num_items - 1), _integer(0, MAX_INT)
-    if schema.names.row_of_item is not None:
+    if schema.names.items is not None:
         item_id = {"type": ["string", "integer"]}
     seconds = {"type": "number", "minimum": 0, "maximum": MAX_FLOAT}
     number = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}

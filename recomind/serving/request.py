@@ -176,31 +176,36 @@ class RequestSchema:
         ]
 
     def _user(self, value: object) -> int:
-        known = self.names.row_of_user
+        known = self.names.users
         if (isinstance(value, str) and value) or (known and type(value) is int):
             return self.names.user_row(_name(str(value), "user_id"))
         return _integer(value, "user_id", 0, MAX_INT, f"text, or an integer in [0, {MAX_INT}]")
 
-    def _item(self, value: object) -> int:
-        """The row of an item, which is named by row or, where there is a map, by its own id."""
-        if self.names.row_of_item is None:
-            return _integer(value, "item_id", 0, self.num_items - 1)
-        if type(value) not in (str, int):
-            raise SchemaError("item_id", got=repr(value)[:50], expected="an item's id")
-        return self.names.row_of_item.get(str(value), UNKNOWN)
+    def _items(self, values: Sequence[object]) -> list[int]:
+        """The rows of items, which are named by row or, where there is a map, by their own ids."""
+        if self.names.items is None:
+            return [_integer(value, "item_id", 0, self.num_items - 1) for value in values]
+        for value in values:
+            if type(value) not in (str, int):
+                raise SchemaError("item_id", got=repr(value)[:50], expected="an item's id")
+        rows = self.names.items.rows_of([str(value) for value in values])
+        return [UNKNOWN if row is None else row for row in rows]
 
     def _history(self, value: object) -> list[Event]:
-        events = _list(value, "history")[-self.history_length :]
-        return [self._event(event) for event in events]
+        events = [
+            _object(event, "an event", ("item_id", "feedback", "dwell_s", "gap_s"))
+            for event in _list(value, "history")[-self.history_length :]
+        ]
+        rows = self._items([event.get("item_id") for event in events])
+        return [self._event(event, row) for event, row in zip(events, rows, strict=True)]
 
-    def _event(self, value: object) -> Event:
-        event = _object(value, "an event", ("item_id", "feedback", "dwell_s", "gap_s"))
+    def _event(self, event: Mapping[str, Any], row: int) -> Event:
         feedback = _object(event.get("feedback", {}), "feedback", self.tasks)
         for task, answer in feedback.items():
             if not isinstance(answer, bool):
                 raise SchemaError(f"feedback.{task}", got=answer, expected="true or false")
         return Event(
-            item_id=self._item(event.get("item_id")),
+            item_id=row,
             feedback=[feedback.get(task, False) for task in self.tasks],
             dwell_s=_seconds(event.get("dwell_s", 0.0), "dwell_s"),
             gap_s=_seconds(event.get("gap_s", 0.0), "an event's gap_s"),
@@ -214,7 +219,7 @@ class RequestSchema:
             raise SchemaError(
                 "item_ids", got=f"{len(items)} ids", expected=f"1 to {self.max_candidates}"
             )
-        ids = [row for item in items if (row := self._item(item)) != UNKNOWN]
+        ids = [row for row in self._items(items) if row != UNKNOWN]
         if not ids:
             raise SchemaError(
                 "item_ids",
