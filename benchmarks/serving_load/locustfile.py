@@ -7,6 +7,7 @@ from pathlib import Path
 
 from locust import FastHttpUser, constant, task  # pyright: ignore[reportMissingImports]
 
+PATH = os.environ["ASKED"]
 BODIES = [json.dumps(body) for body in json.loads(Path(os.environ["BODIES"]).read_text())]
 
 
@@ -15,8 +16,8 @@ class Client(FastHttpUser):
     network_timeout = 60.0
 
     @task
-    def rank(self):
-        with self.client.post("/rank", random.choice(BODIES), catch_response=True) as answer:
+    def ask(self):
+        with self.client.post(PATH, random.choice(BODIES), catch_response=True) as answer:
             if answer.status_code == 503 and answer.headers.get("retry-after"):
                 answer.request_meta["name"] = "refused"
                 answer.success()

@@ -43,12 +43,12 @@ def main() -> None:
     bodies = given.work / "bodies.json"
     bodies.write_text(json.dumps(make_bodies()))
     figures: dict[str, Any] = {}
-    port = _free_port()
+    port = free_port()
     service = subprocess.Popen([sys.executable, "-c", SERVE, given.work / "scorer", str(port)])
     try:
-        _wait(port)
+        wait_ready(port)
         for num in CLIENTS:
-            stats = _load(given.locust, port, bodies, num, given.seconds, given.work)
+            stats = load(given.locust, port, bodies, num, given.seconds, given.work)
             figures |= _figures(stats, num)
             print(
                 num, {name: entry["value"] for name, entry in figures.items() if f".{num}" in name}
@@ -79,15 +79,16 @@ def _figures(stats: dict[str, dict[str, str]], num: int) -> dict[str, Any]:
     }
 
 
-def _load(
-    locust: Path, port: int, bodies: Path, num: int, seconds: int, work: Path
+def load(
+    locust: Path, port: int, bodies: Path, num: int, seconds: int, work: Path, path: str = "/rank"
 ) -> dict[str, dict[str, str]]:
+    """Let `num` clients ask for `seconds`; locust's statistics by name."""
     prefix = work / f"clients_{num}"
     options = ["--headless", "-u", num, "-r", num, "-t", f"{seconds}s", "--csv", prefix]
     subprocess.run(
         [locust, "-f", HERE / "locustfile.py", "-H", f"http://127.0.0.1:{port}"]
         + ["--only-summary", "--exit-code-on-error", "0", *map(str, options)],
-        env=os.environ | {"BODIES": str(bodies)},
+        env=os.environ | {"BODIES": str(bodies), "ASKED": path},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
@@ -96,13 +97,15 @@ def _load(
         return {row["Name"]: row for row in csv.DictReader(file)}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _wait(port: int, patience_s: float = 300.0) -> None:
+def wait_ready(port: int, patience_s: float = 300.0) -> None:
+    """Return once the service is ready."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

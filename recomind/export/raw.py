@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,24 @@ import polars as pl
 
 from recomind.artifacts import read_manifest
 from recomind.data import IdMap
+from recomind.data.encoding import FeatureEncoding
 from recomind.data.scaling import LIMIT
 
-_ITEM_IDS, _SCALING = "item_ids.parquet", "user_scaling"
-SERVED_SCALING = "user_feature_scaling"  # in the manifest of a scorer
+_ITEM_IDS, _SCALING, _ENCODING = "item_ids.parquet", "user_scaling", "user_encoding"
+SERVED_SCALING, SERVED_ENCODING = "user_feature_scaling", "user_feature_encoding"  # of a scorer
 
 
 @dataclass(kw_only=True, slots=True)
 class RawInputs:
-    """Ids and scaling of one catalogue and one set of user features.
+    """Ids of one catalogue, and encoding and scaling of one set of user features.
 
-    A feature becomes `clip((raw - mean) / std, -limit, limit)`.
+    Raw columns become features by `encoding`, and a feature becomes
+    `clip((raw - mean) / std, -limit, limit)`.
     """
 
     item_ids: Sequence[str | int] = ()  # [N], the id of each row; empty where ids are the rows
     scaling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name -> mean, std
+    encoding: FeatureEncoding = field(default_factory=FeatureEncoding)
 
     def ids(self, num_items: int) -> list[str | int]:
         """The id of each of the `num_items` rows."""
@@ -42,7 +45,10 @@ class RawInputs:
                 staging / _ITEM_IDS
             )
         known = {name: dict(scaling) for name, scaling in self.scaling.items()}
-        return {SERVED_SCALING: known} if known else {}
+        told = {SERVED_SCALING: known} if known else {}
+        if self.encoding != FeatureEncoding():
+            told[SERVED_ENCODING] = self.encoding.to_json()
+        return told
 
     @property
     def limit(self) -> float | None:
@@ -57,8 +63,11 @@ def read_raw_inputs(sessions: Path) -> RawInputs:
     Raises:
         ArtifactError: unreadable.
     """
-    scaling = read_manifest(sessions, verify=False).extra.get(_SCALING, {})
+    extra = read_manifest(sessions, verify=False).extra
+    raw = RawInputs(scaling=extra.get(_SCALING, {}))
+    if kept := extra.get(_ENCODING):
+        raw = replace(raw, encoding=FeatureEncoding.from_json(kept))
     if not (sessions / _ITEM_IDS).is_file():
-        return RawInputs(scaling=scaling)
+        return raw
     table = IdMap.load(sessions / _ITEM_IDS).table.sort("row")
-    return RawInputs(item_ids=table["id"].to_list(), scaling=scaling)
+    return replace(raw, item_ids=table["id"].to_list())

@@ -3,6 +3,7 @@
     item_ids.parquet   id (text), row (int64): a company's items and the catalogue's rows
     user_ids.parquet   likewise its users; others are hashed: nothing is learned of a user's id
     manifest.json      extra.user_feature_scaling: name -> {mean, std}, of the raw features
+                       extra.user_feature_encoding: columns of the log that became features
 
 Without them a request names rows, and its features are standardised already.
 """
@@ -18,20 +19,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recomind.data.encoding import FeatureEncoding
 from recomind.data.scaling import Scaling
 from recomind.errors import ArtifactError
+from recomind.serving.id_table import IdTable
 
-ITEM_IDS, USER_IDS, SCALING = "item_ids.parquet", "user_ids.parquet", "user_feature_scaling"
+ITEM_IDS, USER_IDS = "item_ids.parquet", "user_ids.parquet"
+SCALING, ENCODING = "user_feature_scaling", "user_feature_encoding"
 
 
 @dataclass(kw_only=True, slots=True)
 class CompanyNames:
     """What translates requests and answers; empty where the artifact says nothing."""
 
-    row_of_item: Mapping[str, int] | None = None
-    item_of_row: Mapping[int, str] | None = None
-    row_of_user: Mapping[str, int] = field(default_factory=dict)
+    items: IdTable | None = None
+    users: IdTable | None = None
     scaling: Mapping[str, Scaling] = field(default_factory=dict)  # by name of a user feature
+    encoding: FeatureEncoding = field(default_factory=FeatureEncoding)  # of raw columns
 
     @classmethod
     def load(cls, folder: Path, extra: Mapping[str, Any]) -> CompanyNames:
@@ -43,18 +47,23 @@ class CompanyNames:
         items, users = _ids(Path(folder) / ITEM_IDS), _ids(Path(folder) / USER_IDS)
         try:
             scaling = {name: Scaling(**each) for name, each in extra.get(SCALING, {}).items()}
+            if all((each.mean, each.std) == (0.0, 1.0) for each in scaling.values()):
+                scaling = {}  # data.standardise=false: neither scaled nor clipped
         except (TypeError, AttributeError) as error:
             raise ArtifactError(f"manifest.extra.{SCALING}", got=str(error)) from error
+        encoding = FeatureEncoding()
+        if kept := extra.get(ENCODING):
+            encoding = FeatureEncoding.from_json(kept)
         return cls(
-            row_of_item=items,
-            item_of_row=None if items is None else {row: id_ for id_, row in items.items()},
-            row_of_user=users or {},
+            items=items,
+            users=users,
             scaling=scaling,
+            encoding=encoding,
         )
 
     def user_row(self, id_: str) -> int:
         """The row of a user; of one who is not known, 63 bits of the id's BLAKE2 hash."""
-        row = self.row_of_user.get(id_)
+        row = None if self.users is None else self.users.get(id_)
         if row is not None:
             return row
         digest = hashlib.blake2b(id_.encode(), digest_size=8).digest()
@@ -62,7 +71,7 @@ class CompanyNames:
 
     def item_names(self, rows: list[int]) -> list[int] | list[str]:
         """What the company calls these items."""
-        return rows if self.item_of_row is None else [self.item_of_row[row] for row in rows]
+        return rows if self.items is None else [self.items.id_of(row) for row in rows]
 
     def standardised(self, name: str, value: float) -> float:
         """A raw feature as the policy knows it."""
@@ -70,15 +79,14 @@ class CompanyNames:
         return value if scaling is None else float(scaling.apply(np.array([value]))[0])
 
 
-def _ids(path: Path) -> dict[str, int] | None:
+def _ids(path: Path) -> IdTable | None:
     if not path.is_file():
         return None
     try:
         table = pl.read_parquet(path, columns=["id", "row"])
-        ids, rows = table["id"].cast(pl.String).to_list(), table["row"].cast(pl.Int64).to_list()
+        ids, rows = table["id"].cast(pl.String), table["row"].cast(pl.Int64)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError("unreadable map of ids", got=f"{path}: {error}") from error
-    found = dict(zip(ids, rows, strict=True))
-    if len(found) < len(ids) or len(set(rows)) < len(rows) or None in found or None in rows:
+    if any(each.has_nulls() or each.n_unique() < len(each) for each in (ids, rows)):
         raise ArtifactError("a map of ids names an id or a row twice, or none", got=path)
-    return found
+    return IdTable(ids, rows.to_numpy())

@@ -26,7 +26,7 @@ from pathlib import Path
 import polars as pl
 
 from recomind.artifacts import sync_folder
-from recomind.data.sources.served.decisions import JOURNAL, PART, read_journal
+from recomind.data.sources.served.decisions import JOURNAL, PART, write_part
 from recomind.errors import ArtifactError
 
 _SYNC_S = 1.0
@@ -151,21 +151,25 @@ def recover(folder: Path) -> int:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:  # its process lives
                 continue
-            _to_part(path)
-            num += 1
+            try:
+                _to_part(path)
+                num += 1
+            except pl.exceptions.PolarsError as error:  # it stays, for whoever can mend it
+                _log.error("a damaged journal of decisions: %s: %s", path, error)
     return num
 
 
 def _to_part(path: Path) -> None:
-    frame = read_journal(path)
-    if frame.height:
-        staging = path.with_suffix(".tmp")
-        frame.write_parquet(staging)
-        with staging.open("rb") as file:
-            os.fsync(file.fileno())
-        staging.replace(path.with_suffix(PART))
-        sync_folder(path.parent)
-    path.unlink()
+    staging = path.with_suffix(".tmp")
+    try:
+        if write_part(path, staging):
+            with staging.open("rb") as file:
+                os.fsync(file.fileno())
+            staging.replace(path.with_suffix(PART))
+            sync_folder(path.parent)
+        path.unlink()
+    finally:
+        staging.unlink(missing_ok=True)
 
 
 def _write_whole(file: FileIO, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import recomind
+from recomind.data.encoding import TIME, TIME_SCHEMA
 from recomind.serving.request import MAX_FLOAT, MAX_INT, MAX_NAME, RequestSchema
 
 Json = dict[str, Any]
@@ -46,7 +47,7 @@ def _asking(schema: RequestSchema, name: str, summary: str, answer: str) -> Json
 
 def _schemas(schema: RequestSchema) -> Json:
     item_id, user_id = _integer(0, schema.num_items - 1), _integer(0, MAX_INT)
-    if schema.names.row_of_item is not None:
+    if schema.names.items is not None:
         item_id = {"type": ["string", "integer"]}
     seconds = {"type": "number", "minimum": 0, "maximum": MAX_FLOAT}
     number = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
@@ -58,14 +59,16 @@ def _schemas(schema: RequestSchema) -> Json:
         "dwell_s": seconds,
         "gap_s": seconds,
     }
-    by_name = _object(dict.fromkeys(names, number), names)
+    encoding = schema.names.encoding
+    by_name = encoding.schema(names, number) | {"additionalProperties": False}
     in_order = {"type": "array", "items": number, "minItems": len(names), "maxItems": len(names)}
     request = {
-        "user_id": {"anyOf": [user_id, {"type": "string", "maxLength": MAX_NAME}]},
+        "user_id": {"anyOf": [user_id, {"type": "string", "minLength": 1, "maxLength": MAX_NAME}]},
         "user_features": {"anyOf": [by_name, in_order]},
         "history": {"type": "array", "items": _object(event, ["item_id"])},
         "step": _integer(0, MAX_INT),
         "gap_s": seconds,
+        TIME: TIME_SCHEMA,
         "item_ids": {
             "type": "array",
             "items": item_id,
@@ -92,8 +95,9 @@ def _schemas(schema: RequestSchema) -> Json:
         "propensity": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "explored": {"type": "boolean"},
     }
+    rules = [{"anyOf": candidates}, *([encoding.time_rule()] if encoding.clock else [])]
     return {
-        "RankRequest": _object(request, required) | {"anyOf": candidates},
+        "RankRequest": _object(request, required) | {"allOf": rules},
         "RankAnswer": _object(answer, list(answer)),
         "RecommendAnswer": _object(decision, list(decision)),
         "Error": _object({"error": {"type": "string"}}, ["error"]),

@@ -15,7 +15,8 @@ it wants; with both it gets the best `num` of its own. A body holds one request 
 Where the scorer's artifact holds a map of ids, items go by the company's own ids, text or integers.
 One that the map lacks, such as an item of today, is no reason to answer nothing: as a candidate it
 is left out, in a history it counts as padding. Where the artifact holds a scaling, features are raw
-(`recomind.serving.company`). A user's id may always be text.
+(`recomind.serving.company`), and columns of the log may stand for the features that were made of
+them, `time` for the time of day (`recomind.data.encoding`). A user's id may always be text.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 import torch
 
+from recomind.data.encoding import CLOCK, TIME, TIME_EXPECTED
 from recomind.errors import SchemaError, did_you_mean
 from recomind.export import PolicyScorer
 from recomind.serving.company import CompanyNames
@@ -40,6 +42,7 @@ _FIELDS = (
     "history",
     "step",
     "gap_s",
+    "time",
     "item_ids",
     "num",
     "request_id",
@@ -135,7 +138,7 @@ class RequestSchema:
         fields = _object(payload, "a request", _FIELDS)
         request = RankRequest(
             user_id=self._user(fields.get("user_id")),
-            user_features=self._features(fields.get("user_features", {})),
+            user_features=self._features(fields.get("user_features", {}), fields.get("time")),
             history=self._history(fields.get("history", [])),
             step=_integer(fields.get("step", 0), "step", 0, MAX_INT),
             gap_s=_seconds(fields.get("gap_s", 0.0), "gap_s"),
@@ -153,48 +156,56 @@ class RequestSchema:
             )
         return request
 
-    def _features(self, value: object) -> list[float]:
+    def _features(self, value: object, time: object) -> list[float]:
+        """[U]; raw columns, if any, become features, and those are standardised."""
+        encoding = self.names.encoding
         if isinstance(value, list):
             if len(value) != len(self.feature_names):
                 raise SchemaError(
                     "user_features", got=f"{len(value)} numbers", expected=list(self.feature_names)
                 )
-            value = dict(zip(self.feature_names, value, strict=True))
-        given = _object(value, "user_features", self.feature_names)
+            value, time = dict(zip(self.feature_names, value, strict=True)), None
+        known = (*self.feature_names, *encoding.categories)
+        given = encoding.encode(_object(value, "user_features", known), time)
         absent = [name for name in self.feature_names if name not in given]
         if absent:
-            raise SchemaError("user_features without a value", got=absent)
+            raise _absent(encoding.names_for(absent))
         return [
             self.names.standardised(name, _number(given[name], f"user_features.{name}"))
             for name in self.feature_names
         ]
 
     def _user(self, value: object) -> int:
-        known = self.names.row_of_user
-        if isinstance(value, str) or (known and type(value) is int):
+        known = self.names.users
+        if (isinstance(value, str) and value) or (known and type(value) is int):
             return self.names.user_row(_name(str(value), "user_id"))
-        return _integer(value, "user_id", 0, MAX_INT)
+        return _integer(value, "user_id", 0, MAX_INT, f"text, or an integer in [0, {MAX_INT}]")
 
-    def _item(self, value: object) -> int:
-        """The row of an item, which is named by row or, where there is a map, by its own id."""
-        if self.names.row_of_item is None:
-            return _integer(value, "item_id", 0, self.num_items - 1)
-        if type(value) not in (str, int):
-            raise SchemaError("item_id", got=repr(value)[:50], expected="an item's id")
-        return self.names.row_of_item.get(str(value), UNKNOWN)
+    def _items(self, values: Sequence[object]) -> list[int]:
+        """The rows of items, which are named by row or, where there is a map, by their own ids."""
+        if self.names.items is None:
+            return [_integer(value, "item_id", 0, self.num_items - 1) for value in values]
+        for value in values:
+            if type(value) not in (str, int):
+                raise SchemaError("item_id", got=repr(value)[:50], expected="an item's id")
+        rows = self.names.items.rows_of([str(value) for value in values])
+        return [UNKNOWN if row is None else row for row in rows]
 
     def _history(self, value: object) -> list[Event]:
-        events = _list(value, "history")[-self.history_length :]
-        return [self._event(event) for event in events]
+        events = [
+            _object(event, "an event", ("item_id", "feedback", "dwell_s", "gap_s"))
+            for event in _list(value, "history")[-self.history_length :]
+        ]
+        rows = self._items([event.get("item_id") for event in events])
+        return [self._event(event, row) for event, row in zip(events, rows, strict=True)]
 
-    def _event(self, value: object) -> Event:
-        event = _object(value, "an event", ("item_id", "feedback", "dwell_s", "gap_s"))
+    def _event(self, event: Mapping[str, Any], row: int) -> Event:
         feedback = _object(event.get("feedback", {}), "feedback", self.tasks)
         for task, answer in feedback.items():
             if not isinstance(answer, bool):
                 raise SchemaError(f"feedback.{task}", got=answer, expected="true or false")
         return Event(
-            item_id=self._item(event.get("item_id")),
+            item_id=row,
             feedback=[feedback.get(task, False) for task in self.tasks],
             dwell_s=_seconds(event.get("dwell_s", 0.0), "dwell_s"),
             gap_s=_seconds(event.get("gap_s", 0.0), "an event's gap_s"),
@@ -208,7 +219,7 @@ class RequestSchema:
             raise SchemaError(
                 "item_ids", got=f"{len(items)} ids", expected=f"1 to {self.max_candidates}"
             )
-        ids = [row for item in items if (row := self._item(item)) != UNKNOWN]
+        ids = [row for row in self._items(items) if row != UNKNOWN]
         if not ids:
             raise SchemaError(
                 "item_ids",
@@ -216,7 +227,9 @@ class RequestSchema:
                 expected="at least one that the catalogue has",
             )
         if len(set(ids)) < len(ids):
-            raise SchemaError("item_ids names an item twice", got=f"{len(ids)} ids")
+            twice = next(row for row in ids if ids.count(row) > 1)
+            named = self.names.item_names([twice])[0]
+            raise SchemaError("item_ids names an item twice", got=repr(named)[:50])
         return ids
 
 
@@ -302,12 +315,23 @@ def _list(value: object, what: str) -> list[Any]:
     return value
 
 
-def _integer(value: Any, what: str, low: int, high: int) -> int:
+def _absent(names: Sequence[str]) -> SchemaError:
+    if TIME in names:
+        return SchemaError(
+            "a request without a time",
+            expected=TIME_EXPECTED,
+            mend=f"or give {' and '.join(CLOCK)} in user_features",
+        )
+    return SchemaError("user_features without a value", got=list(names))
+
+
+def _integer(value: Any, what: str, low: int, high: int, expected: str = "") -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON knows numbers only: 24.0 is the integer 24
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
-    raise SchemaError(what, got=repr(value)[:50], expected=f"an integer in [{low}, {high}]")
+    expected = expected or f"an integer in [{low}, {high}]"
+    raise SchemaError(what, got=repr(value)[:50], expected=expected)
 
 
 def _name(value: object, what: str) -> str:

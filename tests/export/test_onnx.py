@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from recomind.artifacts import read_manifest
+from recomind.data.encoding import FeatureEncoding
 from recomind.errors import ConfigError
 from recomind.export import PolicyScorer, RawInputs, export_and_verify, make_formats
 from recomind.export.comparing import Answers, compare_answers
@@ -26,13 +27,17 @@ from recomind.policy import PolicyConfig
 from recomind.streams import make_generator
 from recomind.types import SessionState
 from tests.export import bare
-from tests.export.tiny import LENGTH, NAMES, NUM_ITEMS, TASKS, network, settings
+from tests.export.tiny import LENGTH, NUM_ITEMS, TASKS, network, settings
 
 needs_exporter = pytest.mark.skipif(
     importlib.util.find_spec("onnxscript") is None, reason="pip install onnxscript"
 )
-SCALING = {name: {"mean": 30.0 + at, "std": 0.5} for at, name in enumerate(NAMES)}
-RAW = RawInputs(item_ids=[f"sku-{n * 7}" for n in range(NUM_ITEMS)], scaling=SCALING)
+NAMES = ("hour_sin", "hour_cos", "device_car")
+SCALING = {name: {"mean": 0.1 * at, "std": 0.5} for at, name in enumerate(NAMES)}
+ENCODING = FeatureEncoding(categories={"device": {"car": "device_car"}}, clock="Europe/Berlin")
+RAW = RawInputs(
+    item_ids=[f"sku-{n * 7}" for n in range(NUM_ITEMS)], scaling=SCALING, encoding=ENCODING
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +53,23 @@ def folder(scorer, tmp_path_factory) -> Path:
     """An export with 1,000 golden requests, traced once for both forms; not to be written to."""
     folder = tmp_path_factory.mktemp("onnx") / "scorer"
     formats = make_formats(["onnx", "onnx_fp16", "onnx_int8", "triton"])
-    report = export_and_verify(folder, scorer.network, settings(raw=RAW), formats=formats)
+    record = settings(raw=RAW, user_feature_names=NAMES)
+    start = random_states(scorer.catalogue, TASKS, len(NAMES), LENGTH, 50, make_generator(8))
+    start.user_features = torch.tensor([_scaled(minute) for minute in range(0, 1440, 29)])
+    report = export_and_verify(folder, scorer.network, record, formats=formats, start=start)
     assert report["formats"]["onnx"]["max_abs_difference"] <= 1e-5
     assert report["formats"]["triton"] == report["formats"]["onnx"]
     assert (
         report["formats"]["onnx_fp16"]["ndcg_at_10"] > report["formats"]["onnx_int8"]["ndcg_at_10"]
     )
     return folder
+
+
+def _scaled(minute: int) -> list[float]:
+    """The features of a time of day, every second time in a car, as the network takes them."""
+    device = "car" if minute % 2 else "boat"
+    made = ENCODING.encode({"device": device}, f"2026-01-31T{minute // 60:02}:{minute % 60:02}")
+    return [(made[name] - each["mean"]) / each["std"] for name, each in SCALING.items()]
 
 
 def bare_python(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -152,6 +167,8 @@ def test_the_folder_says_what_it_takes_and_where_it_came_from(folder):
     checker = jsonschema.Draft202012Validator(schema)
     checker.check_schema(schema)
     assert all(checker.is_valid(request) for request in requests[:50])
+    assert all(list(request["user_features"]) == ["device"] for request in requests)
+    assert {type(request["time"]) for request in requests} == {str, int}
     assert not checker.is_valid(requests[0] | {"step": -1})
     told = {t["name"]: (t["type"], t["shape"]) for t in schema["tensors"]["inputs"]}
     assert list(told) == list(graph.INPUTS)

@@ -9,10 +9,12 @@ import pytest
 
 from recomind.artifacts import Manifest, write_artifact
 from recomind.data import IdMap
+from recomind.data.encoding import FeatureEncoding
 from recomind.data.sources.table.source import ITEM_IDS
 from recomind.errors import ArtifactError
 from recomind.export import RawInputs, read_raw_inputs
 from recomind.export.raw import _ITEM_IDS
+from recomind.serving.company import CompanyNames
 
 AGE = {"age": {"mean": 40.0, "std": 12.5}}
 
@@ -45,6 +47,17 @@ def test_items_of_a_world_are_their_rows_and_nothing_is_scaled(tmp_path):
 def test_features_that_came_standardised_are_not_clipped(tmp_path):
     plain = {"age": {"mean": 0.0, "std": 1.0}}
     assert read_raw_inputs(sessions(tmp_path / "sessions", plain)).limit is None
+
+
+def test_what_raw_columns_become_goes_from_the_sessions_into_the_scorer(tmp_path):
+    encoding = FeatureEncoding(gaps={"age": {"fill": 3.0, "missing": "age_missing"}}, clock="UTC")
+    extra = {"user_scaling": AGE, "user_encoding": encoding.to_json()}
+    with write_artifact(tmp_path / "sessions", Manifest(kind="sessions", extra=extra)):
+        pass
+    raw = read_raw_inputs(tmp_path / "sessions")
+    assert raw == RawInputs(scaling=AGE, encoding=encoding)
+    told = raw.save(tmp_path)
+    assert CompanyNames.load(tmp_path, told).encoding == encoding
 
 
 def test_an_unreadable_map_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,9 +13,10 @@ from recomind.data.sources.served.decisions import read_decisions
 from recomind.errors import ArtifactError
 from recomind.export import load_scorer
 from recomind.serving import ServingConfig, load_engine
-from recomind.serving.company import ITEM_IDS, SCALING, CompanyNames
+from recomind.serving.company import ENCODING, ITEM_IDS, SCALING, CompanyNames
 from recomind.serving.decisions import DecisionLog
 from recomind.serving.http import Asked, respond_all
+from recomind.serving.id_table import IdTable
 from recomind.serving.request import states_of
 from tests.export.tiny import NUM_ITEMS
 from tests.serving.test_arms import engine_with
@@ -92,13 +94,15 @@ def test_candidates_of_which_none_is_known_are_refused(company):
     assert status == 400
     assert answer["error"].startswith("item_ids; got: 1 ids, such as 'sku-1'; expected: at least")
     assert ask(company, RAW | {"item_ids": [True]})[0] == 400
+    twice = ask(company, RAW | {"item_ids": ["new", named(8), named(8)]})[1]
+    assert twice["error"] == f"item_ids names an item twice; got: {named(8)!r}"
 
 
 def test_users_are_known_by_any_text(company, engine):
     rows = {engine.schema.parse(GOOD | {"user_id": user}).user_id for user in ("a", "b", "17", 17)}
     assert len(rows) == 4
     assert min(rows) >= 0
-    known = CompanyNames(row_of_user={"a": 5, "9": 6})
+    known = CompanyNames(users=IdTable(pl.Series(["a", "9"]), np.array([5, 6])))
     assert (known.user_row("a"), known.user_row("9")) == (5, 6)
 
 
@@ -116,6 +120,39 @@ def test_a_map_that_is_none_is_refused(tmp_path, table, message):
     pl.DataFrame(table).write_parquet(tmp_path / ITEM_IDS)
     with pytest.raises(ArtifactError, match=message):
         CompanyNames.load(tmp_path, {})
+
+
+def test_ids_of_one_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr("builtins.hash", lambda _: 1)
+    table = IdTable(pl.Series([f"i{n}" for n in range(30)]), np.arange(30)[::-1] * 2)
+    assert [table.get(f"i{n}") for n in range(30)] == list(range(58, -1, -2))
+    assert table.get("i30") is None
+    assert table.rows_of(["i29", "i30", "i0"]) == [0, None, 58]
+
+
+def test_a_table_of_ids_is_a_dictionary_both_ways():
+    ids, rows = [f"id-{n % 7}-{n}" for n in range(200_000)], np.arange(200_000)[::-1] * 3 + 5
+    table = IdTable(pl.Series(ids), rows)
+    known = dict(zip(ids, rows.tolist(), strict=True))
+    for id_ in ids[::997]:
+        assert table.get(id_) == known[id_]
+        assert table.id_of(known[id_]) == id_
+    asked = [*ids[::1013], "id-8-3", "zz"]
+    assert table.rows_of(asked) == [known.get(id_) for id_ in asked]
+    empty = IdTable(pl.Series([], dtype=pl.String), np.array([], np.int64))
+    assert (empty.get("a"), empty.rows_of(["a"])) == (None, [None])
+
+
+def test_features_that_came_as_they_are_are_not_clipped(tmp_path):
+    plain = {name: {"mean": 0.0, "std": 1.0} for name in ("age", "hour")}
+    assert CompanyNames.load(tmp_path, {SCALING: plain}).standardised("age", 33.0) == 33.0
+    scaled = plain | {"hour": {"mean": 12.0, "std": 7.0}}
+    assert CompanyNames.load(tmp_path, {SCALING: scaled}).standardised("age", 33.0) == 8.0
+
+
+def test_an_encoding_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="not an encoding of raw columns"):
+        CompanyNames.load(tmp_path, {ENCODING: {"categories": 3}})
 
 
 def test_a_scaling_that_is_none_is_refused(tmp_path, scorer_folder):

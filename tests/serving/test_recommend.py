@@ -6,12 +6,18 @@ import collections
 import json
 import math
 
+import polars as pl
 import pytest
 import torch
 from scipy import stats
 
 from recomind.candidates import ExplorationConfig, ExplorationKind
-from recomind.data.sources.served.decisions import SCHEMA, read_decisions
+from recomind.data.sources.served.decisions import (
+    SCHEMA,
+    read_decisions,
+    read_journal,
+    write_part,
+)
 from recomind.errors import ArtifactError, ConfigError
 from recomind.serving import RankingEngine, ServingConfig, load_engine
 from recomind.serving.decisions import DecisionLog, recover
@@ -137,6 +143,42 @@ def test_what_a_killed_process_logged_is_kept_once(engine, tmp_path):
     assert recover(tmp_path) == 0
     assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
     assert read_decisions(tmp_path)["decision_id"].n_unique() == 20
+
+
+def test_a_part_holds_what_its_journal_said(tmp_path):
+    record = {
+        "decision_id": "d",
+        "request_id": "Zürich 🙂",
+        "user_id": 2**63 - 1,
+        "gap_s": 0.1,
+        "user_features": [0.1, -3.0],
+        "history_item_id": [],
+        "history_feedback": [[True, False], []],
+        "pool_score": [1e-30, 1 / 3],
+        "explored": True,
+    }
+    rows = [record | {"decision_id": f"d{n}", "step": n} for n in range(300)]
+    rows[7] |= {"pool_score": [], "history_item_id": [3, 4]}
+    journal = tmp_path / "a.jsonl"
+    lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    journal.write_bytes(lines + b'{"half' + b"x" * 200_000)
+    assert read_journal(journal).equals(pl.DataFrame(rows, schema=SCHEMA))
+    assert write_part(journal, tmp_path / "a.parquet")
+    assert journal.read_bytes() == lines
+    assert pl.read_parquet(tmp_path / "a.parquet").equals(pl.DataFrame(rows, schema=SCHEMA))
+    journal.write_bytes(b'{"half')
+    assert not write_part(journal, tmp_path / "b.parquet")
+    assert not (tmp_path / "b.parquet").exists()
+
+
+def test_a_damaged_journal_stays_and_keeps_no_service_from_starting(tmp_path, caplog):
+    (tmp_path / "a.jsonl").write_bytes(b"\0\0\0 no JSON\n")
+    log = DecisionLog(tmp_path)
+    log.close()
+    assert "a damaged journal of decisions" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+    with pytest.raises(ArtifactError, match="a damaged part of the log"):
+        read_decisions(tmp_path)
 
 
 def test_a_disk_that_is_full_loses_the_log_and_not_the_answer(engine, tmp_path, monkeypatch):

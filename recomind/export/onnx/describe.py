@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from recomind.data.encoding import TIME, TIME_SCHEMA
 from recomind.export.formats import ExportJob
-from recomind.export.golden import Golden
 from recomind.export.onnx.graph import open_session
 from recomind.export.onnx.theirs import external_part
 
@@ -29,6 +27,7 @@ def model(job: ExportJob, parity: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": list(scorer.feedback_tasks),  # in the order of history_feedback
         "history_length": scorer.history_length,
         "features": [{"name": name} | dict(raw.scaling_of(name)) for name in names],
+        "encoding": raw.encoding.to_json(),  # of raw columns, before scaling
         "limit": raw.limit,  # scaled features are clipped to it; null: no limit
         "utility_weights": weights,
         "support": {
@@ -52,9 +51,10 @@ def schema(job: ExportJob, path: Path) -> dict[str, Any]:
     seconds, names = {"type": "number", "minimum": 0}, list(job.scorer.user_feature_names)
     item = {"type": ["string", "integer"]}
     feedback = {task: {"type": "boolean"} for task in job.scorer.feedback_tasks}
-    return _object(
+    encoding = job.record.raw.encoding
+    needed = _object(
         {
-            "user_features": _object({name: {"type": "number"} for name in names}),
+            "user_features": encoding.schema(names, {"type": "number"}),
             "history": {
                 "type": "array",
                 "items": _object(
@@ -69,15 +69,16 @@ def schema(job: ExportJob, path: Path) -> dict[str, Any]:
             "step": {"type": "integer", "minimum": 0},
             "gap_s": seconds,
             "item_ids": {"type": "array", "items": item, "minItems": 1},
-        },
-        **{"$schema": _DRAFT, "title": "A request for a ranking", "tensors": _told(tensors)},
+        }
     )
+    needed["properties"][TIME] = TIME_SCHEMA
+    title = {"$schema": _DRAFT, "title": "A request for a ranking", "tensors": _told(tensors)}
+    return title | needed | encoding.time_rule()
 
 
-def _object(properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of an object that must have all `properties`."""
-    required = {"type": "object", "required": list(properties), "properties": dict(properties)}
-    return more | required
+    return {"type": "object", "required": list(properties), "properties": dict(properties)}
 
 
 def _told(tensors: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -85,43 +86,3 @@ def _told(tensors: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         kind: [{"name": t.name, "type": t.type, "shape": t.shape} for t in found]
         for kind, found in tensors.items()
     }
-
-
-def raw_requests(job: ExportJob) -> list[dict[str, Any]]:
-    """The golden requests in raw ids and units; padding is left out."""
-    golden, ids = job.golden, job.record.raw.ids(job.scorer.catalogue.num_items)
-    return [_raw_request(job, golden, row, ids) for row in range(len(golden.q))]
-
-
-def _raw_request(job: ExportJob, golden: Golden, row: int, ids: list[Any]) -> dict[str, Any]:
-    state = golden.state
-    on_theirs = external_part(job.scorer.network.frozen) is not None
-    user = {"user_id": int(state.user_id[row])} if on_theirs else {}
-    return user | {
-        "user_features": _raw_features(job, state.user_features[row]),
-        "history": [
-            {
-                "item_id": ids[int(state.history_item_id[row, at])],
-                "feedback": _feedback(job, state.history_feedback[row, at]),
-                "dwell_s": float(state.history_dwell_s[row, at]),
-                "gap_s": float(state.history_gap_s[row, at]),
-            }
-            for at in state.history_mask[row].nonzero()[:, 0].tolist()
-        ],
-        "step": int(state.step[row]),
-        "gap_s": float(state.gap_s[row]),
-        "item_ids": [ids[item] for item in golden.item_id[row][golden.mask[row]].tolist()],
-    }
-
-
-def _feedback(job: ExportJob, answers_H: torch.Tensor) -> dict[str, bool]:
-    return dict(zip(job.scorer.feedback_tasks, answers_H.tolist(), strict=True))
-
-
-def _raw_features(job: ExportJob, scaled_U: torch.Tensor) -> dict[str, float]:
-    """Features before scaling, in double precision, which brings them back exactly."""
-    raw: dict[str, float] = {}
-    for name, value in zip(job.scorer.user_feature_names, scaled_U.tolist(), strict=True):
-        scaling = job.record.raw.scaling_of(name)
-        raw[name] = value * scaling["std"] + scaling["mean"]
-    return raw

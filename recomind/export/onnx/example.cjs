@@ -12,6 +12,7 @@ const { join } = require("node:path");
 const ort = require("onnxruntime-node");
 
 const MODEL = JSON.parse(readFileSync(join(__dirname, "model.json"), "utf8"));
+const DAY_MS = 86_400_000;
 const ROW = new Map(MODEL.items.map((item, row) => [String(item), row]));
 if (MODEL.boosters.length) throw new Error("this policy stands on boosters: see example.py");
 
@@ -20,6 +21,40 @@ const flags = (values, shape) => new ort.Tensor("bool", Uint8Array.from(values, 
 const wholes = (values, shape) =>
   new ort.Tensor("int64", BigInt64Array.from(values, (value) => BigInt(value)), shape);
 
+// Columns as the log has them become features, which a request may name as well.
+function featuresOf({ user_features, time }) {
+  const { categories, gaps, clock } = MODEL.encoding;
+  const given = { ...user_features };
+  for (const [column, features] of Object.entries(categories)) {
+    if (!(column in given)) continue; // a value that was rare in training has no feature
+    const word = given[column] === null ? undefined : features[String(given[column])];
+    delete given[column];
+    for (const name of Object.values(features)) given[name] = Number(name === word);
+  }
+  for (const [name, { fill, missing }] of Object.entries(gaps)) {
+    if (!(name in given)) continue;
+    given[missing] ??= Number(given[name] === null);
+    given[name] ??= fill;
+  }
+  if (clock && time !== undefined) {
+    const angle = (2 * Math.PI * msOfDay(time, clock)) / DAY_MS;
+    Object.assign(given, { hour_sin: Math.sin(angle), hour_cos: Math.cos(angle) });
+  }
+  return given;
+}
+
+// The time of day of ISO text or of milliseconds since 1970; text without a zone is local.
+function msOfDay(time, timeZone) {
+  const isText = typeof time === "string";
+  if (isText && !/(Z|[+-]\d\d:?\d\d)$/.test(time)) {
+    return Date.parse(time.includes(":") ? `${time}Z` : time) % DAY_MS;
+  }
+  const ms = isText ? Date.parse(time) : time;
+  const clock = new Intl.DateTimeFormat("en-GB", { timeZone, timeStyle: "medium" }).format(ms);
+  const [hour, minute, second] = clock.split(":").map(Number);
+  return ((hour * 60 + minute) * 60 + second) * 1000 + (ms % 1000);
+}
+
 function inputsOf(request) {
   const length = MODEL.history_length;
   const limit = MODEL.limit ?? Infinity;
@@ -27,8 +62,9 @@ function inputsOf(request) {
   const padding = Array(length - events.length).fill(0); // on the left
   const rows = events.map((event) => ROW.get(String(event.item_id)) ?? -1);
   const pool = request.item_ids.map((item) => ROW.get(String(item)) ?? -1);
+  const features = featuresOf(request);
   const user = MODEL.features.map(({ name, mean, std }) =>
-    Math.min(Math.max((request.user_features[name] - mean) / std, -limit), limit),
+    Math.min(Math.max((features[name] - mean) / std, -limit), limit),
   );
   const none = padding.flatMap(() => MODEL.tasks.map(() => false));
   const done = events.flatMap((event) => MODEL.tasks.map((task) => event.feedback[task] ?? false));

@@ -7,8 +7,11 @@ A policy on a LightGBM ranker needs lightgbm too: its trees are in boosters/.
 
 import hashlib
 import json
+import math
 import sys
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import onnxruntime
@@ -32,6 +35,34 @@ def user_number(id_: str | int) -> int:
     return id_ if isinstance(id_, int) else int.from_bytes(digest, "big") >> 1
 
 
+def features_of(request: dict) -> dict:
+    """Columns as the log has them become features, which a request may name as well."""
+    given, encoding = dict(request["user_features"]), MODEL["encoding"]
+    for column, features in encoding["categories"].items():
+        if column in given:  # a value that was rare in training has no feature
+            value = given.pop(column)
+            whole = isinstance(value, float) and value.is_integer()
+            word = value if isinstance(value, str) else json.dumps(int(value) if whole else value)
+            known = {} if value is None else features
+            given |= {name: float(known.get(word) == name) for name in features.values()}
+    for name, gap in encoding["gaps"].items():
+        if name in given:
+            given.setdefault(gap["missing"], float(given[name] is None))
+            given[name] = gap["fill"] if given[name] is None else given[name]
+    if encoding["clock"] and "time" in request:
+        angle = 2 * math.pi * hours(request["time"], ZoneInfo(encoding["clock"])) / 24
+        given |= {"hour_sin": math.sin(angle), "hour_cos": math.cos(angle)}
+    return given
+
+
+def hours(time: str | int, zone: ZoneInfo) -> float:
+    """The time of day of ISO text or of milliseconds since 1970; text without a zone is local."""
+    text = isinstance(time, str)
+    moment = datetime.fromisoformat(time) if text else datetime.fromtimestamp(time / 1000, zone)
+    moment = moment.astimezone(zone) if moment.tzinfo else moment
+    return moment.hour + moment.minute / 60 + (moment.second + moment.microsecond / 1e6) / 3600
+
+
 def of_boosters(inputs: dict) -> np.ndarray:
     """What the ranker that was there before says, [1, K, tasks]."""
     import lightgbm
@@ -53,7 +84,8 @@ def rank(request: dict) -> dict:
     row = [ROW.get(str(event["item_id"]), -1) for event in events]
     done = [[event["feedback"].get(task, False) for task in MODEL["tasks"]] for event in events]
     none = [[False] * len(MODEL["tasks"])] * len(padding)
-    user = [(request["user_features"][f["name"]] - f["mean"]) / f["std"] for f in MODEL["features"]]
+    features = features_of(request)
+    user = [(features[f["name"]] - f["mean"]) / f["std"] for f in MODEL["features"]]
     pool = np.array([[ROW.get(str(item), -1) for item in request["item_ids"]]])
     inputs = {
         "user_features": np.clip(np.array([user]), -limit, limit).astype(np.float32),

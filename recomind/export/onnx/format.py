@@ -1,9 +1,9 @@
 """The format `onnx`: a folder that ranks raw requests with numpy and ONNX Runtime alone.
 
 model.onnx            states and candidates in, the final order out (see `graph`)
-model.json            ids of items, scaling of user features, tasks; where it came from
+model.json            ids of items, encoding and scaling of user features, tasks; where it came from
 request.schema.json   what a raw request holds (JSON Schema), and the graph's tensors
-requests.json         golden requests in raw ids and units
+requests.json         golden requests in raw ids, columns and units
 golden.npz            the same as inputs of the graph, and the trained network's answers
 example.py            from raw requests to ranked ids
 example.cjs           the same in JavaScript
@@ -44,6 +44,7 @@ from recomind.export.onnx.graph import (
     save_proto,
     trace,
 )
+from recomind.export.onnx.raw_requests import raw_requests
 from recomind.export.onnx.theirs import external_part
 from recomind.export.scorer import PolicyScorer
 
@@ -79,7 +80,7 @@ def write_beside(
     """What makes a folder that holds the graph whole: descriptions, golden requests, programs."""
     write_json(folder / "model.json", describe.model(job, report) | _told(job, boosters))
     write_json(folder / "request.schema.json", describe.schema(job, folder / MODEL))
-    requests = json.dumps(describe.raw_requests(job), separators=(",", ":"))  # long enough
+    requests = json.dumps(raw_requests(job), separators=(",", ":"))  # long enough
     (folder / "requests.json").write_text(requests)
     arrays: dict[str, Any] = golden_arrays(job.golden, input_names(job.scorer))
     np.savez_compressed(folder / "golden.npz", **arrays)

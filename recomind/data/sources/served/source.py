@@ -123,8 +123,9 @@ class ServedLogs:
         told = asdict(counts) | {"of_other_catalogues": num_other}
         facts: dict[str, Any] = {f"num_{k}": v for k, v in told.items() if v or k in always}
         facts["window"] = self.index
-        if scaling := manifest.extra.get("user_feature_scaling"):
-            facts["user_scaling"] = scaling
+        for kept in ("scaling", "encoding"):
+            if found := manifest.extra.get(f"user_feature_{kept}"):
+                facts[f"user_{kept}"] = found
         has_ids = (scorer / _ITEM_IDS).is_file()
         return Logs(
             frame=events,

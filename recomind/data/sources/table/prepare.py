@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from recomind.data.encoding import FeatureEncoding
 from recomind.data.ids import IdMap
 from recomind.data.scaling import Moments, Scaling
 from recomind.data.sources.interface import Logs
@@ -104,6 +105,7 @@ def prepare(source: TableSettings) -> Logs:
         "share_of_known_propensities": counts.propensities.share,
         **of_items,
         "user_scaling": {name: asdict(scaling) for name, scaling in scalings.items()},
+        "user_encoding": _encoding(source, known, looks, list(scalings)).to_json(),
         "history_file_used": known.prior.found,
     }
     return Logs(
@@ -253,6 +255,15 @@ def _looks(
         clock=source.clock and known.days is not None,
         fills=fills,
     )
+
+
+def _encoding(
+    source: TableSettings, known: Known, looks: Looks, features: list[str]
+) -> FeatureEncoding:
+    """What raw columns of a request become; see `user_features`."""
+    profiles = known.profiles.fill if known.profiles is not None else {}
+    zone = source.log.time_zone if looks.clock else ""
+    return FeatureEncoding.of(looks.one_hots, {**looks.fills, **profiles}, zone, features)
 
 
 def _featured(
