@@ -14,6 +14,7 @@ import torch
 from recomind.cli import main
 from tests.flow.commands import MICRO, NOT_RELEASED
 from tests.flow.in_process import working_in
+from tests.once import made_once
 
 torch.set_num_threads(1)
 
@@ -46,10 +47,24 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of all stages, seed 0; not to be written to."""
-    working = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as monkeypatch, working_in(working, monkeypatch):
-        assert main(["run", *MICRO]) in (0, NOT_RELEASED)
-    return working / "runs" / "tiny"
+
+    def run(working: Path) -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch, working_in(working, monkeypatch):
+            assert main(["run", *MICRO]) in (0, NOT_RELEASED)
+
+    return made_once(tmp_path_factory, "finished", run) / "runs" / "tiny"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left with one at the end.
+
+    A file stays together: it is what `--dist loadfile` gives to a worker.
+    """
+    ranks: dict[Path, int] = {}
+    for item in items:
+        rank = 0 if item.get_closest_marker("page") else 1 if item.get_closest_marker("slow") else 2
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 def pytest_collection_finish() -> None:
