@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.preloaded.launching import Launched, launch
+from tests.preloaded import launching as preloaded
+from tests.preloaded.launching import Started
 
 TIMEOUT_S = 300  # generous: a test machine may be busy with other things
 NOT_RELEASED = 3
@@ -45,47 +44,15 @@ MICRO = (
 )
 
 
-@dataclass(slots=True)
-class Started:
-    """A command that runs, and the files in memory that it writes to."""
-
-    arguments: tuple[str, ...]
-    process: Launched
-    streams: tuple[int, int]
-
-    def ended(self) -> subprocess.CompletedProcess[str]:
-        """Wait for the end of the command, which is killed if that does not come."""
-        try:
-            status = self.process.wait(TIMEOUT_S)
-        except BaseException:
-            kill(self)
-            raise
-        said = []
-        for stream in self.streams:
-            with open(stream) as file:
-                file.seek(0)
-                said.append(file.read())
-        return subprocess.CompletedProcess(self.arguments, status, *said)
-
-
 def start(*arguments: str, cwd: Path) -> Started:
     """Start `recomind` in `cwd`, as the leader of a process group of its own."""
-    streams = os.memfd_create("out"), os.memfd_create("err")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    process = launch(["-m", "recomind.cli", *arguments], cwd, environment, (0, *streams))
-    return Started(arguments, process, streams)
+    program = ["-m", "recomind.cli", *arguments]
+    return preloaded.start(program, cwd=cwd, OMP_NUM_THREADS="1", COLUMNS="120")
 
 
 def recomind(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run `recomind` in `cwd` to its end."""
-    return start(*arguments, cwd=cwd).ended()
-
-
-def kill(command: Started) -> None:
-    """`kill -9` of the command and of all that it started."""
-    if command.process.poll() is None:
-        os.killpg(command.process.pid, signal.SIGKILL)
-    command.process.wait(TIMEOUT_S)
+    return start(*arguments, cwd=cwd).ended(TIMEOUT_S)
 
 
 def kill_when(command: Started, marker: Path) -> str:
@@ -93,8 +60,8 @@ def kill_when(command: Started, marker: Path) -> str:
     deadline = time.monotonic() + TIMEOUT_S
     while not marker.exists() and command.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    kill(command)
-    done = command.ended()
+    command.kill()
+    done = command.ended(TIMEOUT_S)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert marker.exists(), done.stderr
     return done.stderr

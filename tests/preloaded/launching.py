@@ -30,6 +30,7 @@ from typing import TextIO
 ROOT = Path(__file__).parents[2]
 _START_S = 300.0  # for the imports, on a machine that is busy with other things
 STREAMS = (0, 1, 2)
+ADDRESS = "RECOMIND_TESTS_PRELOADED"
 
 
 @dataclass(slots=True)
@@ -62,6 +63,42 @@ class Launched:
         return self.returncode
 
 
+@dataclass(slots=True)
+class Started:
+    """A program that runs, and the files in memory that it writes to."""
+
+    arguments: Sequence[str]
+    process: Launched
+    _streams: tuple[int, int]
+
+    def kill(self) -> None:
+        """`kill -9` of the program and of all that it started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def ended(self, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Wait for the end of the program, which is killed if that does not come."""
+        try:
+            status = self.process.wait(timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+        said = []
+        for stream in self._streams:
+            with open(stream) as file:
+                file.seek(0)
+                said.append(file.read())
+        return subprocess.CompletedProcess(self.arguments, status, *said)
+
+
+def start(arguments: Sequence[str], *, cwd: Path = ROOT, **environment: str) -> Started:
+    """Start `python` with `arguments`, `-m MODULE ...` or `FILE ...`, in `cwd`."""
+    streams = os.memfd_create("out"), os.memfd_create("err")
+    process = launch(arguments, cwd, os.environ | environment, (0, *streams))
+    return Started(arguments, process, streams)
+
+
 def launch(
     arguments: Sequence[str],
     folder: Path,
@@ -69,11 +106,12 @@ def launch(
     streams: tuple[int, int, int] = STREAMS,
     address: str = "",
 ) -> Launched:
-    """Run `python` with `arguments`, `-m MODULE ...` or `FILE ...`, in `folder`."""
+    """Run `python` with `arguments` and the `streams` as its own."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(address or server())
+    address = address or server()
+    connection.connect(address)
     socket.send_fds(connection, [b"\n"], streams)
-    request = [list(arguments), str(folder), environment]
+    request = [list(arguments), str(folder), environment | {ADDRESS: address}]
     connection.sendall(json.dumps(request).encode() + b"\n")
     answers = connection.makefile()
     return Launched(int(answers.readline()), connection, answers)
@@ -81,7 +119,9 @@ def launch(
 
 @functools.cache
 def server() -> str:
-    """Address of the process that programs are forked from; it ends with this one."""
+    """Address of the process that programs are forked from; it ends with whoever asked first."""
+    if ADDRESS in os.environ:  # this is such a program
+        return os.environ[ADDRESS]
     folder = tempfile.TemporaryDirectory(prefix="preloaded")  # short: it holds a socket
     address = f"{folder.name}/socket"
     process = subprocess.Popen(
