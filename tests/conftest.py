@@ -15,6 +15,7 @@ from recomind.cli import main
 from tests.flow.commands import MICRO, NOT_RELEASED
 from tests.flow.in_process import working_in
 from tests.once import made_once
+from tests.preloaded.launching import ADDRESS, server
 
 torch.set_num_threads(1)
 
@@ -53,6 +54,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert main(["run", *MICRO]) in (0, NOT_RELEASED)
 
     return made_once(tmp_path_factory, "finished", run) / "runs" / "tiny"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One process to start programs from, for all workers; its imports are made beside theirs."""
+    if config.getoption("numprocesses", default=None):
+        os.environ[ADDRESS] = server()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import TextIO
 
 ROOT = Path(__file__).parents[2]
-_START_S = 300.0  # for the imports, on a machine that is busy with other things
 STREAMS = (0, 1, 2)
 ADDRESS = "RECOMIND_TESTS_PRELOADED"
 
@@ -114,7 +113,9 @@ def launch(
     request = [list(arguments), str(folder), environment | {ADDRESS: address}]
     connection.sendall(json.dumps(request).encode() + b"\n")
     answers = connection.makefile()
-    return Launched(int(answers.readline()), connection, answers)
+    pid = answers.readline()
+    assert pid, "the process that programs are forked from has ended: see what it said"
+    return Launched(int(pid), connection, answers)
 
 
 @functools.cache
@@ -124,21 +125,21 @@ def server() -> str:
         return os.environ[ADDRESS]
     folder = tempfile.TemporaryDirectory(prefix="preloaded")  # short: it holds a socket
     address = f"{folder.name}/socket"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.preloaded.server", address],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()  # from now on requests wait until the imports are done
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.preloaded.server", str(listener.fileno())],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+        )
 
     def end() -> None:
         process.communicate()
         folder.cleanup()
 
     atexit.register(end)
-    assert process.stdout is not None
-    assert select.select([process.stdout], [], [], _START_S)[0], "the imports took too long"
-    assert process.stdout.readline() == b"ready\n"
     return address
 
 

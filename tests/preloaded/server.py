@@ -38,12 +38,9 @@ def preload() -> None:
             importlib.import_module(name)
 
 
-def serve(address: str) -> socket.socket:
+def serve(listener: socket.socket) -> socket.socket:
     """Wait for requests; returns only in the forked processes, with a request's connection."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen()
-        print("ready", flush=True)
+    with listener:
         while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
             if os.fork() == 0:
@@ -119,5 +116,5 @@ def end(program: Callable[[], None]) -> NoReturn:
 
 if __name__ == "__main__":
     preload()
-    request = receive(serve(sys.argv[1]))
+    request = receive(serve(socket.socket(fileno=int(sys.argv[1]))))
     end(lambda: run(*request))
