@@ -47,7 +47,8 @@ MICRO = (
 def start(*arguments: str, cwd: Path) -> Started:
     """Start `recomind` in `cwd`, as the leader of a process group of its own."""
     program = ["-m", "recomind.cli", *arguments]
-    return preloaded.start(program, cwd=cwd, OMP_NUM_THREADS="1", COLUMNS="120")
+    environment = {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return preloaded.start(program, cwd=cwd, environment=environment)
 
 
 def recomind(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -91,10 +91,15 @@ class Started:
         return subprocess.CompletedProcess(self.arguments, status, *said)
 
 
-def start(arguments: Sequence[str], *, cwd: Path = ROOT, **environment: str) -> Started:
-    """Start `python` with `arguments`, `-m MODULE ...` or `FILE ...`, in `cwd`."""
+def start(
+    arguments: Sequence[str], *, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> Started:
+    """Start `python` with `arguments`, `-m MODULE ...` or `FILE ...`, in `cwd`.
+
+    Its `environment` is added to that of this process.
+    """
     streams = os.memfd_create("out"), os.memfd_create("err")
-    process = launch(arguments, cwd, os.environ | environment, (0, *streams))
+    process = launch(arguments, cwd, os.environ | (environment or {}), (0, *streams))
     return Started(arguments, process, streams)
 
 

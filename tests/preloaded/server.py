@@ -13,6 +13,7 @@ import os
 import pkgutil
 import runpy
 import select
+import signal
 import socket
 import sys
 import threading
@@ -68,8 +69,12 @@ def receive(connection: socket.socket) -> tuple[list[str], str, dict[str, str]]:
             for stream in streams:
                 os.close(stream)
             connection.sendall(f"{program}\n".encode())
+            ended = os.pidfd_open(program)
+            if ended not in select.select([ended, connection], [], [])[0]:
+                os.killpg(program, signal.SIGKILL)  # whoever asked for it has gone
             _, status = os.waitpid(program, 0)
-            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
             os._exit(0)
     os.setsid()
     for number, stream in enumerate(streams):
@@ -107,7 +112,7 @@ def end(program: Callable[[], None]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         status = 1
-    threading._shutdown()
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -44,7 +44,9 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_file_runs_as_it_would_alone(tmp_path: Path) -> None:
     path = program(tmp_path / "elsewhere", SAY)
-    done = start([str(path), "one", "two words"], cwd=tmp_path, SAID="yes").ended(TIMEOUT_S)
+    done = start([str(path), "one", "two words"], cwd=tmp_path, environment={"SAID": "yes"}).ended(
+        TIMEOUT_S
+    )
     said = [[str(path), "one", "two words"], str(tmp_path), "yes", str(path.parent), "__main__"]
     assert json.loads(done.stdout) == [*said, True]
     assert (done.returncode, done.stderr.split()[0]) == (0, "heard")
@@ -96,3 +98,14 @@ def test_a_shell_stops_it_as_any_other(tmp_path: Path) -> None:
     done = shell(script + "kill -TERM $!; wait $!", tmp_path)
     assert done.returncode == 128 + signal.SIGTERM
     assert time.monotonic() - began < 50
+
+
+def test_it_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
+    program(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    script = "python program.py > said & until grep -q . said; do sleep 0.1; done; kill -9 $!"
+    shell(script, tmp_path)
+    stat = Path(f"/proc/{(tmp_path / 'said').read_text().strip()}/stat")
+    deadline = time.monotonic() + 30
+    while stat.exists() and " Z " not in stat.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not stat.exists()

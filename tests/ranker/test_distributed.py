@@ -36,7 +36,9 @@ def processes(folder: Path, sessions: Path, num_processes: int) -> list[Started]
         "OMP_NUM_THREADS": "1",
     }
     command = ["-m", "tests.ranker.sharded_process", str(folder), str(sessions)]
-    return [start(command, **shared, RANK=str(rank)) for rank in range(num_processes)]
+    return [
+        start(command, environment=shared | {"RANK": str(rank)}) for rank in range(num_processes)
+    ]
 
 
 def run(sessions: Path, **folders: Path) -> None:
