@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE :=
 HASHES ?= 1
 # Processes that run tests: one more than two cores, since many tests wait for others to start.
 WORKERS ?= 3
-POOL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+POOL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Inputs of each kind for `make fuzz`, and their seed.
 N ?= 1000
@@ -37,7 +37,7 @@ demo: $(STAMP)
 
 # One pool for all tests, a file at a time, those that take longest first (tests/conftest.py).
 test: $(STAMP)
-	@echo "All tests, over $(WORKERS) processes; on two free cores it takes some MINUTES minutes."
+	@echo "All tests, over $(WORKERS) processes; those that take longest come first."
 	$(POOL) --durations 25
 
 test-quick: $(STAMP)

@@ -63,15 +63,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no worker is left with one at the end.
+    """Say in which order workers are given the files of tests, one at a time and whole.
 
-    A file stays together: it is what `--dist loadfile` gives to a worker.
+    First those that take longest, so that no worker is left with one at the end. Files that start
+    a Ray in a program of their own go to one worker: Ray gives a start 30 s, too few for several.
     """
-    ranks: dict[Path, int] = {}
+    files: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        rank = 0 if item.get_closest_marker("page") else 1 if item.get_closest_marker("slow") else 2
-        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+        files.setdefault(item.path, []).append(item)
+    ranks = {path: _rank(inside) for path, inside in files.items()}
+    for path, rank in ranks.items():
+        for item in files[path]:
+            item.add_marker(pytest.mark.xdist_group("ray" if rank == 0 else str(path)))
     items.sort(key=lambda item: ranks[item.path])
+
+
+def _rank(items: list[pytest.Item]) -> int:
+    marks = {mark.name for item in items for mark in item.iter_markers()}
+    return next((at for at, name in enumerate(("own_ray", "page", "slow")) if name in marks), 3)
 
 
 def pytest_collection_finish() -> None:

@@ -14,6 +14,7 @@ NUM_KILLS = 1  # each costs a start of Ray or of a program
 TIMEOUT_S = 600
 
 
+@pytest.mark.own_ray
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_kill_loses_a_run(tmp_path: Path, kind: str) -> None:

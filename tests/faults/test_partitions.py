@@ -9,6 +9,7 @@ from tests.faults.partitions import GRAIN, NUM_EVENTS
 from tests.preloaded.launching import start
 
 
+@pytest.mark.own_ray
 @pytest.mark.slow
 def test_a_node_that_dies_changes_no_row(tmp_path: Path) -> None:
     done = start(["-m", "tests.faults.partitions", str(tmp_path)]).ended(timeout_s=500)

@@ -102,7 +102,7 @@ def test_a_shell_stops_it_as_any_other(tmp_path: Path) -> None:
 
 def test_it_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
     program(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(60)")
-    script = "python program.py > said & until grep -q . said; do sleep 0.1; done; kill -9 $!"
+    script = "python program.py > said 2>&1 & until grep -q . said; do sleep 0.1; done; kill -9 $!"
     shell(script, tmp_path)
     stat = Path(f"/proc/{(tmp_path / 'said').read_text().strip()}/stat")
     deadline = time.monotonic() + 30
