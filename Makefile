@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE :=
 HASHES ?= 1
 # Processes that run tests: one more than two cores, since many tests wait for others to start.
 WORKERS ?= 3
-POOL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+POOL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Inputs of each kind for `make fuzz`, and their seed.
 N ?= 1000

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import absl.logging
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from recomind.cli import main
 from tests.flow.commands import MICRO, NOT_RELEASED
@@ -63,24 +65,35 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say in which order workers are given the files of tests, one at a time and whole.
-
-    First those that take longest, so that no worker is left with one at the end. Files that start
-    a Ray in a program of their own go to one worker: Ray gives a start 30 s, too few for several.
-    """
+    """Begin with the files that take longest, so that no worker is left with one at the end."""
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
     ranks = {path: _rank(inside) for path, inside in files.items()}
-    for path, rank in ranks.items():
-        for item in files[path]:
-            item.add_marker(pytest.mark.xdist_group("ray" if rank == 0 else str(path)))
     items.sort(key=lambda item: ranks[item.path])
 
 
 def _rank(items: list[pytest.Item]) -> int:
     marks = {mark.name for item in items for mark in item.iter_markers()}
     return next((at for at, name in enumerate(("own_ray", "page", "slow")) if name in marks), 3)
+
+
+class _Files(LoadFileScheduling):
+    """Gives a worker one file after another; those with `own_ray` in them are as one file.
+
+    Ray has 30 s for a start, which is too little where several start at once.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        path = Path(__file__).parents[1] / file
+        return "own_ray" if "pytest.mark.own_ray" in path.read_text() else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Files:
+    """How xdist shares the tests out."""
+    return _Files(config, log)
 
 
 def pytest_collection_finish() -> None:
