@@ -21,6 +21,10 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # 0 installs without comparing hashes, such as from an index of your own builds.
 HASHES ?= 1
+# Processes that run tests: one more than two cores, since many tests wait for others to start.
+WORKERS ?= 3
+POOL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 # Inputs of each kind for `make fuzz`, and their seed.
 N ?= 1000
 SEED ?= 0
@@ -31,19 +35,19 @@ SEED ?= 0
 demo: $(STAMP)
 	$(BIN)/recomind run experiment=demo exit_unreleased=0
 
-# Two at a time, the longest first: most of the slow tests' time is processes that start or wait.
+# One pool for all tests, a file at a time, those that take longest first (tests/conftest.py).
 test: $(STAMP)
-	@echo "Three parts of the tests, two at a time; each prints when it ends, the longest within some 25 minutes."
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-slow test-quick test-pages
-
-test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not page" --durations 15 tests
+	@echo "All tests, over $(WORKERS) processes; those that take longest come first."
+	$(POOL) --durations 25
 
 test-quick: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(POOL) -m "not slow"
+
+test-slow: $(STAMP)
+	$(POOL) -m "slow and not page" --durations 15 tests
 
 test-pages: $(STAMP)
-	$(BIN)/python -m pytest -m page --durations 15 tests/test_*.py
+	$(POOL) -m page --durations 15 tests/test_*.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

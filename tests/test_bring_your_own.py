@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.commands import TIMEOUT_S
+from tests.preloaded.launching import commands
 
 PAGE = Path(__file__).parents[1] / "docs" / "bring-your-own-ranker.md"
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -54,9 +55,10 @@ def carry_out(page: str, folder: Path) -> str:
             script.append(f"mkdir -p {Path(block.path).parent} && cp {stored} {block.path}")
         else:
             script += [f'echo "line {block.line}" >&2', block.text]
+    preloaded = commands(folder / ".preloaded")
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{preloaded}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONWARNINGS": "",
     }
     done = subprocess.run(

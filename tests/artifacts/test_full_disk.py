@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from recomind.artifacts import (
 )
 from recomind.errors import ArtifactError, DiskFullError
 from tests.faults.test_checkpoints import file_size_limit
+from tests.flow.commands import recomind
 
 LIMIT = 20_000
 
@@ -113,13 +113,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_run_on_a_full_disk_says_so_in_one_line(small_disk: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "recomind.cli", "run", "experiment=tiny", f"output={small_disk}/x"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = recomind("run", "experiment=tiny", f"output={small_disk}/x", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if "Traceback" in line or "error" in line]
     assert len(errors) == 1, done.stderr

@@ -18,8 +18,6 @@ import math
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,6 +30,7 @@ import torch
 from recomind.training.target import trainable
 from recomind.training.trainer import train_policy
 from tests.faults.processes import actors, kill
+from tests.preloaded.launching import Started, start
 from tests.training.tiny import PROBLEM, settings
 
 RUNNER, LEARNER = "SessionRunner", "_WrappedExecutable"  # as Ray titles their processes
@@ -178,13 +177,13 @@ def driver(num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
     return {"kills": kills, "lost": lost, "runs": runs}
 
 
-def _program(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "tests.faults.kills", "train", "--folder", str(folder)]
+def _program(folder: Path) -> Started:
+    return start(["-m", "tests.faults.kills", "train", "--folder", str(folder)])
 
 
 def _end(folder: Path) -> str:
     """Let the program come to its end; what it printed are its weights."""
-    done = subprocess.run(_program(folder), stdout=subprocess.PIPE, text=True, check=False)
+    done = _program(folder).ended(PATIENCE_S)
     return done.stdout if done.returncode == 0 else f"exit status {done.returncode} of {folder}"
 
 
@@ -192,20 +191,17 @@ def _killed(folder: Path, draws: random.Random) -> bool:
     """Whether the program was still running when its time had come."""
     before = len(list(folder.glob("iteration-*/manifest.json")))
     newest = max((p.name for p in folder.glob("iteration-*")), default="")
-    process = subprocess.Popen(
-        _program(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    program = _program(folder)
     deadline = time.monotonic() + PATIENCE_S
-    while process.poll() is None and time.monotonic() < deadline:
+    while program.process.poll() is None and time.monotonic() < deadline:
         paths = list(folder.glob("iteration-*/manifest.json"))
         if len(paths) > before or max((p.parent.name for p in paths), default="") > newest:
             break
         time.sleep(0.01)
     time.sleep(draws.uniform(0.0, 1.0))
-    hit = process.poll() is None
-    if hit:
-        process.kill()
-    process.communicate()
+    hit = program.process.poll() is None
+    program.kill()
+    program.ended(PATIENCE_S)
     return hit
 
 

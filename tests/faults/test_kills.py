@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.faults.kills import KINDS
+from tests.preloaded.launching import start
 
 NUM_KILLS = 1  # each costs a start of Ray or of a program
 TIMEOUT_S = 600
 
 
+@pytest.mark.own_ray
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_kill_loses_a_run(tmp_path: Path, kind: str) -> None:
-    command = [sys.executable, "-m", "tests.faults.kills", kind, "--kills", str(NUM_KILLS)]
-    done = subprocess.run(
-        [*command, "--folder", str(tmp_path)], capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    command = ["-m", "tests.faults.kills", kind, "--kills", str(NUM_KILLS)]
+    done = start([*command, "--folder", str(tmp_path)]).ended(TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["kills"] == NUM_KILLS

@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.faults.partitions import GRAIN, NUM_EVENTS
+from tests.preloaded.launching import start
 
 
+@pytest.mark.own_ray
 @pytest.mark.slow
 def test_a_node_that_dies_changes_no_row(tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "tests.faults.partitions", str(tmp_path)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=500, check=False)
+    done = start(["-m", "tests.faults.partitions", str(tmp_path)]).ended(timeout_s=500)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["equal"]

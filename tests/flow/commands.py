@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.preloaded import launching as preloaded
+from tests.preloaded.launching import Started
 
 TIMEOUT_S = 300  # generous: a test machine may be busy with other things
 NOT_RELEASED = 3
@@ -43,46 +44,28 @@ MICRO = (
 )
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path) -> Started:
     """Start `recomind` in `cwd`, as the leader of a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "recomind.cli", *arguments],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    program = ["-m", "recomind.cli", *arguments]
+    environment = {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return preloaded.start(program, cwd=cwd, environment=environment)
 
 
 def recomind(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run `recomind` in `cwd` to its end."""
-    process = start(*arguments, cwd=cwd)
-    try:
-        out, err = process.communicate(timeout=TIMEOUT_S)
-    except BaseException:
-        kill(process)
-        raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return start(*arguments, cwd=cwd).ended(TIMEOUT_S)
 
 
-def kill(process: subprocess.Popen[str]) -> str:
-    """`kill -9` of the process and of all that it started; returns what it wrote to stderr."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate(timeout=TIMEOUT_S)[1]
-
-
-def kill_when(process: subprocess.Popen[str], marker: Path) -> str:
-    """`kill -9` as soon as `marker` is there; returns what the process wrote to stderr."""
+def kill_when(command: Started, marker: Path) -> str:
+    """`kill -9` as soon as `marker` is there; returns what the command wrote to stderr."""
     deadline = time.monotonic() + TIMEOUT_S
-    while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not marker.exists() and command.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    said = kill(process)
-    assert process.returncode == -signal.SIGKILL, said
-    assert marker.exists(), said
-    return said
+    command.kill()
+    done = command.ended(TIMEOUT_S)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert marker.exists(), done.stderr
+    return done.stderr
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def of_the_users_own(path: Path) -> None:
     path.write_text(head + OmegaConf.to_yaml(settings))
 
 
+@pytest.mark.own_ray
 @pytest.mark.slow
 def test_two_seeds_on_a_local_ray_and_one_table_over_them(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")

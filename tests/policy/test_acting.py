@@ -40,20 +40,20 @@ def skewed_network(**changes):
     return network
 
 
-def policies():
-    exploring = SubsetExploration(epsilon=0.5, subset_size=3)
-    ranker = RankerPolicy([tiny_ranker(0)], WEIGHTS)
-    return [
-        ranker,
-        RankerPolicy([tiny_ranker(0), tiny_ranker(1)], WEIGHTS, exploring),
-        QPolicy(skewed_network(), exploring),
-        RandomPolicy(),
-        MixedExploration(ranker, exploring, SubsetExploration(epsilon=0.1, subset_size=1)),
-    ]
+EXPLORING = SubsetExploration(epsilon=0.5, subset_size=3)
+MIXED = EXPLORING, SubsetExploration(epsilon=0.1, subset_size=1)
+MAKE = {
+    "ranker": lambda: RankerPolicy([tiny_ranker(0)], WEIGHTS),
+    "rankers": lambda: RankerPolicy([tiny_ranker(0), tiny_ranker(1)], WEIGHTS, EXPLORING),
+    "q": lambda: QPolicy(skewed_network(), EXPLORING),
+    "random": RandomPolicy,
+    "mixed": lambda: MixedExploration(RankerPolicy([tiny_ranker(0)], WEIGHTS), *MIXED),
+}
 
 
-@pytest.mark.parametrize("policy", policies(), ids=lambda policy: type(policy).__name__)
-def test_every_policy_chooses_from_its_pool(policy, scene):
+@pytest.mark.parametrize("name", MAKE)
+def test_every_policy_chooses_from_its_pool(name, scene):
+    policy = MAKE[name]()
     state, pools, uniforms = scene
     decision = policy.act(state, pools, uniforms)
     assert isinstance(policy, Policy)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +19,12 @@ from recomind.errors import ConfigError
 from recomind.ranker import SessionRanker, new_ranker, predict
 from recomind.ranker.distributed import train_sharded
 from simulators.video_feed.world import TASKS
+from tests.preloaded.launching import Started, start
 from tests.ranker.sharded_process import CONFIG, NUM_EPOCHS, plain_ranker, ranker_weights
 from tests.simulation.tiny import tiny_catalogue, tiny_dataset, tiny_frame
 
-ROOT = Path(__file__).parents[2]
 
-
-def start(folder: Path, sessions: Path, num_processes: int) -> list[subprocess.Popen]:
+def processes(folder: Path, sessions: Path, num_processes: int) -> list[Started]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -40,35 +35,26 @@ def start(folder: Path, sessions: Path, num_processes: int) -> list[subprocess.P
         "LOCAL_WORLD_SIZE": str(num_processes),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "tests.ranker.sharded_process", str(folder), str(sessions)]
+    command = ["-m", "tests.ranker.sharded_process", str(folder), str(sessions)]
     return [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | shared | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(num_processes)
+        start(command, environment=shared | {"RANK": str(rank)}) for rank in range(num_processes)
     ]
 
 
 def run(sessions: Path, **folders: Path) -> None:
     """A training by one process in folder `one`, beside it a training by two in folder `two`."""
-    with ExitStack() as stack:
-        started = [
-            stack.enter_context(process)
-            for name, num_processes in (("one", 1), ("two", 2))
-            for process in start(folders[name], sessions, num_processes)
-        ]
-        try:
-            told = [process.communicate(timeout=120)[0] for process in started]
-        finally:
-            for process in started:
-                process.kill()
-    for process, output in zip(started, told, strict=True):
-        assert process.returncode == 0, output[-3000:]
+    started = [
+        process
+        for name, num_processes in (("one", 1), ("two", 2))
+        for process in processes(folders[name], sessions, num_processes)
+    ]
+    try:
+        ended = [process.ended(timeout_s=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    for process in ended:
+        assert process.returncode == 0, (process.stdout + process.stderr)[-3000:]
 
 
 @pytest.fixture(scope="module")

@@ -110,21 +110,18 @@ def test_the_world_is_a_trap():
     assert float(sampled) == pytest.approx(greedy, abs=0.05)
 
 
-@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("priority", [0.0, 0.6])
 def test_q_learning_reaches_the_optimum(tmp_path, priority):
     network = train(tmp_path, DQN | {"prioritised": priority})
     assert true_value(network) == pytest.approx(float(optimum()[0][0, MOODS - 1]), rel=0.02)
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_the_actor_critic_reaches_the_optimum(tmp_path):
     changes = ACTOR_CRITIC | {"actor_critic": ActorCriticConfig(**SOFTMAX)}
     network = train(tmp_path, changes)
     assert true_value(network) == pytest.approx(float(optimum()[0][0, MOODS - 1]), rel=0.02)
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_a_large_kl_coefficient_keeps_the_ranker(tmp_path):
     soft: dict[str, Any] = SOFTMAX | {"kl_coefficient": 1000.0}
     held_back = ActorCriticConfig(**soft)

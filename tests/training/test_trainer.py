@@ -166,6 +166,7 @@ print(ran, ray.is_initialized())
 """
 
 
+@pytest.mark.own_ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_starts_and_stops_a_ray_of_its_own_where_it_needs_one(tmp_path):
