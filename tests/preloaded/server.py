@@ -15,6 +15,7 @@ import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -37,6 +38,18 @@ def preload() -> None:
         ]
         for name in (*inside, *BESIDE_STAGES):
             importlib.import_module(name)
+
+
+def installed() -> list[str]:
+    """`sys.path` of a program that has neither a folder nor a PYTHONPATH of its own.
+
+    What is installed in place is there too, such as this project, whose folder is the one that this
+    process was started in.
+    """
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = "import json, sys; print(json.dumps(sys.path))"
+    asked = [sys.executable, "-P", "-c", code]
+    return json.loads(subprocess.run(asked, env=plain, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def serve(listener: socket.socket) -> socket.socket:
@@ -83,16 +96,15 @@ def receive(connection: socket.socket) -> tuple[list[str], str, dict[str, str]]:
     return request
 
 
-def run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def run(path: list[str], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """What `python` does with these arguments, in this folder and environment."""
-    ours = {str(Path.cwd()), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     module = arguments[0] == "-m"
     theirs = [folder if module else str(Path(arguments[0]).resolve().parent)]
     theirs += filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:] = theirs + [path for path in sys.path if path not in ours]
+    sys.path[:] = theirs + path
     sys.argv[:] = arguments[module:]
     if module:
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
@@ -121,5 +133,6 @@ def end(program: Callable[[], None]) -> NoReturn:
 
 if __name__ == "__main__":
     preload()
+    path = installed()
     request = receive(serve(socket.socket(fileno=int(sys.argv[1]))))
-    end(lambda: run(*request))
+    end(lambda: run(path, *request))

@@ -91,6 +91,12 @@ def test_a_shell_has_it_as_python(tmp_path: Path) -> None:
     assert done.stderr == "heard input\n\n"
 
 
+def test_it_finds_what_is_installed_in_place(tmp_path: Path) -> None:
+    program(tmp_path, "import simulators; print(simulators.__name__)")
+    done = shell("env -u PYTHONPATH python program.py", tmp_path)
+    assert (done.stdout, done.stderr) == ("simulators\n", "")
+
+
 def test_a_shell_stops_it_as_any_other(tmp_path: Path) -> None:
     program(tmp_path, "import time; print('up', flush=True); time.sleep(60)")
     script = "python program.py > said & until grep -q up said; do sleep 0.1; done; "
