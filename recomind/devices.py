@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from enum import Enum
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from recomind.device_settings import MatmulPrecision, check_device_name
 from recomind.errors import ConfigError, RecomindError
 
 CPU = torch.device("cpu")
-_NAME = re.compile(r"auto|cpu|cuda(:\d+)?")
-_EXPECTED = "auto, cpu, cuda or cuda:N"
 Result = TypeVar("Result")
 Batch = TypeVar("Batch")
-
-
-class MatmulPrecision(Enum):
-    """In which numbers matrix products are computed on a CUDA device; sums stay in float32."""
-
-    full = "full"  # float32, as on a processor
-    tf32 = "tf32"  # float32 whose products are rounded to ten bits of mantissa
-    bf16 = "bf16"  # autocast to bfloat16
 
 
 @runtime_checkable
@@ -34,18 +23,6 @@ class HasBatchSize(Protocol):
     """A `TensorClass`."""
 
     batch_size: torch.Size
-
-
-def check_device_name(name: str, setting: str = "device") -> None:
-    """Raise unless `name` could name a device; whether it is there is `find_device`'s question.
-
-    Raises:
-        ConfigError: another word.
-
-    >>> check_device_name("cuda:1")
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(setting, got=name, expected=_EXPECTED)
 
 
 def find_device(name: str, setting: str = "device") -> torch.device:

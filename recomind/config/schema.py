@@ -8,7 +8,7 @@ from typing import Any
 
 from recomind.candidates import CandidatesConfig
 from recomind.data import reads_logs
-from recomind.devices import check_device_name
+from recomind.device_settings import check_device_name
 from recomind.errors import ConfigError
 from recomind.evaluation.backtest.config import BacktestConfig
 from recomind.evaluation.config import EvaluationConfig, GateConfig

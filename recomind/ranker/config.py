@@ -8,7 +8,7 @@ from enum import Enum
 from recomind.adapters import ExternalConfig as ExternalConfig
 from recomind.adapters import ExternalKind as ExternalKind
 from recomind.adapters import OutputKind as OutputKind
-from recomind.devices import MatmulPrecision
+from recomind.device_settings import MatmulPrecision
 from recomind.errors import ConfigError
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from recomind.data import SessionDataset
-from recomind.devices import MatmulPrecision, device_of, rounding, within_memory
+from recomind.device_settings import MatmulPrecision
+from recomind.devices import device_of, rounding, within_memory
 from recomind.ranker.averaging import WeightAverage
 from recomind.ranker.loss import ImpressionLoss
 from recomind.ranker.run_batch import RunBatch

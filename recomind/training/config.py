@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from recomind.candidates import ExplorationConfig, ExplorationKind
-from recomind.devices import check_device_name, find_device
+from recomind.device_settings import check_device_name
 from recomind.errors import ConfigError
 from recomind.training.actor_critic.config import ActorCriticConfig
 from recomind.training.algorithms import algorithm_name
 from recomind.training.offline.config import OfflineConfig
+
+if TYPE_CHECKING:
+    import torch
 
 _POSITIVE = (
     *("n_step", "batch_size", "num_sessions", "rollout_length", "steps_per_iteration"),
@@ -121,6 +122,10 @@ class TrainingConfig:
         Raises:
             ConfigError: a learner in this process is to use a device that is not there.
         """
+        import torch
+
+        from recomind.devices import find_device
+
         if self.num_learners > 0 and self.device != "auto":
             return torch.device(self.device)
         return find_device(self.device, "training.device")

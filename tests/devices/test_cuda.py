@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from recomind.devices import CPU, MatmulPrecision, find_device, on_device
+from recomind.device_settings import MatmulPrecision
+from recomind.devices import CPU, find_device, on_device
 from recomind.policy import PolicyConfig, QNetwork
 from recomind.ranker import fit_ranker, log_loss, new_ranker, predict
 from recomind.ranker.averaging import WeightAverage

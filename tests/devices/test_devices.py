@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from recomind.config import RecomindConfig
+from recomind.device_settings import MatmulPrecision
 from recomind.devices import (
     CPU,
-    MatmulPrecision,
     find_device,
     on_device,
     products_in,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from recomind.devices import MatmulPrecision
+from recomind.device_settings import MatmulPrecision
 from recomind.errors import RecomindError
 from recomind.ranker import fit_ranker, new_ranker
 from recomind.ranker.averaging import WeightAverage
