@@ -127,7 +127,7 @@ def metric_names(tasks: Sequence[str]) -> list[str]:
     """Metrics with a value per session that every environment of these tasks has.
 
     >>> metric_names(["watch_10s"])[:2]
-    ['watch_10s_per_session', 'session_depth']
+    ['watch_10s_per_session', 'watch_10s_per_interaction']
     """
     per_task = [f"{task}_per_session" for task in (*tasks, LONG_WATCH_TASK)]
     per_task += [f"{task}_per_interaction" for task in tasks]

@@ -29,7 +29,8 @@ class ImpressionLoss(nn.Module):
     def forward(self, dataset: SessionDataset, rows: Tensor) -> Tensor:
         """Binary cross-entropy over tasks and rows, plus the weighted Next Action Loss."""
         if self.ranker.scores_runs:
-            return self.of_batch(dataset, run_batch(dataset, rows, self.ranker.config.run_length))
+            length, catalogue = self.ranker.config.run_length, self.ranker.catalogue
+            return self.of_batch(dataset, run_batch(dataset, rows, length, catalogue))
         logits, events = self._one_by_one(dataset, rows)
         return self._loss(logits, dataset.labels(rows), events)
 

@@ -18,6 +18,7 @@ from recomind.data import SessionDataset
 from recomind.ranker.history import numbers_of_events, progress_features, tallies_of_log
 from recomind.ranker.items import DistinctItems, distinct_items
 from recomind.ranker.runs import Runs, runs_of
+from recomind.types import Catalogue
 
 
 class RunLog:
@@ -56,22 +57,26 @@ class RunBatch:
     labels: Tensor  # [B, H]
 
 
-def run_batch(dataset: SessionDataset, rows: Tensor, length: int) -> RunBatch:
+def run_batch(
+    dataset: SessionDataset, rows: Tensor, length: int, catalogue: Catalogue | None = None
+) -> RunBatch:
     """The batch of different `rows` [B], on the processor.
 
     Args:
         dataset: the block that the rows are of.
         rows: run by run, as `order_by_runs` gives them; ascending ones are.
         length: places of a run.
+        catalogue: of the ranker, which may know other content of the items than the block does.
     """
     log, runs = run_log(dataset), runs_of(dataset, rows, length)
     numbers = log.event_numbers[runs.event_row]
     numbers[:, -1] = runs.event_inside
     item_id = dataset.item_id(torch.cat([runs.event_row, rows]))
     snapshot = torch.cat([runs.event_snapshot, dataset.snapshot(rows)])
+    items = dataset.catalogue if catalogue is None else catalogue
     return RunBatch(
         runs=runs,
-        items=distinct_items(dataset.catalogue, item_id, snapshot),
+        items=distinct_items(items, item_id, snapshot),
         event_numbers=numbers,
         user_numbers=log.user_numbers[rows],
         progress=log.progress[rows],

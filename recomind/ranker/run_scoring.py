@@ -99,7 +99,7 @@ def _state_layers(
 def run_logits(ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, length: int) -> Tensor:
     """Calibrated logits [B, H] of different `rows` [B] in any order."""
     rows, order = rows.sort()
-    batch = on_device(run_batch(dataset, rows, length), device_of(ranker))
+    batch = on_device(run_batch(dataset, rows, length, ranker.catalogue), device_of(ranker))
     logits = RunScorer(ranker, batch).logits()
     return torch.empty_like(logits).index_copy_(0, to_device(order, logits.device), logits)
 

@@ -172,7 +172,7 @@ def hours_alone(folder: Path) -> None:
     [
         (semicolons, r"one column only, .*separator: ';'"),
         (two_kinds, r"files of several kinds; got: .*a\.csv, .*b\.parquet"),
-        (two_orders, r"b\.csv has the columns in another order than .*a\.csv"),
+        (two_orders, r"b\.csv has the columns in another order"),
         (a_column_less, r"b\.parquet lacks surface, unlike .*a\.parquet"),
         (wide_letters, r"UTF-16; got: .*log\.csv; .*iconv"),
         (no_rows, r"data\.log is empty; got: 0 rows in .*log\.csv"),

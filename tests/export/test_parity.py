@@ -38,7 +38,8 @@ def test_export_is_checked_in_a_fresh_process(trained, tmp_path):
     }
     manifest = read_manifest(folder, "scorer")
     # These settings are of before the support's exception had a name, and are read with one.
-    config = {"policy": settings().config["policy"] | {"support_keeps_ranker": False}}
+    without_density = {"support_keeps_ranker": False, "support_evidence": 1.64}
+    config = {"policy": settings().config["policy"] | without_density}
     assert (manifest.seed, manifest.config, manifest.inputs) == (5, config, settings().inputs)
     golden = Golden.load(folder / "golden.safetensors")
     assert golden.q.shape == (80, 9)

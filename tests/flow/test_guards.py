@@ -71,7 +71,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_runs(
 ) -> None:
     outcome = command("run", *MICRO, at(tmp_path / "new"), "training.device=cuda")
     assert outcome.status == 2
-    assert "training.device=cuda and no GPU that torch can use" in outcome.err
+    assert "training.device=cuda is not there; got: cpu alone" in outcome.err
     assert not (tmp_path / "new" / "round_0").exists()
 
 
