@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import ray
 
 from tests.test_bring_your_own import carry_out
 
@@ -15,10 +14,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "tune.md"
 
 @pytest.mark.page
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_cluster")
-def test_the_page_tunes_with_asha_and_pbt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its programs join the Ray that is here: one of their own would bring a dashboard each.
-    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+@pytest.mark.own_ray
+def test_the_page_tunes_with_asha_and_pbt(tmp_path: Path) -> None:
     page = PAGE.read_text().replace("/tmp/recomind", str(tmp_path / "tuning"))
     said = carry_out(page, tmp_path)
     assert "asha: 2 trials, 0 errors" in said
