@@ -127,7 +127,7 @@ def _samples(
     draws_RJ = torch.randint(dataset.catalogue.num_items, (len(rows), _DRAWS), generator=generator)
     item_R1J = torch.cat([dataset.item_id(rows)[:, None], draws_RJ], dim=1)
     parts = [
-        _inputs(ranker, dataset, rows[at], item_R1J[at])
+        density_inputs(ranker, dataset, rows[at], item_R1J[at])
         for at in torch.arange(len(rows)).split(_BATCH_ROWS)
     ]
     weight = 1.0 / dataset.propensity(rows)
@@ -141,7 +141,7 @@ def _samples(
     )
 
 
-def _inputs(
+def density_inputs(
     ranker: SessionRanker, dataset: SessionDataset, rows: Tensor, item_RJ: Tensor
 ) -> Tensor:
     """Concatenated states and items [R, J, M + D], at the snapshots of the rows."""

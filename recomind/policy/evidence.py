@@ -4,7 +4,7 @@ The density holds a policy to what was shown. That is worth a lot where whoever 
 of the users than the ranker, and costs a lot where the ranker is the better judge: it then holds
 the policy to the worse one. Logs with random exposures can tell. Ours.
 
-Symbols: `R` rows of the log, `M` width of a state, `D` of an item.
+Symbols: `R` rows of the log, `H` tasks.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 from recomind.data import SessionDataset
 from recomind.data.exploring import exploring_rows
 from recomind.policy.config import PolicyConfig
-from recomind.policy.content import content
-from recomind.policy.density import LoggedDensity, seen_of
-from recomind.ranker import SessionRanker, utility
+from recomind.policy.density import LoggedDensity
+from recomind.policy.density_fitting import density_inputs
+from recomind.ranker import SessionRanker, predict, utility
 from recomind.rewards import task_weights
 from recomind.types import Ranker
 
@@ -66,13 +66,12 @@ def density_evidence(
     rows = rows[exploring_rows(dataset, rows)[0]]
     if len(rows) < _FEW:
         return {"evidence_rows": float(len(rows))}
-    weights_H = task_weights(dataset.tasks, weights)
-    parts = [
-        _residual_and_log_g(density, own, rankers, weights_H, dataset, batch)
-        for batch in rows.split(_BATCH_ROWS)
-    ]
-    residual_R, log_g_R = (torch.cat(each).double() for each in zip(*parts, strict=True))
-    z = _clustered_z(residual_R, log_g_R, dataset.user_id(rows))
+    log_g_R = torch.cat([_log_g(density, own, dataset, part) for part in rows.split(_BATCH_ROWS)])
+    z = _clustered_z(
+        _residual(rankers, weights, dataset, rows).double(),
+        log_g_R.double(),
+        dataset.user_id(rows),
+    )
     return {"evidence_rows": float(len(rows)), "evidence_z": z}
 
 
@@ -89,31 +88,22 @@ def constrains(config: PolicyConfig, evidence: Mapping[str, float]) -> bool:
     return config.support_evidence is None or z is None or z >= config.support_evidence
 
 
-def _residual_and_log_g(
-    density: LoggedDensity,
-    own: SessionRanker,
-    rankers: Sequence[Ranker],
-    weights_H: Tensor,
-    dataset: SessionDataset,
-    rows: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Both [R], at the snapshots of the rows."""
-    state, item_R, snapshot_R = dataset.state(rows), dataset.item_id(rows), dataset.snapshot(rows)
-    expected_R = torch.stack(
-        [
-            utility(
-                ranker.score(
-                    ranker.encode_state(state, snapshot_R), item_R[:, None], snapshot_R[:, None]
-                ),
-                weights_H,
-            )[:, 0]
-            for ranker in rankers
-        ]
-    ).mean(0)
-    seen_RM = seen_of(state, own.encode_state(state, snapshot_R))
-    item_RD = content(dataset.catalogue, item_R, snapshot_R)
-    log_g_R = density(torch.cat([seen_RM, item_RD], dim=1))[:, 0]
-    return dataset.labels(rows).float() @ weights_H - expected_R, log_g_R
+def _residual(
+    rankers: Sequence[Ranker], weights: Mapping[str, float], dataset: SessionDataset, rows: Tensor
+) -> Tensor:
+    """[R]: utility of the responses less that of the ensemble's mean rates."""
+    weights_H = task_weights(rankers[0].tasks, weights)
+    predicted = [predict(ranker, dataset, rows) for ranker in rankers]
+    expected_R = torch.stack([utility(logits_RH, weights_H) for logits_RH, _ in predicted]).mean(0)
+    return predicted[0][1].float() @ weights_H - expected_R
+
+
+def _log_g(
+    density: LoggedDensity, own: SessionRanker, dataset: SessionDataset, rows: Tensor
+) -> Tensor:
+    """Log g [R] of what was shown."""
+    item_R1 = dataset.item_id(rows)[:, None]
+    return density(density_inputs(own, dataset, rows, item_R1)[:, 0])[:, 0]
 
 
 def _clustered_z(residual_R: Tensor, log_g_R: Tensor, user_R: Tensor) -> float:
