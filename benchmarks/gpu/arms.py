@@ -35,10 +35,10 @@ class Sizes:
     """How much each arm does."""
 
     ranker: RankerConfig
-    updates: int = 100  # of the shorter of two trainings; the other has three times as many
-    transitions: int = 256  # of an update of the policy
+    updates: int = 100  # in the shorter of two trainings; the other has three times as many
+    transitions: int = 256  # in an update of the policy
     candidates: int = 100  # K
-    calls: int = 200  # of what is short, timed together
+    calls: int = 200  # short ones, timed together
     table_rows: int = 5_000_000  # N of the look-up
     table_width: int = 32  # D of the look-up
     lookups: int = 2_000_000  # rows looked up at once

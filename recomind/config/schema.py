@@ -55,7 +55,7 @@ class RecomindConfig:
     name: str = "run"  # what the run and its folder below `runs/` are called
     output: str = "runs/${name}"  # folder of the run
     seed: int = 0  # all randomness follows from it
-    device: str = "cpu"  # of ranker, towers and learners in training: auto, cpu, cuda or cuda:N
+    device: str = "cpu"  # trains ranker, towers and learners: auto, cpu, cuda or cuda:N
     rounds: int = 1  # times collect -> refit -> retrain; above 1: in a world, or data=served
     keep: KeepRound = KeepRound.best  # which round's policy is evaluated and exported
     round: int = 0  # the round that a stage run alone works on

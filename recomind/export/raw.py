@@ -15,7 +15,7 @@ from recomind.data.encoding import FeatureEncoding
 from recomind.data.scaling import LIMIT
 
 _ITEM_IDS, _SCALING, _ENCODING = "item_ids.parquet", "user_scaling", "user_encoding"
-SERVED_SCALING, SERVED_ENCODING = "user_feature_scaling", "user_feature_encoding"  # of a scorer
+SERVED_SCALING, SERVED_ENCODING = "user_feature_scaling", "user_feature_encoding"  # in scorers
 
 
 @dataclass(kw_only=True, slots=True)

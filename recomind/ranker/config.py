@@ -82,7 +82,7 @@ class RankerConfig:
     checks_per_epoch: int = 2  # evaluations on the calibration split; the best one is kept
     patience: int = 6  # evaluations without a gain after which training stops
     refit_on: RefitOn = RefitOn.own  # the rounds that a later round's ranker learns from
-    # Of matrix products in training on a CUDA device; on a processor only "full".
+    # Matrix products in training on a CUDA device; on a processor only "full".
     precision: MatmulPrecision = MatmulPrecision.full
     max_block_events: int = 250_000  # events of the log in memory at once
     max_table_items: int = 5_000_000  # item vectors are precomputed up to this many items

@@ -50,7 +50,7 @@ class RunBatch:
     """The rows [B] of a batch, on one device; `Runs` says what is where."""
 
     runs: Runs
-    items: DistinctItems  # of the events [n], then of the impressions [B]
+    items: DistinctItems  # events [n], then impressions [B]
     event_numbers: Tensor  # [n, H + 6]
     user_numbers: Tensor  # [B, U + tallies]
     progress: Tensor  # [B, 5]

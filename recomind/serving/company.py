@@ -35,7 +35,7 @@ class CompanyNames:
     items: IdTable | None = None
     users: IdTable | None = None
     scaling: Mapping[str, Scaling] = field(default_factory=dict)  # by name of a user feature
-    encoding: FeatureEncoding = field(default_factory=FeatureEncoding)  # of raw columns
+    encoding: FeatureEncoding = field(default_factory=FeatureEncoding)  # raw columns to features
 
     @classmethod
     def load(cls, folder: Path, extra: Mapping[str, Any]) -> CompanyNames:

@@ -67,7 +67,7 @@ class TrainingConfig:
     ray_address: str = ""  # head of a running cluster, host:port; default $RAY_ADDRESS or local
     num_learners: int = 0  # learning processes; 0 learns in the calling process
     num_threads: int = 1  # torch threads of the calling process; above 1 not reproducible
-    device: str = "cpu"  # of the learners: auto, cpu, cuda or cuda:N; follows `device`
+    device: str = "cpu"  # learners use it: auto, cpu, cuda or cuda:N; follows `device`
 
     checkpoint_every: int = 1  # iterations
     keep_checkpoints: int = 2  # older ones are removed

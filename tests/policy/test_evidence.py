@@ -40,7 +40,7 @@ def random_exposures() -> SessionDataset:
 
 
 class Contrary(LoggedDensity):
-    """Of logs that show what users do not like."""
+    """The density of logs that show what users do not like."""
 
     def forward(self, inputs_RI: Tensor) -> Tensor:
         return -super().forward(inputs_RI)

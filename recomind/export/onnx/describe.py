@@ -27,7 +27,7 @@ def model(job: ExportJob, parity: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": list(scorer.feedback_tasks),  # in the order of history_feedback
         "history_length": scorer.history_length,
         "features": [{"name": name} | dict(raw.scaling_of(name)) for name in names],
-        "encoding": raw.encoding.to_json(),  # of raw columns, before scaling
+        "encoding": raw.encoding.to_json(),  # raw columns, before scaling
         "limit": raw.limit,  # scaled features are clipped to it; null: no limit
         "utility_weights": weights,
         "support": {

@@ -18,7 +18,7 @@ from recomind.export.golden import Golden
 from recomind.export.onnx.theirs import external_part
 from recomind.export.raw import RawInputs
 
-_HALF = 0.1  # of a 0/1 feature, which clipping may have brought near 0
+_HALF = 0.1  # above it a 0/1 feature is 1: clipping may have brought it near 0
 _CLOSE = 1e-6  # standard deviations
 _DAY = datetime.datetime(2026, 1, 15)  # no clock changes on it
 
