@@ -13,34 +13,32 @@ from typing import Any
 
 import torch
 
+from benchmarks.serving_load.setting import (
+    FEATURES,
+    random_catalogue,
+    random_network,
+    record,
+    session_state,
+)
 from recomind.artifacts import Manifest, is_complete
-from recomind.data import TableCatalogue
-from recomind.export import ExportRecord, RawInputs, export_policy
-from recomind.policy import PolicyConfig, QNetwork
-from recomind.ranker import RankerConfig, SessionRanker
+from recomind.export import RawInputs, export_policy
 from recomind.retrieval import RetrievalConfig, TwoTower
 from recomind.retrieval.retrieval import index_items
 from recomind.retrieval.two_tower import tower_shape
 from recomind.streams import make_generator
 
-NUM_ITEMS, NUM_EVENTS, NUM_BODIES, NUM_WANTED = 10_000_000, 20, 500, 10
-TASKS, FEATURES, NUM_DENSE = ("watch_10s", "like"), ("age", "tenure", "hour", "weekday"), 4
+NUM_ITEMS, NUM_BODIES, NUM_WANTED, NUM_DENSE = 10_000_000, 500, 10, 4
 
 
 def write_artifacts(folder: Path) -> None:
     """Write `scorer` and `index`, unless they are there."""
     if is_complete(folder / "scorer") and is_complete(folder / "index"):
         return
-    generator = make_generator(0)
-    catalogue = TableCatalogue(
-        torch.randn(1, NUM_ITEMS, NUM_DENSE, generator=generator),
-        torch.randint(50, (NUM_ITEMS, 1), generator=generator),
-        dense_names=[f"number_{index}" for index in range(NUM_DENSE)],
-        categorical_names=("topic",),
-        vocab_sizes=(50,),
-    )
+    catalogue = random_catalogue(NUM_ITEMS, NUM_DENSE)
     if not is_complete(folder / "scorer"):
-        _write_scorer(folder / "scorer", catalogue)
+        raw = RawInputs(item_ids=[name_of(row) for row in range(NUM_ITEMS)])
+        network = random_network(catalogue)
+        export_policy(folder / "scorer", network, record(raw=raw), max_catalogue_items=NUM_ITEMS)
     if not is_complete(folder / "index"):
         config = RetrievalConfig(min_recall=0.0)
         model = TwoTower(tower_shape(catalogue, len(FEATURES), config), make_generator(0))
@@ -48,24 +46,6 @@ def write_artifacts(folder: Path) -> None:
         index_items(model, catalogue, config, work, lambda done, _: print(done, flush=True)).save(
             folder / "index", Manifest(kind="index")
         )
-
-
-def _write_scorer(folder: Path, catalogue: TableCatalogue) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        ranker = SessionRanker(catalogue, TASKS, len(FEATURES), RankerConfig())
-        network = QNetwork(ranker, {"watch_10s": 1.0, "like": 0.5}, PolicyConfig())
-    record = ExportRecord(
-        config={},
-        seed=0,
-        released=True,
-        reasons=[],
-        user_feature_names=FEATURES,
-        inputs={"round_0/policy": "benchmark"},
-        judged="benchmark",
-        raw=RawInputs(item_ids=[name_of(row) for row in range(NUM_ITEMS)]),
-    )
-    export_policy(folder, network.eval(), record, max_catalogue_items=NUM_ITEMS)
 
 
 def name_of(row: int) -> str:
@@ -80,25 +60,8 @@ def make_bodies() -> list[dict[str, Any]]:
 
 
 def _body(user: int, generator: torch.Generator) -> dict[str, Any]:
-    features = torch.randn(len(FEATURES), generator=generator).tolist()
-    shown = torch.randint(NUM_ITEMS, (NUM_EVENTS,), generator=generator).tolist()
-    return {
-        "user_id": f"user {user}",
-        "user_features": dict(zip(FEATURES, features, strict=True)),
-        "session_id": f"session {user}",
-        "step": 5,
-        "gap_s": 8.0,
-        "history": [
-            {
-                "item_id": name_of(item),
-                "feedback": {"watch_10s": item % 2 == 0},
-                "dwell_s": 9.0,
-                "gap_s": 9.5,
-            }
-            for item in shown
-        ],
-        "num": NUM_WANTED,
-    }
+    names = {"user_id": f"user {user}", "session_id": f"session {user}"}
+    return names | session_state(NUM_ITEMS, name_of, generator) | {"num": NUM_WANTED}
 
 
 if __name__ == "__main__":
