@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recomind.artifacts import Manifest
+from recomind.data import Logs, write_sessions
+
 START_MS = 1_714_521_600_000  # 1 May 2024, 00:00 UTC
 DAY_MS = 86_400_000
 TABLES = ("log", "items", "users")
@@ -107,3 +110,16 @@ def write_feed(
         ending = "parquet" if nested else kind
         getattr(table, f"write_{ending}")(folder / f"{name}.{ending}")
     return folder
+
+
+def write_logs(folder: Path, logs: Logs) -> None:
+    """The artifact that `prepare-data` makes of logs."""
+    write_sessions(
+        folder,
+        logs.events,
+        logs.catalogue,
+        tasks=logs.tasks,
+        manifest=Manifest(kind="sessions"),
+        extra=logs.facts,
+        tables=logs.tables,
+    )

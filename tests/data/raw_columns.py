@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recomind.artifacts import Manifest
-from recomind.data import Logs, make_source, write_sessions
-from tests.data.feed import feed_settings, write_feed
+from recomind.data import Logs, make_source
+from tests.data.feed import feed_settings, write_feed, write_logs
 
 ZONE = "Europe/Berlin"
 
@@ -19,7 +18,7 @@ def with_contexts(log: pl.DataFrame) -> pl.DataFrame:
     """Text with gaps and a value that training lacks, integers, booleans, numbers with gaps."""
     rng = np.random.default_rng(3)
     device = [("car", "phone", None)[at] for at in rng.integers(0, 3, log.height)]
-    device[-3] = "fridge"  # of the last days, which train nothing
+    device[-3] = "fridge"  # on the last days, which train nothing
     battery = [None if luck < 0.2 else 100 * luck for luck in rng.random(log.height)]
     return log.with_columns(
         pl.Series("device", device),
@@ -45,15 +44,7 @@ def prepared(folder: Path, **changes: Any) -> tuple[pl.DataFrame, Logs]:
         **changes,
     )
     logs = make_source(settings).read()
-    write_sessions(
-        folder / "sessions",
-        logs.events,
-        logs.catalogue,
-        tasks=logs.tasks,
-        manifest=Manifest(kind="sessions"),
-        extra=logs.facts,
-        tables=logs.tables,
-    )
+    write_logs(folder / "sessions", logs)
     log = pl.read_parquet(folder / "log.parquet").join(
         pl.read_parquet(folder / "users.parquet"), on="uid"
     )

@@ -11,7 +11,7 @@ from recomind.data import FeatureScaling, IdMap, make_source, write_sessions
 from recomind.data.ids import as_ids, hash_keys
 from recomind.errors import ArtifactError, SchemaError
 from tests.data.conftest import small_catalogue, small_events
-from tests.data.feed import feed_settings, feed_users, write_feed
+from tests.data.feed import feed_settings, feed_users, write_feed, write_logs
 
 KINDS = {
     "text": ["b", "a", "c d"],
@@ -70,15 +70,7 @@ def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def written(folder: Path) -> pl.DataFrame:
     logs = make_source(feed_settings(write_feed(folder))).read()
-    write_sessions(
-        folder / "sessions",
-        logs.events,
-        logs.catalogue,
-        tasks=logs.tasks,
-        manifest=Manifest(kind="sessions"),
-        extra=logs.facts,
-        tables=logs.tables,
-    )
+    write_logs(folder / "sessions", logs)
     return pl.read_parquet(folder / "sessions" / "sessions.parquet")
 
 

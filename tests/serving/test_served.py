@@ -10,14 +10,15 @@ import polars as pl
 import pytest
 import torch
 
-from recomind.artifacts import Manifest, read_manifest
+from recomind.artifacts import read_manifest
 from recomind.candidates import ExplorationConfig
-from recomind.data import SessionDataset, WindowedLogs, make_source, write_sessions
+from recomind.data import SessionDataset, WindowedLogs, make_source
 from recomind.data.sources.served.decisions import read_decisions
 from recomind.errors import ConfigError, RecomindError, SchemaError
 from recomind.serving import RankingEngine, ServingConfig, load_engine
 from recomind.serving.http import Asked, respond_all
 from recomind.serving.request import states_of
+from tests.data.feed import write_logs
 from tests.export.tiny import LENGTH, TASKS
 
 NUM_SESSIONS, NUM_STEPS = 20, 4
@@ -94,14 +95,7 @@ def served(scorer_folder: Path, tmp_path_factory: pytest.TempPathFactory):
 def test_states_rewards_and_propensities_are_those_that_were_served(served, tmp_path):
     settings, asked, engine = served
     logs = make_source(settings).read()
-    write_sessions(
-        tmp_path / "sessions",
-        logs.events,
-        logs.catalogue,
-        tasks=logs.tasks,
-        manifest=Manifest(kind="sessions"),
-        extra=logs.facts,
-    )
+    write_logs(tmp_path / "sessions", logs)
     dataset = SessionDataset.load([tmp_path / "sessions"], LENGTH)
     rows = dataset.rows("train", "calibration", "test")
     assert len(rows) == NUM_SESSIONS * NUM_STEPS == len(asked)
