@@ -210,5 +210,5 @@ def flops_of_row(block: SessionDataset, sizes: Sizes) -> float:
     rows = order_by_runs(block, rows, config.run_length, make_generator(0))[: config.batch_size]
     loss = ImpressionLoss(ranker.train())
     with FlopCounterMode(display=False) as counted:
-        loss.of_batch(block, run_batch(block, rows, config.run_length)).backward()
+        loss.of_batch(block, run_batch(block, rows, config.run_length, block.catalogue)).backward()
     return counted.get_total_flops() / len(rows)

@@ -57,9 +57,7 @@ class RunBatch:
     labels: Tensor  # [B, H]
 
 
-def run_batch(
-    dataset: SessionDataset, rows: Tensor, length: int, catalogue: Catalogue | None = None
-) -> RunBatch:
+def run_batch(dataset: SessionDataset, rows: Tensor, length: int, catalogue: Catalogue) -> RunBatch:
     """The batch of different `rows` [B], on the processor.
 
     Args:
@@ -73,10 +71,9 @@ def run_batch(
     numbers[:, -1] = runs.event_inside
     item_id = dataset.item_id(torch.cat([runs.event_row, rows]))
     snapshot = torch.cat([runs.event_snapshot, dataset.snapshot(rows)])
-    items = dataset.catalogue if catalogue is None else catalogue
     return RunBatch(
         runs=runs,
-        items=distinct_items(items, item_id, snapshot),
+        items=distinct_items(catalogue, item_id, snapshot),
         event_numbers=numbers,
         user_numbers=log.user_numbers[rows],
         progress=log.progress[rows],
@@ -85,13 +82,13 @@ def run_batch(
 
 
 def batches_ahead(
-    dataset: SessionDataset, parts: Iterable[Tensor], length: int
+    dataset: SessionDataset, parts: Iterable[Tensor], length: int, catalogue: Catalogue
 ) -> Iterator[tuple[Tensor, RunBatch]]:
     """Rows and batch of each part; the next one is made while the one before is in use."""
     with ThreadPoolExecutor(1) as worker:
         waiting = None
         for rows in parts:
-            coming = rows, worker.submit(run_batch, dataset, rows, length)
+            coming = rows, worker.submit(run_batch, dataset, rows, length, catalogue)
             if waiting is not None:
                 yield waiting[0], waiting[1].result()
             waiting = coming

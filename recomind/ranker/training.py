@@ -248,7 +248,7 @@ class _Fit:
             return
         config, gathered = self.ranker.config, ((rows, None) for rows in parts)
         if self.ranker.scores_runs:
-            gathered = batches_ahead(block, parts, config.run_length)
+            gathered = batches_ahead(block, parts, config.run_length, self.ranker.catalogue)
         for rows, batch in gathered:
             self._set_learning_rate()
             yield len(rows), self.on_device(block, rows, batch)

@@ -102,7 +102,7 @@ def batch_of(num: int = 64) -> tuple[Tensor, Any]:
     """Rows and what is read of them, gathered on the processor as training does."""
     dataset = tiny_dataset()
     rows = order_by_runs(dataset, dataset.rows("train"), RANKER.run_length, make_generator(1))[:num]
-    return rows, run_batch(dataset, rows, RANKER.run_length)
+    return rows, run_batch(dataset, rows, RANKER.run_length, dataset.catalogue)
 
 
 def fakes() -> FakeTensorMode:

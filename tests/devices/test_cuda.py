@@ -73,7 +73,7 @@ def test_an_update_of_the_ranker_waits_for_nothing():
     average = WeightAverage(dense, 0.1)
     updates = DeviceUpdates(ImpressionLoss(ranker), optimizers, dense, average, max_norm=1.0)
     rows = training_rows(dataset)[:64]
-    batch = run_batch(dataset, rows, RANKER.run_length)
+    batch = run_batch(dataset, rows, RANKER.run_length, dataset.catalogue)
     for _ in range(3):
         updates.queue(dataset, rows, batch)
     torch.cuda.synchronize()

@@ -152,7 +152,7 @@ def vars_of(batch):
 def test_batches_move_with_all_that_lies_within():
     dataset = tiny_dataset()
     rows = dataset.rows("train")[:20]
-    batch = run_batch(dataset, rows, 8)
+    batch = run_batch(dataset, rows, 8, dataset.catalogue)
     assert on_device(batch, CPU) is batch
     moved = on_device(batch, torch.device("meta"))
     parts = [moved.labels, moved.runs.age_KE, moved.items.inverse, moved.items.content.dense]

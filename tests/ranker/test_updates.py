@@ -182,9 +182,11 @@ def test_bf16_stays_near_float32(changes):
 
 def test_batches_are_gathered_ahead_in_order():
     dataset, parts = tiny_dataset(), rows_of(100).split(32)
-    gathered = list(batches_ahead(dataset, parts, 8))
+    gathered = list(batches_ahead(dataset, parts, 8, dataset.catalogue))
     assert [rows.tolist() for rows, _ in gathered] == [part.tolist() for part in parts]
     for rows, batch in gathered:
         assert torch.equal(batch.labels, dataset.labels(rows))
-        assert torch.equal(batch.runs.place_B, run_batch(dataset, rows, 8).runs.place_B)
-    assert list(batches_ahead(dataset, [], 8)) == []
+        assert torch.equal(
+            batch.runs.place_B, run_batch(dataset, rows, 8, dataset.catalogue).runs.place_B
+        )
+    assert list(batches_ahead(dataset, [], 8, dataset.catalogue)) == []
