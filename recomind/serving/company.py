@@ -22,10 +22,10 @@ import polars as pl
 from recomind.data.encoding import FeatureEncoding
 from recomind.data.scaling import Scaling
 from recomind.errors import ArtifactError
+from recomind.export.raw import SERVED_ENCODING, SERVED_SCALING
 from recomind.serving.id_table import IdTable
 
 ITEM_IDS, USER_IDS = "item_ids.parquet", "user_ids.parquet"
-SCALING, ENCODING = "user_feature_scaling", "user_feature_encoding"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,13 +46,13 @@ class CompanyNames:
         """
         items, users = _ids(Path(folder) / ITEM_IDS), _ids(Path(folder) / USER_IDS)
         try:
-            scaling = {name: Scaling(**each) for name, each in extra.get(SCALING, {}).items()}
+            scaling = {n: Scaling(**each) for n, each in extra.get(SERVED_SCALING, {}).items()}
             if all((each.mean, each.std) == (0.0, 1.0) for each in scaling.values()):
                 scaling = {}  # data.standardise=false: neither scaled nor clipped
         except (TypeError, AttributeError) as error:
-            raise ArtifactError(f"manifest.extra.{SCALING}", got=str(error)) from error
+            raise ArtifactError(f"manifest.extra.{SERVED_SCALING}", got=str(error)) from error
         encoding = FeatureEncoding()
-        if kept := extra.get(ENCODING):
+        if kept := extra.get(SERVED_ENCODING):
             encoding = FeatureEncoding.from_json(kept)
         return cls(
             items=items,

@@ -12,8 +12,9 @@ from recomind.artifacts import read_manifest, write_artifact
 from recomind.data.sources.served.decisions import read_decisions
 from recomind.errors import ArtifactError
 from recomind.export import load_scorer
+from recomind.export.raw import SERVED_ENCODING, SERVED_SCALING
 from recomind.serving import ServingConfig, load_engine
-from recomind.serving.company import ENCODING, ITEM_IDS, SCALING, CompanyNames
+from recomind.serving.company import ITEM_IDS, CompanyNames
 from recomind.serving.decisions import DecisionLog
 from recomind.serving.http import Asked, respond_all
 from recomind.serving.id_table import IdTable
@@ -34,7 +35,7 @@ def company(scorer_folder, tmp_path_factory):
     """The scorer with a map of ids and a scaling, as an export of a company's logs has them."""
     folder = tmp_path_factory.mktemp("company") / "scorer"
     manifest = read_manifest(scorer_folder)
-    manifest.extra[SCALING] = SCALINGS
+    manifest.extra[SERVED_SCALING] = SCALINGS
     names = list(manifest.files)
     with write_artifact(folder, manifest) as staging:
         for name in names:
@@ -145,17 +146,17 @@ def test_a_table_of_ids_is_a_dictionary_both_ways():
 
 def test_features_that_came_as_they_are_are_not_clipped(tmp_path):
     plain = {name: {"mean": 0.0, "std": 1.0} for name in ("age", "hour")}
-    assert CompanyNames.load(tmp_path, {SCALING: plain}).standardised("age", 33.0) == 33.0
+    assert CompanyNames.load(tmp_path, {SERVED_SCALING: plain}).standardised("age", 33.0) == 33.0
     scaled = plain | {"hour": {"mean": 12.0, "std": 7.0}}
-    assert CompanyNames.load(tmp_path, {SCALING: scaled}).standardised("age", 33.0) == 8.0
+    assert CompanyNames.load(tmp_path, {SERVED_SCALING: scaled}).standardised("age", 33.0) == 8.0
 
 
 def test_an_encoding_that_is_none_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="not an encoding of raw columns"):
-        CompanyNames.load(tmp_path, {ENCODING: {"categories": 3}})
+        CompanyNames.load(tmp_path, {SERVED_ENCODING: {"categories": 3}})
 
 
 def test_a_scaling_that_is_none_is_refused(tmp_path, scorer_folder):
-    with pytest.raises(ArtifactError, match=SCALING):
-        CompanyNames.load(tmp_path, {SCALING: {"age": {"mean": 3}}})
+    with pytest.raises(ArtifactError, match=SERVED_SCALING):
+        CompanyNames.load(tmp_path, {SERVED_SCALING: {"age": {"mean": 3}}})
     assert load_scorer(scorer_folder).user_feature_names == ("age", "hour", "tenure")
