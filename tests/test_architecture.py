@@ -139,7 +139,15 @@ def test_a_planted_cycle_is_named(tmp_path: Path, back: str) -> None:
 
 def test_no_process_waits_for_packages_that_only_a_fit_or_a_check_needs() -> None:
     rooms_of_workers = "recomind.config, recomind.training.trainer, recomind.serving.app"
-    heavy = ["sklearn", "lightgbm", "onnx", "onnxruntime", "torchmetrics", "torch._dynamo"]
+    heavy = [
+        "sklearn",
+        "lightgbm",
+        "onnx",
+        "onnxruntime",
+        "torchmetrics",
+        "torch._dynamo",
+        "torchrec",
+    ]
     found = f"import sys, {rooms_of_workers}; print([n for n in {heavy} if n in sys.modules])"
     # What keeps torch's compiler out is in force for one import only.
     found += "; from torch.compiler import allow_in_graph as mark; assert 'allow' in mark.__name__"

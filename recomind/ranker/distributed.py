@@ -142,8 +142,8 @@ class _ShardedFit(_Fit):
 
     def __post_init__(self) -> None:
         self.table_rows = {
-            table.name: table.num_embeddings
-            for table in self.ranker.items.tables.embedding_bag_configs()
+            name: len(bag.get_parameter("weight"))
+            for name, bag in self.ranker.items.tables.embedding_bags.items()
         }
         self.model = shard(self.ranker, self.sharding)
         fused: Any = self.model.fused_optimizer

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 
 from recomind.devices import CPU, on_device, to_device
 from recomind.errors import SchemaError
 from recomind.ranker.config import RankerConfig
 from recomind.ranker.dropout import BitDropout
 from recomind.ranker.numbers import PiecewiseLinear
+from recomind.ranker.tables import Tables, keyed
 from recomind.streams import hash_int64
 from recomind.types import Catalogue, ItemFeatures
+
+if TYPE_CHECKING:
+    from torchrec import EmbeddingBagCollection
 
 # TorchRec asks whether it is traced in a way that torch would rather have it ask; not our affair.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
@@ -77,11 +81,13 @@ def content_of(
 class ItemEncoder(nn.Module):
     """Item id and content to a vector [..., D].
 
-    Sparse features go through one TorchRec `EmbeddingBagCollection`, so that the same module is
-    sharded by `DistributedModelParallel`; on one host its tables give sparse gradients. The id is
-    one feature among the others, hashed into its table, and hidden for a share of the items in
-    training, so that an item that was never seen is scored by its content.
+    Sparse features go through `Tables`, which give sparse gradients on one host; sharded training
+    has TorchRec's `EmbeddingBagCollection` in their place. The id is one feature among the others,
+    hashed into its table, and hidden for a share of the items in training, so that an item that was
+    never seen is scored by its content.
     """
+
+    tables: Tables | EmbeddingBagCollection
 
     def __init__(self, catalogue: Catalogue, config: RankerConfig) -> None:
         super().__init__()
@@ -95,21 +101,8 @@ class ItemEncoder(nn.Module):
             )
         sizes = (config.id_buckets, *catalogue.vocab_sizes)
         self.features = [f"feature_{index}" for index in range(len(sizes))]
-        self.tables = EmbeddingBagCollection(
-            tables=[
-                EmbeddingBagConfig(
-                    name=f"table_{feature}",
-                    feature_names=[feature],
-                    num_embeddings=size,
-                    embedding_dim=config.id_dim,
-                )
-                for feature, size in zip(self.features, sizes, strict=True)
-            ]
-        )
-        for bag in self.tables.embedding_bags.values():
-            assert isinstance(bag, nn.EmbeddingBag)
-            bag.sparse = True  # a dense gradient would cost the whole table at every update
-            nn.init.normal_(bag.weight, std=config.id_scale)
+        named = dict(zip(self.features, sizes, strict=True))
+        self.tables = Tables(named, config.id_dim, config.id_scale)
         self.numbers = PiecewiseLinear(len(catalogue.dense_names), config.num_bins)
         width = config.id_dim * len(sizes) + self.numbers.width
         self.net = nn.Sequential(
@@ -138,14 +131,10 @@ class ItemEncoder(nn.Module):
 
     def _sparse(self, item_id: Tensor, categorical_nC: Tensor) -> Tensor:
         """The rows of all tables side by side, [n, id_dim * (1 + C)]."""
-        if type(self.tables) is EmbeddingBagCollection:
-            # A bag of one is its row: looked up at once, for a fifth of the collection's time.
-            columns = (self._row(item_id), *categorical_nC.unbind(1))
-            tables = [bag.get_parameter("weight") for bag in self.tables.embedding_bags.values()]
-            rows = zip(columns, tables, strict=True)
-            looked_up = [nn.functional.embedding(ids, table, sparse=True) for ids, table in rows]
-            return torch.cat(looked_up, dim=1)
-        pooled = self.tables(self._keyed(item_id, categorical_nC))
+        ids = (self._row(item_id), *categorical_nC.unbind(1))
+        if isinstance(self.tables, Tables):
+            return self.tables(ids)
+        pooled = self.tables(keyed(self.features, ids))
         # A sharded collection gives the features in its shards' order.
         return torch.cat([pooled[feature] for feature in self.features], dim=1)
 
@@ -154,10 +143,3 @@ class ItemEncoder(nn.Module):
         if not self.hash_ids:
             return item_id
         return hash_int64(item_id, _SALT_ID).remainder(self.id_buckets)
-
-    def _keyed(self, item_id: Tensor, categorical_nC: Tensor) -> KeyedJaggedTensor:
-        """One value a feature and item, feature after feature."""
-        values = torch.cat([self._row(item_id)[:, None], categorical_nC], dim=1).T.flatten()
-        return KeyedJaggedTensor(
-            keys=self.features, values=values, lengths=torch.ones_like(values, dtype=torch.int32)
-        )

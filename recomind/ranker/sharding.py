@@ -33,6 +33,7 @@ from torchrec.distributed.types import LazyAwaitable, ShardingPlan, ShardingType
 from recomind.errors import ArtifactError, ConfigError, did_you_mean
 from recomind.ranker.loss import ImpressionLoss
 from recomind.ranker.model import SessionRanker
+from recomind.ranker.tables import Tables, collection
 
 _SHARDING = (ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value)
 _RESERVED = 0.15  # share of a process's memory that the planner leaves for all but tables
@@ -86,6 +87,8 @@ def shard(ranker: SessionRanker, sharding: Mapping[str, str]) -> DistributedMode
         ConfigError: an unknown table or sharding.
     """
     whole = {name: value.clone() for name, value in ranker.state_dict().items()}
+    if isinstance(ranker.items.tables, Tables):
+        ranker.items.tables = collection(ranker.items.tables)
     module, rate = ImpressionLoss(ranker), ranker.config.learning_rate
     sharder: Any = _Sharder(
         fused_params={"optimizer": EmbOptimType.EXACT_ROWWISE_ADAGRAD, "learning_rate": rate}
@@ -104,7 +107,7 @@ def shard(ranker: SessionRanker, sharding: Mapping[str, str]) -> DistributedMode
 
 def _plan(module: ImpressionLoss, sharder: Any, sharding: Mapping[str, str]) -> ShardingPlan:
     """Which process holds which rows of which table."""
-    tables = [table.name for table in module.ranker.items.tables.embedding_bag_configs()]
+    tables = list(module.ranker.items.tables.embedding_bags)
     for table, kind in sharding.items():
         for got, known in ((table, tables), (kind, _SHARDING)):
             if got not in known:

@@ -26,7 +26,12 @@ from typing import NoReturn
 
 from recomind.pipeline import stages
 
-BESIDE_STAGES = ("recomind.cli.application", "recomind.pipeline.rounds", "recomind.export.onnx")
+BESIDE_STAGES = (
+    "recomind.cli.application",
+    "recomind.pipeline.rounds",
+    "recomind.export.onnx",
+    "torchrec",
+)
 
 
 def preload() -> None:
