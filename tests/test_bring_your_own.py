@@ -17,6 +17,14 @@ from tests.preloaded.launching import commands
 PAGE = Path(__file__).parents[1] / "docs" / "bring-your-own-ranker.md"
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (?P<path>[\w/]+\.(py|yaml))\n")
+# A page is carried out to see that it works: half the time of its runs went into simulated
+# sessions whose number only makes figures steadier.
+FEW_SESSIONS = (
+    "curve_sessions=20",
+    "evaluation.num_sessions=40",
+    "evaluation.rounds_sessions=30",
+    "evaluation.fidelity_sessions=30",
+)
 
 
 @dataclass(slots=True)
@@ -55,7 +63,7 @@ def carry_out(page: str, folder: Path) -> str:
             script.append(f"mkdir -p {Path(block.path).parent} && cp {stored} {block.path}")
         else:
             script += [f'echo "line {block.line}" >&2', block.text]
-    preloaded = commands(folder / ".preloaded")
+    preloaded = commands(folder / ".preloaded", FEW_SESSIONS)
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PATH": f"{preloaded}:{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -148,18 +148,20 @@ def server() -> str:
     return address
 
 
-def commands(folder: Path) -> Path:
+def commands(folder: Path, run_settings: Sequence[str] = ()) -> Path:
     """A folder to be the first of PATH: its `python` is preloaded for files, and its `recomind`.
 
     For anything else, such as `python -c` or where warnings are set, `python` is the real one.
+    Each `recomind run` is given `run_settings` besides its own.
     """
     folder.mkdir(exist_ok=True)
     launcher = shlex.join([sys.executable, "-I", "-S", __file__, server()])
     real = f'exec {shlex.quote(sys.executable)} "$@"'
     preloaded = f'case "$1" in *.py) exec {launcher} "$@" ;; esac'
+    further = f'[ "$1" != run ] || set -- "$@" {shlex.join(run_settings)}'
     for name, body in (
         ("python", f'[ -n "$PYTHONWARNINGS" ] || {preloaded}\n{real}'),
-        ("recomind", f'exec {launcher} -m recomind.cli "$@"'),
+        ("recomind", f'{further}\nexec {launcher} -m recomind.cli "$@"'),
     ):
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(0o755)

@@ -91,6 +91,16 @@ def test_a_shell_has_it_as_python(tmp_path: Path) -> None:
     assert done.stderr == "heard input\n\n"
 
 
+def test_a_run_is_given_further_settings_and_no_other_command_is(tmp_path: Path) -> None:
+    folder = commands(tmp_path / "commands", ["curve_sessions=7", "seed=4"])
+    for command, given in (("run", True), ("collect-logs", False)):
+        shown = [folder / "recomind", command, "world=fatigue", "seed=3", "--cfg", "job"]
+        done = subprocess.run(shown, cwd=tmp_path, capture_output=True, text=True, check=True)
+        lines = done.stdout.splitlines()
+        assert ("curve_sessions: 7" in lines) is given
+        assert ("seed: 4" if given else "seed: 3") in lines
+
+
 def test_it_finds_what_is_installed_in_place(tmp_path: Path) -> None:
     program(tmp_path, "import simulators; print(simulators.__name__)")
     done = shell("env -u PYTHONPATH python program.py", tmp_path)
