@@ -63,21 +63,21 @@ class Loop:
             logged = f"collect.num_sessions={self.num_sessions}"
             return [*world, logged, *common, f"output={self.folder}/first"]
         served = [
+            f"continue_from={self.run_folder(round_index - 1)}",
             f"data.decisions={self.folder}/decisions",
             f"data.outcomes.path={self.folder}/outcomes",
             "data.outcomes.left=left",
-            f"data.scorer={self.folder}/first/export",
+            "ranker.refit_on=auto",
         ]
-        rounds = f"rounds={round_index}"
-        output = f"output={self.folder}/served"
-        return ["size=tiny", "data=served", *served, *common, rounds, output]
+        output = f"output={self.run_folder(round_index)}"
+        return ["size=tiny", "data=served", *served, *common, output]
 
     def run_folder(self, round_index: int) -> Path:
         """Folder of that run."""
-        return self.folder / ("served" if round_index else "first")
+        return self.folder / (f"round_{round_index}" if round_index else "first")
 
     def train(self, round_index: int) -> None:
-        """The policy that is served in a round, on the windows of all rounds before."""
+        """The policy that is served in a round, on the logs of all rounds before."""
         call("recomind.cli", ["run", *self.settings(round_index)], self.run_folder(round_index))
 
     def serve(self, round_index: int) -> dict[str, Any]:

@@ -8,7 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from recomind.evaluation.config import FIRST_RANKER, LOGGING, POLICY, RANKER, RANKER_ENSEMBLE
+from recomind.evaluation.config import (
+    FIRST_RANKER,
+    LOGGING,
+    POLICY,
+    RANKER,
+    RANKER_ENSEMBLE,
+    SERVED,
+)
 from recomind.evaluation.gate import deciding_environments
 from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.metrics import session_ratios
@@ -32,6 +39,7 @@ from recomind.types import SessionEnvironment
 
 Entry = dict[str, Any]  # an entry of `environments` in report.json
 _PILOT = 100  # sessions that tell how much a lift varies
+_GREEDY = {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, SERVED, POLICY}
 _FEW_SESSIONS = 200  # that a share of steps is counted in
 
 
@@ -94,10 +102,20 @@ def _entry(
         kind,
         outcomes,
         last.config.evaluation,
-        [FIRST_RANKER] if FIRST_RANKER in outcomes else [],
+        _further(last.config.evaluation.baseline_arm, outcomes),
         target_metric=last.config.gate.target_metric,
         feature_names=feature_names,
     )
+
+
+def _further(baseline: str, outcomes: Mapping[str, SessionOutcomes]) -> list[str]:
+    """What the policy must beat beside the baseline.
+
+    That is the ranker from before the run, and what is served; where the latter is the baseline,
+    the refit ranker as well.
+    """
+    also = (*((RANKER,) if baseline == SERVED else ()), FIRST_RANKER, SERVED)
+    return [arm for arm in also if arm in outcomes and arm != baseline]
 
 
 def _outside(last: Round, environment: SessionEnvironment, arms: Arms) -> dict[str, float]:
@@ -151,7 +169,7 @@ def _logged(last: Round, arms: Arms) -> list[Entry]:
     With `evaluation.behaviour_model` also where they are not: the ranker's pools stand for them,
     and a model for the propensities.
     """
-    settings, greedy = last.config.evaluation, {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, POLICY}
+    settings, greedy = last.config.evaluation, _GREEDY
     pair = (settings.policy_arm, settings.baseline_arm)
     known = LOGGING in arms
     if not greedy.issuperset(pair) or not (known or settings.behaviour_model):
