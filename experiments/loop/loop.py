@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import sys
@@ -109,12 +110,15 @@ class Loop:
             found += play(world(), part, ask, f"{round_index}")
         return found
 
-    def train_and_judge(self, round_index: int) -> dict[str, float]:
-        """The true value of a round's policy, greedy, on the same users in every round."""
+    def train_and_judge(self, round_index: int) -> dict[str, Any]:
+        """The true value of a round's policy, greedy, on the same users in every round.
+
+        With the gate's verdict, which knew no world from the second round on.
+        """
         self.train(round_index)
         run = open_run(self.run_folder(round_index))
         seeds = draw_seeds(self.num_true, make_generator(77))
-        found = {}
+        found = {"released": run.report["gate"]["released"]}
         for name, policy in (("policy", run.policy), ("ranker", run.ranker)):
             reward = rollout(world(), policy, run.pool, seeds, 512).reward
             found[name] = float(reward.mean())
@@ -194,7 +198,25 @@ def figures_of(seeds: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
         figures[name] = figure(total, n=len(served), unit="count")
     gains = [rounds[-1]["truth"]["policy"] - rounds[0]["truth"]["policy"] for rounds in seeds]
     figures["gain.last_round"] = over_seeds(gains, unit="watches a session")
+    figures |= _verdicts(seeds)
     return figures
+
+
+def _verdicts(seeds: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
+    """How often the gate released what would replace a served policy, and how often wrongly."""
+    pairs = [
+        (later["truth"], before["truth"])
+        for rounds in seeds
+        for before, later in itertools.pairwise(rounds)
+    ]
+    released = [later["policy"] - before["policy"] for later, before in pairs if later["released"]]
+    better = sum(later["policy"] > before["policy"] for later, before in pairs)
+    counts = {
+        "released": len(released),
+        "wrongly_released": sum(gain <= 0 for gain in released),
+        "better_in_truth": better,
+    }
+    return {name: figure(num, n=len(pairs), unit="count") for name, num in counts.items()}
 
 
 def _covers(entry: dict[str, Any]) -> bool:
