@@ -9,10 +9,11 @@ import pytest
 
 from recomind.artifacts import Manifest, read_manifest, write_artifact
 from recomind.config import resolve
+from recomind.data.sources.served.source import ServedLogs
 from recomind.errors import ConfigError
 from recomind.evaluation.config import SERVED
 from recomind.pipeline.continuing import check_continued, source_of
-from recomind.pipeline.run import Run
+from recomind.pipeline.run import Round, Run
 from recomind.pipeline.run_file import claim
 from tests.cli.test_config import composed
 
@@ -90,10 +91,15 @@ def test_each_round_has_a_seed_of_its_own_and_names_what_it_was_made_of(first, s
 
 
 def test_windows_that_earlier_runs_took_of_the_same_log_are_not_taken_again(first, second, third):
-    assert [source_of(each).index for each in second.rounds] == [0, 1]
-    assert source_of(third.round(0)).index == 2
+    def window(round: Round) -> int:
+        source = source_of(round)
+        assert isinstance(source, ServedLogs)
+        return source.index
+
+    assert [window(each) for each in second.rounds] == [0, 1]
+    assert window(third.round(0)) == 2
     third.config.data["decisions"] = "another"
-    assert source_of(third.round(0)).index == 0
+    assert window(third.round(0)) == 0
 
 
 def test_what_is_served_is_the_baseline_and_its_scorer_is_the_continued_export(first, second):
