@@ -51,7 +51,7 @@ def source_of(round: Round) -> LogSource:
     """
     settings = dict(round.config.data)
     if settings.get("spill") == "":  # what memory cannot hold lies in the run's folder
-        settings["spill"] = str(round.run.folder / "spill")
+        settings["spill"] = str(round.run.spill)
     source = make_source(settings, round.config.allowed_targets)
     if not isinstance(source, WindowedLogs):
         return source

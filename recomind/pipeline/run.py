@@ -81,6 +81,11 @@ class Run:
         return dict(reward_weights(self.config))
 
     @property
+    def spill(self) -> Path:
+        """Folder for what memory cannot hold while logs are read; not there otherwise."""
+        return self.folder / "spill"
+
+    @property
     def policy_index(self) -> str:
         """Name of the index that a trained policy chooses from."""
         return "query_index" if self.config.distil.num_states else "index"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,17 @@ class PrepareData(Stage):
         return []
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
-        """Read, cut into sessions, write."""
+        """Read, cut into sessions, write.
+
+        What a killed process spilled goes first: nobody else writes into the run's folder.
+        """
+        shutil.rmtree(round.run.spill, ignore_errors=True)
+        try:
+            return self._build(round, manifest, line)
+        finally:
+            shutil.rmtree(round.run.spill, ignore_errors=True)
+
+    def _build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
         logs = source_of(round).read()
         write_sessions(
             self.path(round),
