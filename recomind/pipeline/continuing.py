@@ -16,7 +16,8 @@ def check_continued(run: Run) -> None:
 
     Raises:
         ArtifactError: `continue_from` is no run, or one whose export is absent.
-        ConfigError: it is this very run, or its items are other ones than the served scorer's.
+        ConfigError: it is this very run, its rankers see histories of another length, or its items
+            are other ones than the served scorer's.
     """
     if run.continued is None:
         return
@@ -25,6 +26,14 @@ def check_continued(run: Run) -> None:
             "a run cannot continue itself",
             got=f"continue_from={run.config.continue_from}, output={run.folder}",
             mend="give the new run a folder of its own with output=...",
+        )
+    ours, before = (each.config.ranker.history_length for each in (run, run.continued))
+    if ours != before:
+        raise ConfigError(
+            "rankers of one run and of the one that it continues see histories of other lengths",
+            got=f"ranker.history_length={ours}",
+            expected=before,
+            mend=f"set ranker.history_length={before}, or begin without continue_from",
         )
     theirs = catalogue_identity(read_manifest(run.continued.folder / "export", "scorer").files)
     served = Path(str(run.config.data["scorer"]))

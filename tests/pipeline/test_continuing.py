@@ -112,6 +112,9 @@ def test_a_run_that_cannot_be_continued_is_refused(tmp_path: Path, first: Run):
     itself = Run(resolve(composed(f"output={first.folder}", *served(first.folder))))
     with pytest.raises(ConfigError, match="a run cannot continue itself"):
         check_continued(itself)
+    shorter = served(first.folder, f"output={tmp_path}/new", "ranker.history_length=7")
+    with pytest.raises(ConfigError, match=r"histories of other lengths; got: .*=7; expected: 40"):
+        check_continued(Run(resolve(composed(*shorter))))
     write(tmp_path / "other", "scorer", item="b")
     settings = served(first.folder, f"data.scorer={tmp_path}/other", f"output={tmp_path}/new")
     with pytest.raises(ConfigError, match="other items than the served scorer"):
