@@ -164,19 +164,23 @@ def _strips(
 
 
 def _logged(last: Round, arms: Arms) -> list[Entry]:
-    """The first round's held-out sessions, where the pools of its logging policy are known.
+    """Held-out logged sessions, where the pools of who logged are known: of a world, or served.
 
     With `evaluation.behaviour_model` also where they are not: the ranker's pools stand for them,
     and a model for the propensities.
     """
-    settings, greedy = last.config.evaluation, _GREEDY
+    settings = last.config.evaluation
     pair = (settings.policy_arm, settings.baseline_arm)
-    known = LOGGING in arms
-    if not greedy.issuperset(pair) or not (known or settings.behaviour_model):
+    known = next((arm for arm in (LOGGING, *_served_before(last)) if arm in arms), None)
+    if not _GREEDY.issuperset(pair) or not (known or settings.behaviour_model):
         return []
-    dataset, generator = last.first.dataset(), last.run.generator("evaluate-logs")
-    horizon, pool = last.config.simulation.horizon, arms[LOGGING if known else RANKER].candidates
-    held_out = held_out_sessions(dataset, settings.num_sessions, horizon, generator, known=known)
+    # What was served last has other pools than what was logged before it.
+    dataset = last.own_dataset() if known == SERVED else last.first.dataset()
+    generator = last.run.generator("evaluate-logs")
+    horizon, pool = last.config.simulation.horizon, arms[known or RANKER].candidates
+    held_out = held_out_sessions(
+        dataset, settings.num_sessions, horizon, generator, known=known is not None
+    )
     if held_out is None:
         return []
     entry = logs_entry(
@@ -191,6 +195,11 @@ def _logged(last: Round, arms: Arms) -> list[Entry]:
         behaviour=None if known else fit_behaviour(dataset, pool, last.run.seed("behaviour")),
     )
     return [entry]
+
+
+def _served_before(last: Round) -> list[str]:
+    """The arm that served the last window, where its pools are known: those of a round before."""
+    return [] if last.is_first else [SERVED]
 
 
 def power(last: Round, environments: Sequence[Named], arms: Arms) -> dict[str, str]:

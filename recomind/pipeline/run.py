@@ -217,8 +217,15 @@ class Round:
 
     def dataset(self) -> SessionDataset:
         """Sessions of all rounds up to this one, in memory; of some users where they are many."""
+        return self._load(self.session_folders)
+
+    def own_dataset(self) -> SessionDataset:
+        """The round's own sessions alone."""
+        return self._load([self.path("sessions")])
+
+    def _load(self, folders: Sequence[Path]) -> SessionDataset:
         most = int(self.config.data.get("sample_events") or 0)
-        return SessionDataset.load(self.session_folders, self.config.ranker.history_length, most)
+        return SessionDataset.load(folders, self.config.ranker.history_length, most)
 
     def manifest(
         self, kind: str, seed: int, groups: Sequence[str], inputs: Sequence[Path]
