@@ -22,7 +22,7 @@ from recomind.data import SessionDataset, load_catalogue
 from recomind.errors import SchemaError
 from recomind.ranker import Calibration, load_rankers, load_weights, quality, trunk_of
 from recomind.simulation.config import Moving, Pessimism, SimulatorConfig
-from recomind.simulation.dwell import DwellModel, fit_dwell
+from recomind.simulation.dwell import LEAST_STEPS, DwellModel, fit_dwell
 from recomind.simulation.effects import EffectsCatalogue, with_saved_effects
 from recomind.simulation.moving import fit_moving, load_moving, save_moving
 from recomind.simulation.response import (
@@ -198,7 +198,7 @@ def fit_holdout(
     with write_artifact(folder, manifest) as staging:
         _save_states(staging / _STARTS, _starts(dataset, starts, config, seed))
         save_moving(staging, moving, manifest)
-        dwell = fit_dwell(dataset, rows[:cut], rows[cut:], config, seed)
+        dwell = fit_dwell(dataset, rows[:cut], rows[cut:], config, seed, LEAST_STEPS)
         save_tensors(staging / _DWELL, dwell.state_dict())
         models.save(staging)
         dataset.catalogue.save(staging)
