@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -84,13 +85,16 @@ class Soak:
     def _kill_while(self, process: subprocess.Popen[bytes], folder: Path, until: float) -> int:
         """Kill one process of the run now and then; how many.
 
+        The pause between two is drawn in logarithms: short ones meet short stages, and long ones
+        let a stage that begins anew come to its end.
+
         A run begun again is left alone until it is in its stage: killed while it starts, it would
         never come further.
         """
         killed = 0
         while process.poll() is None and time.monotonic() < until:
             try:
-                process.wait(self.draws.uniform(*self.pause_s))
+                process.wait(math.exp(self.draws.uniform(*map(math.log, self.pause_s))))
             except subprocess.TimeoutExpired:
                 stage, victims = _stage(folder), self.processes()
                 if victims and (stage != START or self.draws.random() < START_SHARE):
@@ -143,7 +147,7 @@ def main() -> None:
     """Soak for the minutes that are given, then write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--pause", type=float, nargs=2, default=[20.0, 60.0], metavar="SECONDS")
+    parser.add_argument("--pause", type=float, nargs=2, default=[2.0, 120.0], metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("settings", nargs="*", help="further settings of the run")
     given = parser.parse_args()
