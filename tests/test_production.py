@@ -35,5 +35,23 @@ def test_the_page_leads_from_an_export_to_the_next_round(
     assert f'recomind_rows_total{{kind="explored"}} {float(explored)}' in said
     report = json.loads((tmp_path / "runs/next/report/report.json").read_text())
     assert report["step0_parity"]["max_rank_difference"] == 0
+    # What was served is the baseline; the rankers are to be beaten beside it.
+    assert report["baseline_arm"] == "served_policy"
+    for entry in report["environments"]:
+        if entry["kind"] == "logs":
+            continue
+        assert {"ranker", "first_ranker"} <= set(entry["lift_over"])
+        means = {arm: entry["arms"][arm]["reward_per_session"]["mean"] for arm in report["arms"]}
+        assert entry["lift"]["reward_per_session"]["value"] == pytest.approx(
+            means["policy"] / means["served_policy"] - 1
+        )
+    # The service logged propensities: its own held-out sessions may veto.
+    (logs,) = [entry for entry in report["environments"] if entry["kind"] == "logs"]
+    assert logs["propensities"] == "logged"
+    assert {"policy", "served_policy"} <= set(logs["ope"])
+    sessions = read_manifest(tmp_path / "runs/next/round_0/ranker").inputs
+    assert set(sessions) == {"round_0/sessions"}  # the ranker is refit on the new logs by default
+    simulated = read_manifest(tmp_path / "runs/next/round_0/simulator").inputs
+    assert {"round_0/sessions", "continued/round_0/sessions"} <= set(simulated)
     inputs = read_manifest(tmp_path / "runs/next/export").inputs
     assert any(name.endswith("/policy") for name in inputs)

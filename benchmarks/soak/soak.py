@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -22,21 +22,21 @@ from experiments.result import figure, write_result
 
 KEPT = Path("runs/soak")
 RUN = ("run", "experiment=tiny")
-STAGES = (
-    "collect-logs",
-    "train-ranker",
-    "build-index",
-    "fit-simulator",
-    "train-policy",
-    "evaluate",
-    "export",
-)
+STAGES = {  # artifact in the run's folder -> the stage that makes it
+    "round_0/sessions": "collect-logs",
+    "round_0/ranker": "train-ranker",
+    "round_0/index": "build-index",
+    "round_0/simulator": "fit-simulator",
+    "round_0/holdout_simulator": "fit-holdout",
+    "round_0/fidelity": "fidelity",
+    "round_0/policy": "train-policy",
+    "report": "evaluate",
+    "export": "export",
+}
+START, START_SHARE = "start", 0.2  # the program is loading: one draw in five kills it there
 ENDED = (0, 3)  # done; done, and not released
 SETTLE_S = 20.0  # for Ray's processes to notice that their head is gone
 MARK = "RECOMIND_SOAK"  # in the environment of every process that a run starts
-_FINISHED = re.compile(
-    r"^([a-z-]+)(?:, round \d+ of \d+)?: (?:done|kept from before)", re.MULTILINE
-)
 
 
 class Soak:
@@ -83,15 +83,22 @@ class Soak:
             )
 
     def _kill_while(self, process: subprocess.Popen[bytes], folder: Path, until: float) -> int:
-        """Kill one process of the run now and then; how many."""
+        """Kill one process of the run now and then; how many.
+
+        The pause between two is drawn in logarithms: short ones meet short stages, and long ones
+        let a stage that begins anew come to its end.
+
+        A run begun again is left alone until it is in its stage: killed while it starts, it would
+        never come further.
+        """
         killed = 0
         while process.poll() is None and time.monotonic() < until:
             try:
-                process.wait(self.draws.uniform(*self.pause_s))
+                process.wait(math.exp(self.draws.uniform(*map(math.log, self.pause_s))))
             except subprocess.TimeoutExpired:
-                victims = self.processes()
-                if victims:
-                    self.kills[_stage(folder.with_suffix(".log"))] += 1
+                stage, victims = _stage(folder), self.processes()
+                if victims and (stage != START or self.draws.random() < START_SHARE):
+                    self.kills[stage] += 1
                     killed += _kill(self.draws.choice(victims))
         return killed
 
@@ -120,10 +127,12 @@ def _kill(pid: int) -> int:
     return 1
 
 
-def _stage(log: Path) -> str:
-    """The stage that is under way by what the run has said."""
-    finished = _FINISHED.findall(log.read_text(errors="replace"))
-    return next((stage for stage in STAGES if stage not in finished), "after the last")
+def _stage(folder: Path) -> str:
+    """The stage that is under way, `START` where the program has said nothing yet."""
+    if not folder.with_suffix(".log").stat().st_size:
+        return START
+    absent = (stage for path, stage in STAGES.items() if not (folder / path).is_dir())
+    return next(absent, "after the last")
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -138,7 +147,7 @@ def main() -> None:
     """Soak for the minutes that are given, then write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--pause", type=float, nargs=2, default=[20.0, 60.0], metavar="SECONDS")
+    parser.add_argument("--pause", type=float, nargs=2, default=[2.0, 120.0], metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("settings", nargs="*", help="further settings of the run")
     given = parser.parse_args()
@@ -164,6 +173,7 @@ def main() -> None:
         "left_shared_memory": figure(len(_shared_memory() - before), unit="files"),
         "left_folders": figure(len(folders), unit="folders"),
     }
+    print(f"left: processes {left}, folders {folders}", file=sys.stderr)
     command = " ".join(["benchmarks/soak/run", *sys.argv[1:]])
     write_result(Path(__file__).parent, command, figures, seeds=[given.seed])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import sys
@@ -63,21 +64,21 @@ class Loop:
             logged = f"collect.num_sessions={self.num_sessions}"
             return [*world, logged, *common, f"output={self.folder}/first"]
         served = [
+            f"continue_from={self.run_folder(round_index - 1)}",
             f"data.decisions={self.folder}/decisions",
             f"data.outcomes.path={self.folder}/outcomes",
             "data.outcomes.left=left",
-            f"data.scorer={self.folder}/first/export",
+            "ranker.refit_on=auto",
         ]
-        rounds = f"rounds={round_index}"
-        output = f"output={self.folder}/served"
-        return ["size=tiny", "data=served", *served, *common, rounds, output]
+        output = f"output={self.run_folder(round_index)}"
+        return ["size=tiny", "data=served", *served, *common, output]
 
     def run_folder(self, round_index: int) -> Path:
         """Folder of that run."""
-        return self.folder / ("served" if round_index else "first")
+        return self.folder / (f"round_{round_index}" if round_index else "first")
 
     def train(self, round_index: int) -> None:
-        """The policy that is served in a round, on the windows of all rounds before."""
+        """The policy that is served in a round, on the logs of all rounds before."""
         call("recomind.cli", ["run", *self.settings(round_index)], self.run_folder(round_index))
 
     def serve(self, round_index: int) -> dict[str, Any]:
@@ -109,12 +110,15 @@ class Loop:
             found += play(world(), part, ask, f"{round_index}")
         return found
 
-    def train_and_judge(self, round_index: int) -> dict[str, float]:
-        """The true value of a round's policy, greedy, on the same users in every round."""
+    def train_and_judge(self, round_index: int) -> dict[str, Any]:
+        """The true value of a round's policy, greedy, on the same users in every round.
+
+        With the gate's verdict, which knew no world from the second round on.
+        """
         self.train(round_index)
         run = open_run(self.run_folder(round_index))
         seeds = draw_seeds(self.num_true, make_generator(77))
-        found = {}
+        found = {"released": run.report["gate"]["released"]}
         for name, policy in (("policy", run.policy), ("ranker", run.ranker)):
             reward = rollout(world(), policy, run.pool, seeds, 512).reward
             found[name] = float(reward.mean())
@@ -194,7 +198,25 @@ def figures_of(seeds: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
         figures[name] = figure(total, n=len(served), unit="count")
     gains = [rounds[-1]["truth"]["policy"] - rounds[0]["truth"]["policy"] for rounds in seeds]
     figures["gain.last_round"] = over_seeds(gains, unit="watches a session")
+    figures |= _verdicts(seeds)
     return figures
+
+
+def _verdicts(seeds: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
+    """How often the gate released what would replace a served policy, and how often wrongly."""
+    pairs = [
+        (later["truth"], before["truth"])
+        for rounds in seeds
+        for before, later in itertools.pairwise(rounds)
+    ]
+    released = [later["policy"] - before["policy"] for later, before in pairs if later["released"]]
+    better = sum(later["policy"] > before["policy"] for later, before in pairs)
+    counts = {
+        "released": len(released),
+        "wrongly_released": sum(gain <= 0 for gain in released),
+        "better_in_truth": better,
+    }
+    return {name: figure(num, n=len(pairs), unit="count") for name, num in counts.items()}
 
 
 def _covers(entry: dict[str, Any]) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from recomind.artifacts import read_manifest
-from recomind.data import WindowedLogs, make_source, reads_logs
 from recomind.errors import ConfigError
 from recomind.pipeline import Round, complete_command
+from recomind.pipeline.continuing import is_windowed
 
 
 def run(round: Round) -> None:
@@ -15,10 +15,7 @@ def run(round: Round) -> None:
         ConfigError: the logs are no served ones.
     """
     config = round.config
-    is_served = reads_logs(config.data) and isinstance(
-        make_source(config.data, config.allowed_targets), WindowedLogs
-    )
-    if not is_served:
+    if not is_windowed(round):
         raise ConfigError(
             "join-outcomes joins what a service logged",
             got=f"data.source={config.data.get('source', 'world')}",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from recomind.artifacts import is_complete
 from recomind.pipeline import Round
-from recomind.pipeline.selection import exported_round
 from recomind.serving.app import serve_forever
 
 
 def run(round: Round) -> None:
     """Serve `export/` with the index of the round that it came from, until interrupted."""
     config, folder = round.config, round.run.folder / "export"
-    index = exported_round(round).path(round.run.policy_index)
+    index = (round.run.exported or round).path(round.run.policy_index)
     serve_forever(
         folder,
         config.serving,

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from recomind.config.schema import RecomindConfig
 from recomind.data import LogSource, WindowedLogs, collected_logs, make_source, reads_logs
 from recomind.errors import ConfigError, did_you_mean
-from recomind.evaluation.config import GateConfig
+from recomind.evaluation.config import RANKER, SERVED, GateConfig
 from recomind.ranker import RankerConfig
 
 
 def follow_logs(config: RecomindConfig) -> None:
     """Settings of the logs are checked before any stage begins, and the rest follows them."""
+    _check_continued(config)
     if reads_logs(config.data):
         source = make_source(config.data, config.allowed_targets)
         if config.rounds > 1 and not isinstance(source, WindowedLogs):
@@ -28,6 +29,21 @@ def follow_logs(config: RecomindConfig) -> None:
         weights = config.ranker.utility_weights
         config.ranker.utility_weights = config.utility or config.reward or weights
         config.simulation.reward_weights = _other_than_utility(config, config.reward or weights)
+
+
+def _check_continued(config: RecomindConfig) -> None:
+    """What continues a run reads what was served since, by default from its own export."""
+    if not config.continue_from:
+        return
+    if config.data.get("source") != "served" or config.world:
+        raise ConfigError(
+            "continue_from goes on from a run with what was served since",
+            got=f"data.source={config.data.get('source', 'world')}"
+            + (", and a world" if config.world else ""),
+            expected="data=served, without a world",
+            mend="rounds in a world go on in the same folder, with rounds=...",
+        )
+    config.data["scorer"] = config.data.get("scorer") or f"{config.continue_from}/export"
 
 
 def reward_weights(config: RecomindConfig) -> Mapping[str, float]:
@@ -65,6 +81,8 @@ def _follow_logs(config: RecomindConfig, source: LogSource) -> None:
     config.ranker.utility_weights = utility
     config.simulation.reward_weights = _other_than_utility(config, reward)
     config.policy.support_density = config.policy.support_density or source.support_density
+    if isinstance(source, WindowedLogs) and config.evaluation.baseline_arm == RANKER:
+        config.evaluation.baseline_arm = SERVED
     gate, first = GateConfig(), next(iter(reward))
     if config.gate.target_metric == gate.target_metric and "watch_10s" not in tasks:
         config.gate.target_metric = f"{first}_per_session"

@@ -57,6 +57,8 @@ class RecomindConfig:
     seed: int = 0  # all randomness follows from it
     device: str = "cpu"  # trains ranker, towers and learners: auto, cpu, cuda or cuda:N
     rounds: int = 1  # times collect -> refit -> retrain; above 1: in a world, or data=served
+    # Folder of a finished run whose rounds come before this one's; with data=served
+    continue_from: str = ""
     keep: KeepRound = KeepRound.best  # which round's policy is evaluated and exported
     round: int = 0  # the round that a stage run alone works on
     world: dict[str, Any] = field(default_factory=dict)  # `_target_` and arguments; {} for none

@@ -190,12 +190,22 @@ def ms_of_day(time: object, zone: str) -> float:
     Raises:
         SchemaError: `time` is none.
     """
+    moment = moment_of(time, zone)
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    return (moment.replace(tzinfo=None) - midnight) / datetime.timedelta(milliseconds=1)
+
+
+def moment_of(time: object, zone: str) -> datetime.datetime:
+    """Milliseconds since 1970 or ISO 8601 text as a moment in `zone`, as text without one is.
+
+    Raises:
+        SchemaError: `time` is none.
+    """
     try:
         moment = _moment(time, zone)
     except (ValueError, OverflowError):
         raise SchemaError(TIME, got=repr(time)[:50], expected=TIME_EXPECTED) from None
-    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    return (moment.replace(tzinfo=None) - midnight) / datetime.timedelta(milliseconds=1)
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
 
 
 def _moment(time: object, zone: str) -> datetime.datetime:

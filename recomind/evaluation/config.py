@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from recomind.errors import ConfigError, did_you_mean
 
 RANDOM, LOGGING, RANKER = "random", "logging_policy", "ranker"
-RANKER_ENSEMBLE, FIRST_RANKER = "ranker_ensemble", "first_ranker"
+RANKER_ENSEMBLE, FIRST_RANKER, SERVED = "ranker_ensemble", "first_ranker", "served_policy"
 RANDOM_IN_SUPPORT, RANKER_IN_SUPPORT, POLICY = "random_in_support", "ranker_in_support", "policy"
 SEED_ARM = "policy_seed_{}"  # the same recipe's policy from another seed, from 2 on
 # What a report may compare, see `recomind.evaluation.arms`: which of them a run has depends on it.
@@ -19,10 +19,17 @@ ARMS = (
     RANKER,
     RANKER_ENSEMBLE,
     FIRST_RANKER,
+    SERVED,
     RANDOM_IN_SUPPORT,
     RANKER_IN_SUPPORT,
     POLICY,
 )
+
+
+def own_ranker(baseline: str) -> str:
+    """The arm that a policy's support is compared with: its ranker where the baseline is none."""
+    return RANKER if baseline == SERVED else baseline
+
 
 # Metrics that every environment has; those of a task exist where the task does.
 ALWAYS_MEASURED = ("coverage", "repeat_share", "session_depth", "session_depth_10plus")

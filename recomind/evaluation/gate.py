@@ -121,11 +121,15 @@ def _where_it_trained(
     metric = config.target_metric
     found = []
     for environment in environments:
-        lift = environment["lift"].get(metric) if environment["kind"] == "simulator" else None
-        if lift is not None and (lift["low"] is None or lift["low"] <= config.min_lift):
+        if environment["kind"] != "simulator":
+            continue
+        for over, lifts in _over_baselines(environment):
+            lift = lifts.get(metric)
+            if lift is None or (lift["low"] is not None and lift["low"] > config.min_lift):
+                continue
             known = "not known" if lift["low"] is None else interval(lift)
             sentence = (
-                f"The lift of {metric} is {known} in {environment['name']}, where the policy "
+                f"The lift of {metric}{over} is {known} in {environment['name']}, where the policy "
                 f"trained: it is not shown above {percent(config.min_lift)} even there."
             )
             found.append((False, sentence))
@@ -134,17 +138,20 @@ def _where_it_trained(
 
 def target_holds(environment: Mapping[str, Any], config: GateConfig) -> bool:
     """Whether the target's lift is shown over the baseline and over each further one."""
-    tables = [environment["lift"], *environment.get("lift_over", {}).values()]
-    return all(_judge_target(lifts, environment, config)[0] for lifts in tables)
+    return all(
+        _judge_target(lifts, environment, config, over)[0]
+        for over, lifts in _over_baselines(environment)
+    )
 
 
 def _judge(
     environment: Mapping[str, Any], config: GateConfig, policy_arm: str, baseline_arm: str
 ) -> list[Verdict]:
     """The target over every baseline, and what would make its lift worthless."""
-    verdicts = [_judge_target(environment["lift"], environment, config)]
-    for arm, lifts in environment.get("lift_over", {}).items():
-        verdicts.append(_judge_target(lifts, environment, config, over=arm))
+    verdicts = [
+        _judge_target(lifts, environment, config, over)
+        for over, lifts in _over_baselines(environment)
+    ]
     found = (
         _few_sessions(environment, config),
         _fewer_that_count(environment, config, policy_arm, baseline_arm),
@@ -153,23 +160,25 @@ def _judge(
     return verdicts + [verdict for verdict in found if verdict is not None]
 
 
+def _over_baselines(environment: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The table of lifts over every baseline, and how a further one is called in a sentence."""
+    further = environment.get("lift_over", {}).items()
+    return [("", environment["lift"]), *((f" over {arm}", lifts) for arm, lifts in further)]
+
+
 def _judge_target(
-    lifts: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    config: GateConfig,
-    over: str | None = None,
+    lifts: Mapping[str, Any], environment: Mapping[str, Any], config: GateConfig, over: str
 ) -> Verdict:
     """`over` names the baseline where it is not the usual one."""
     metric, name = config.target_metric, environment["name"]
     least = config.least_lift(environment["kind"])
-    beaten = "" if over is None else f" over {over}"
     lift = lifts.get(metric)
     if lift is None:
-        return False, f"The target {metric}{beaten} was not measured in {name}."
+        return False, f"The target {metric}{over} was not measured in {name}."
     if lift["low"] is None:
         why = lift.get("reason") or "no interval"
-        return False, f"The target {metric}{beaten} has no interval in {name}: {why}."
-    shown = f"The lift of {metric}{beaten} in {name} is {interval(lift)}"
+        return False, f"The target {metric}{over} has no interval in {name}: {why}."
+    shown = f"The lift of {metric}{over} in {name} is {interval(lift)}"
     if lift["low"] > least:
         return True, f"{shown}, all of it above {percent(least)}."
     return False, f"{shown}, which does not lie above {percent(least)}."

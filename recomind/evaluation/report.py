@@ -8,7 +8,13 @@ from typing import Any
 
 from recomind.artifacts import is_complete, read_json, read_manifest, write_json
 from recomind.errors import ArtifactError, SchemaError
-from recomind.evaluation.config import RANDOM, RANKER_IN_SUPPORT, EvaluationConfig, GateConfig
+from recomind.evaluation.config import (
+    RANDOM,
+    RANKER_IN_SUPPORT,
+    EvaluationConfig,
+    GateConfig,
+    own_ranker,
+)
 from recomind.evaluation.gate import decide
 from recomind.evaluation.metrics import summarise
 from recomind.evaluation.rollout import SessionOutcomes
@@ -62,7 +68,7 @@ def environment_entry(
         "lift_over": found,
         "rl_lift": _lifts(outcomes, policy, RANKER_IN_SUPPORT, confidence),
         "chance_lift": _lifts(outcomes, policy, RANDOM, confidence),
-        "support_lift": _lifts(outcomes, RANKER_IN_SUPPORT, baseline, confidence),
+        "support_lift": _lifts(outcomes, RANKER_IN_SUPPORT, own_ranker(baseline), confidence),
         "segments": _segments(outcomes, config, target_metric, feature_names),
         "survival": {arm: outcome.survival() for arm, outcome in outcomes.items()},
     } | seed_lifts(outcomes, baseline, confidence)

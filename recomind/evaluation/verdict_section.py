@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from recomind.evaluation.config import RANKER_IN_SUPPORT
+from recomind.evaluation.config import RANKER_IN_SUPPORT, own_ranker
 from recomind.evaluation.markup import table
 from recomind.evaluation.presentation import interval, percent, verdict
 
@@ -48,12 +48,14 @@ def _power(report: Mapping[str, Any]) -> str:
 def _source(report: Mapping[str, Any]) -> str:
     """The lift of the target in every environment, split into support and learning."""
     target = report["gate"].get("target_metric")
+    baseline = str(report.get("baseline_arm", "ranker"))
+    ranker = own_ranker(baseline)
     rows = [
         (
             entry["name"],
             [
                 escape(interval(lift[target])) if target in lift else "-"
-                for lift in (entry.get(key, {}) for key in ("lift", "support_lift", "rl_lift"))
+                for lift in _parts(entry, ranker if ranker != baseline else None)
             ],
             "target" if entry["name"] in report["gate"].get("decided_by", []) else "",
         )
@@ -62,17 +64,23 @@ def _source(report: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return ""
-    baseline = str(report.get("baseline_arm", "ranker"))
     note = (
-        f"{escape(RANKER_IN_SUPPORT)} ranks as {escape(baseline)} does, among the items that the "
+        f"{escape(RANKER_IN_SUPPORT)} ranks as {escape(ranker)} does, among the items that the "
         "policy's support covers. Its own lift is what the support gives; the policy's lift over "
         "it is what was learned."
     )
-    head = [f"lift of {target}", f"over {baseline}", "by the support", "by learning"]
+    over = dict.fromkeys((f"over {baseline}", f"over {ranker}"))
+    head = [f"lift of {target}", *over, "by the support", "by learning"]
     return (
         f'<h2>Where the lift comes from</h2><p class="note">{note}</p>'
         f'<div class="card">{table(head, rows)}</div>\n'
     )
+
+
+def _parts(entry: Mapping[str, Any], ranker: str | None) -> list[Mapping[str, Any]]:
+    """Over the baseline, over the ranker where that is another arm, by support, by learning."""
+    over = [] if ranker is None else [entry.get("lift_over", {}).get(ranker, {})]
+    return [entry["lift"], *over, entry.get("support_lift", {}), entry["rl_lift"]]
 
 
 _STYLES = {"holds": "yes", "moved": "no"}  # what was not tested is neither

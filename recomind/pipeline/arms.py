@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from recomind.candidates import fresh_items, make_pool
 from recomind.data import reads_logs, storable
 from recomind.evaluation.arms import Arm, InSupport
@@ -14,7 +16,10 @@ from recomind.evaluation.config import (
     RANKER,
     RANKER_ENSEMBLE,
     RANKER_IN_SUPPORT,
+    SERVED,
 )
+from recomind.export import load_scorer
+from recomind.pipeline.continuing import is_windowed
 from recomind.pipeline.loading import load_ensemble, load_policy, load_pool, ranker_policy
 from recomind.pipeline.run import Round, Run
 from recomind.pipeline.selection import seed_policies
@@ -37,7 +42,34 @@ def report_arms(last: Round, kept: Round) -> Arms:
     }
     if not last.is_first:
         arms[FIRST_RANKER] = Arm(policy=ranker_policy(last.first), candidates=load_pool(last.first))
-    return arms | _of_policy(kept) | _of_seeds(kept) | logging_arm(last.run)
+    return arms | _served(last, kept) | _of_policy(kept) | _of_seeds(kept) | logging_arm(last.run)
+
+
+def _served(last: Round, kept: Round) -> Arms:
+    """What collected the last window of served logs, which the policy would replace.
+
+    That is the policy of the round before, with its pools. In the first round of all it is
+    `data.scorer`, which chooses from the pools of the policy on trial: its own are not known.
+    """
+    if not is_windowed(last):
+        return {}
+    if last.is_first:
+        network = load_scorer(Path(str(last.config.data["scorer"]))).network
+        pool = load_pool(kept, kept.run.policy_index)
+    else:
+        before = last.previous
+        network, pool = load_policy(before), load_pool(before, before.run.policy_index)
+    return {SERVED: Arm(policy=QPolicy(network), candidates=pool)}
+
+
+def served_inputs(last: Round) -> list[Path]:
+    """What that arm is loaded from."""
+    if not is_windowed(last):
+        return []
+    if last.is_first:
+        return [Path(str(last.config.data["scorer"]))]
+    before = last.previous
+    return before.paths("policy", "ranker", "simulator", before.run.policy_index)
 
 
 def _of_policy(kept: Round) -> Arms:

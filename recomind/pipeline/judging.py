@@ -8,7 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from recomind.evaluation.config import FIRST_RANKER, LOGGING, POLICY, RANKER, RANKER_ENSEMBLE
+from recomind.evaluation.config import (
+    FIRST_RANKER,
+    LOGGING,
+    POLICY,
+    RANKER,
+    RANKER_ENSEMBLE,
+    SERVED,
+)
 from recomind.evaluation.gate import deciding_environments
 from recomind.evaluation.growing import grow_for_guardrails
 from recomind.evaluation.metrics import session_ratios
@@ -32,6 +39,7 @@ from recomind.types import SessionEnvironment
 
 Entry = dict[str, Any]  # an entry of `environments` in report.json
 _PILOT = 100  # sessions that tell how much a lift varies
+_GREEDY = {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, SERVED, POLICY}
 _FEW_SESSIONS = 200  # that a share of steps is counted in
 
 
@@ -94,10 +102,20 @@ def _entry(
         kind,
         outcomes,
         last.config.evaluation,
-        [FIRST_RANKER] if FIRST_RANKER in outcomes else [],
+        _further(last.config.evaluation.baseline_arm, outcomes),
         target_metric=last.config.gate.target_metric,
         feature_names=feature_names,
     )
+
+
+def _further(baseline: str, outcomes: Mapping[str, SessionOutcomes]) -> list[str]:
+    """What the policy must beat beside the baseline.
+
+    That is the ranker from before the run, and what is served; where the latter is the baseline,
+    the refit ranker as well.
+    """
+    also = (*((RANKER,) if baseline == SERVED else ()), FIRST_RANKER, SERVED)
+    return [arm for arm in also if arm in outcomes and arm != baseline]
 
 
 def _outside(last: Round, environment: SessionEnvironment, arms: Arms) -> dict[str, float]:
@@ -146,19 +164,23 @@ def _strips(
 
 
 def _logged(last: Round, arms: Arms) -> list[Entry]:
-    """The first round's held-out sessions, where the pools of its logging policy are known.
+    """Held-out logged sessions, where the pools of who logged are known: of a world, or served.
 
     With `evaluation.behaviour_model` also where they are not: the ranker's pools stand for them,
     and a model for the propensities.
     """
-    settings, greedy = last.config.evaluation, {RANKER, RANKER_ENSEMBLE, FIRST_RANKER, POLICY}
+    settings = last.config.evaluation
     pair = (settings.policy_arm, settings.baseline_arm)
-    known = LOGGING in arms
-    if not greedy.issuperset(pair) or not (known or settings.behaviour_model):
+    known = next((arm for arm in (LOGGING, *_served_before(last)) if arm in arms), None)
+    if not _GREEDY.issuperset(pair) or not (known or settings.behaviour_model):
         return []
-    dataset, generator = last.first.dataset(), last.run.generator("evaluate-logs")
-    horizon, pool = last.config.simulation.horizon, arms[LOGGING if known else RANKER].candidates
-    held_out = held_out_sessions(dataset, settings.num_sessions, horizon, generator, known=known)
+    # What was served last has other pools than what was logged before it.
+    dataset = last.own_dataset() if known == SERVED else last.first.dataset()
+    generator = last.run.generator("evaluate-logs")
+    horizon, pool = last.config.simulation.horizon, arms[known or RANKER].candidates
+    held_out = held_out_sessions(
+        dataset, settings.num_sessions, horizon, generator, known=known is not None
+    )
     if held_out is None:
         return []
     entry = logs_entry(
@@ -173,6 +195,11 @@ def _logged(last: Round, arms: Arms) -> list[Entry]:
         behaviour=None if known else fit_behaviour(dataset, pool, last.run.seed("behaviour")),
     )
     return [entry]
+
+
+def _served_before(last: Round) -> list[str]:
+    """The arm that served the last window, where its pools are known: those of a round before."""
+    return [] if last.is_first else [SERVED]
 
 
 def power(last: Round, environments: Sequence[Named], arms: Arms) -> dict[str, str]:

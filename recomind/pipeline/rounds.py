@@ -7,6 +7,7 @@ from typing import Any
 
 from recomind.data import reads_logs
 from recomind.evaluation.report import read_report
+from recomind.pipeline.continuing import check_continued
 from recomind.pipeline.registry import complete_command
 from recomind.pipeline.run import Round, Run
 from recomind.pipeline.selection import chooses, judged_rounds, kept_round
@@ -15,6 +16,7 @@ from recomind.pipeline.selection import chooses, judged_rounds, kept_round
 def complete_run(run: Run) -> dict[str, Any]:
     """All rounds, the report on the best one, and the export; returns the report."""
     _ = run.device, run.config.training.learner_device  # raises before hours of other stages
+    check_continued(run)
     run.claim()
     last = run.rounds[-1]
     for each in run.rounds:

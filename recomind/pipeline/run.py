@@ -12,6 +12,7 @@ runs/demo/
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,15 +21,17 @@ from typing import Any
 
 import torch
 
-from recomind.artifacts import Manifest, read_manifest
+from recomind.artifacts import Manifest, is_complete, read_manifest
 from recomind.config import RecomindConfig, make_world, plain, reward_weights
 from recomind.data import SessionDataset
 from recomind.devices import find_device, require_precision
 from recomind.errors import ConfigError
 from recomind.pipeline.progress import StageLine
-from recomind.pipeline.run_file import claim
+from recomind.pipeline.run_file import claim, read_config
 from recomind.simulation import World
 from recomind.streams import make_generator
+
+_OF_POLICY = re.compile(r"round_(\d+)/policy")  # input of an export
 
 
 class Run:
@@ -78,6 +81,11 @@ class Run:
         return dict(reward_weights(self.config))
 
     @property
+    def spill(self) -> Path:
+        """Folder for what memory cannot hold while logs are read; not there otherwise."""
+        return self.folder / "spill"
+
+    @property
     def policy_index(self) -> str:
         """Name of the index that a trained policy chooses from."""
         return "query_index" if self.config.distil.num_states else "index"
@@ -90,6 +98,42 @@ class Run:
     def rounds(self) -> list[Round]:
         """The rounds that the config asks for."""
         return [Round(self, index) for index in range(self.config.rounds)]
+
+    @cached_property
+    def continued(self) -> Run | None:
+        """The finished run that this one continues, None where it begins by itself.
+
+        Raises:
+            ArtifactError: `continue_from` is no run.
+        """
+        folder = self.config.continue_from
+        if not folder:
+            return None
+        return Run(read_config(Path(folder), self.config.allowed_targets))
+
+    @cached_property
+    def before(self) -> list[Round]:
+        """All rounds of the runs that this one continues, the oldest first."""
+        return [] if self.continued is None else self.continued.rounds[-1].so_far
+
+    @property
+    def exported(self) -> Round | None:
+        """The round whose policy lies in `export/`, None where none does."""
+        folder = self.folder / "export"
+        inputs = read_manifest(folder, verify=False).inputs if is_complete(folder) else {}
+        found = [_OF_POLICY.fullmatch(name) for name in inputs]
+        indices = [int(match[1]) for match in found if match]
+        return self.round(indices[0]) if indices else None
+
+    def name_of(self, path: Path) -> str:
+        """What an artifact is called among the inputs of another, without the run's folder."""
+        if path.is_relative_to(self.folder):
+            return path.relative_to(self.folder).as_posix()
+        if self.continued is not None and any(
+            path.is_relative_to(each.run.folder) for each in self.before
+        ):
+            return f"continued/{self.continued.name_of(path)}"
+        return path.name
 
     def seed(self, stage: str) -> int:
         """The seed of a stage that is the same in every round."""
@@ -114,23 +158,34 @@ class Round:
 
     @property
     def first(self) -> Round:
-        """The run's first round."""
-        return self.run.round(0)
+        """The first round of all, in the run that this one continues if there is one."""
+        return self.so_far[0]
 
     @property
     def is_first(self) -> bool:
         """Whether no round comes before."""
-        return self.index == 0
+        return self.index == 0 and self.run.continued is None
 
     @property
     def previous(self) -> Round:
-        """The round before; not to be asked of the first one."""
+        """The round before; not to be asked of the first one.
+
+        Before a run's own first round that is the one whose policy the continued run exported.
+        """
         assert not self.is_first
-        return self.run.round(self.index - 1)
+        if self.index:
+            return self.run.round(self.index - 1)
+        assert self.run.continued is not None
+        return self.run.continued.exported or self.run.before[-1]
 
     @property
     def so_far(self) -> list[Round]:
-        """All rounds up to this one."""
+        """All rounds up to this one, with those of the runs that this one continues."""
+        return [*self.run.before, *self.own_so_far]
+
+    @property
+    def own_so_far(self) -> list[Round]:
+        """The run's own rounds up to this one."""
         return [self.run.round(index) for index in range(self.index + 1)]
 
     def path(self, name: str) -> Path:
@@ -143,7 +198,7 @@ class Round:
 
     def seed(self, stage: str) -> int:
         """The seed of a stage: another for each stage, round and run seed."""
-        text = f"{self.config.seed}/{stage}/{self.index}"
+        text = f"{self.config.seed}/{stage}/{len(self.run.before) + self.index}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
     def generator(self, stage: str) -> torch.Generator:
@@ -162,8 +217,15 @@ class Round:
 
     def dataset(self) -> SessionDataset:
         """Sessions of all rounds up to this one, in memory; of some users where they are many."""
+        return self._load(self.session_folders)
+
+    def own_dataset(self) -> SessionDataset:
+        """The round's own sessions alone."""
+        return self._load([self.path("sessions")])
+
+    def _load(self, folders: Sequence[Path]) -> SessionDataset:
         most = int(self.config.data.get("sample_events") or 0)
-        return SessionDataset.load(self.session_folders, self.config.ranker.history_length, most)
+        return SessionDataset.load(folders, self.config.ranker.history_length, most)
 
     def manifest(
         self, kind: str, seed: int, groups: Sequence[str], inputs: Sequence[Path]
@@ -174,9 +236,5 @@ class Round:
             kind=kind,
             seed=seed,
             config={group: config[group] for group in groups},
-            inputs={self._name(p): read_manifest(p, verify=False).identity for p in inputs},
+            inputs={self.run.name_of(p): read_manifest(p, verify=False).identity for p in inputs},
         )
-
-    def _name(self, path: Path) -> str:
-        inside = path.is_relative_to(self.run.folder)
-        return path.relative_to(self.run.folder).as_posix() if inside else path.name

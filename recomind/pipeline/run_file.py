@@ -31,7 +31,7 @@ _NOT_IDENTITY = (  # may differ between commands on one folder
     "serving",
 )
 # Rounds without a run file were left by stages that ran alone: the run goes on from them.
-_OF_A_RUN = re.compile(r"\..*|round_\d+|main\.log|tensorboard")
+_OF_A_RUN = re.compile(r"\..*|round_\d+|main\.log|tensorboard|spill")
 
 
 def claim(folder: Path, config: RecomindConfig) -> None:

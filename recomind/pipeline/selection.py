@@ -1,11 +1,11 @@
-"""Which round's policy a run keeps, by what `select-round` found of each, and has exported."""
+"""Which round's policy a run keeps, by what `select-round` found of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recomind.artifacts import is_complete, read_json, read_manifest
+from recomind.artifacts import read_json
 from recomind.config import KeepRound
 from recomind.evaluation.config import POLICY, SEED_ARM
 from recomind.pipeline.run import Round
@@ -41,13 +41,3 @@ def seed_policies(kept: Round) -> list[str]:
     if kept.config.evaluation.policy_arm != POLICY:
         return []
     return [SEED_ARM.format(number) for number in kept.config.gate.further_seeds]
-
-
-def exported_round(round: Round) -> Round:
-    """The round whose policy lies in `export/`; `round` itself where none does."""
-    folder = round.run.folder / "export"
-    inputs = read_manifest(folder, verify=False).inputs if is_complete(folder) else {}
-    found = [name for name in inputs if name.startswith("round_") and name.endswith("/policy")]
-    if not found:
-        return round
-    return round.run.round(int(found[0].removeprefix("round_").removesuffix("/policy")))

@@ -95,10 +95,10 @@ def start_from(ranker: SessionRanker, folder: Path, member: int) -> None:
     others = load_rankers(folder)
     found = others[member] if member < len(others) else None
     source = found if isinstance(found, SessionRanker) else trunk_of(others)
-    mend = "give this run the settings, features and tasks of the one that wrote it, or set none"
+    mend = "give this run the settings, features and tasks of the one that wrote it, or begin anew"
     if source.tasks != ranker.tasks:
         raise ConfigError(
-            "ranker.start_from holds a ranker of other tasks",
+            "the ranker to start from has other tasks",
             got=f"{list(source.tasks)} in {folder}",
             expected=list(ranker.tasks),
             mend=mend,
@@ -107,7 +107,7 @@ def start_from(ranker: SessionRanker, folder: Path, member: int) -> None:
         ranker.load_state_dict(source.state_dict())
     except RuntimeError as error:
         raise ConfigError(
-            "ranker.start_from holds a ranker of another shape",
+            "the ranker to start from has another shape",
             got=f"{first_mismatch(error)}, in {folder}",
             mend=mend,
         ) from error

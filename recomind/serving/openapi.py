@@ -58,6 +58,7 @@ def _schemas(schema: RequestSchema) -> Json:
         "feedback": _object(feedback),
         "dwell_s": seconds,
         "gap_s": seconds,
+        TIME: TIME_SCHEMA,
     }
     encoding = schema.names.encoding
     by_name = encoding.schema(names, number) | {"additionalProperties": False}

@@ -6,8 +6,9 @@
 
 `history` is oldest first, `step` counts its last events that belong to the present session. Times
 are seconds: an event's `dwell_s` is how long it lasted, its `gap_s` how long after the start of
-the event before it it began, the request's `gap_s` how long ago the last event began. What is left
-out is 0, which for a gap means unknown; without a history there is no gap.
+the event before it it began, the request's `gap_s` how long ago the last event began. In place of
+gaps, events and request may each give the `time` when they began, of which the gaps are made. What
+is left out is 0, which for a gap means unknown; without a history there is no gap.
 
 A request gives its candidates in `item_ids`, or leaves them to the pool and says in `num` how many
 it wants; with both it gets the best `num` of its own. A body holds one request or a list of them.
@@ -21,6 +22,7 @@ them, `time` for the time of day (`recomind.data.encoding`). A user's id may alw
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -29,7 +31,7 @@ from typing import Any
 
 import torch
 
-from recomind.data.encoding import CLOCK, TIME, TIME_EXPECTED
+from recomind.data.encoding import CLOCK, TIME, TIME_EXPECTED, moment_of
 from recomind.errors import SchemaError, did_you_mean
 from recomind.export import PolicyScorer
 from recomind.serving.company import CompanyNames
@@ -48,6 +50,7 @@ _FIELDS = (
     "request_id",
     "session_id",
 )
+_EVENT_FIELDS = ("item_id", "feedback", "dwell_s", "gap_s", "time")
 MAX_INT = 2**63 - 1
 UNKNOWN = -1  # stands for the row of an item that the map of ids lacks
 MAX_NAME = 200  # characters of a request's or session's id
@@ -136,12 +139,13 @@ class RequestSchema:
             SchemaError: a field is absent, unknown, or not what it must be.
         """
         fields = _object(payload, "a request", _FIELDS)
+        events = self._events(fields.get("history", []))
         request = RankRequest(
             user_id=self._user(fields.get("user_id")),
             user_features=self._features(fields.get("user_features", {}), fields.get("time")),
-            history=self._history(fields.get("history", [])),
+            history=self._history(events),
             step=_integer(fields.get("step", 0), "step", 0, MAX_INT),
-            gap_s=_seconds(fields.get("gap_s", 0.0), "gap_s"),
+            gap_s=self._gap(fields, events[-1] if events else {}, "gap_s"),
             item_ids=self._item_ids(fields.get("item_ids")),
             request_id=_name(fields.get("request_id", ""), "request_id"),
             session_id=_name(fields.get("session_id", ""), "session_id"),
@@ -191,15 +195,32 @@ class RequestSchema:
         rows = self.names.items.rows_of([str(value) for value in values])
         return [UNKNOWN if row is None else row for row in rows]
 
-    def _history(self, value: object) -> list[Event]:
-        events = [
-            _object(event, "an event", ("item_id", "feedback", "dwell_s", "gap_s"))
-            for event in _list(value, "history")[-self.history_length :]
-        ]
-        rows = self._items([event.get("item_id") for event in events])
-        return [self._event(event, row) for event, row in zip(events, rows, strict=True)]
+    def _events(self, value: object) -> list[Mapping[str, Any]]:
+        """The latest L, and the one before them, whose time the first of them may need."""
+        events = _list(value, "history")[-self.history_length - 1 :]
+        return [_object(event, "an event", _EVENT_FIELDS) for event in events]
 
-    def _event(self, event: Mapping[str, Any], row: int) -> Event:
+    def _history(self, events: Sequence[Mapping[str, Any]]) -> list[Event]:
+        before = [{}, *events][-self.history_length - 1 : -1] if events else []
+        latest = events[-self.history_length :]
+        rows = self._items([event.get("item_id") for event in latest])
+        return [self._event(*each) for each in zip(latest, before, rows, strict=True)]
+
+    def _gap(self, now: Mapping[str, Any], before: Mapping[str, Any], what: str) -> float:
+        """Seconds since the event before, as given or between both times; 0.0 where unknown."""
+        if "gap_s" in now or TIME not in now or TIME not in before:
+            return _seconds(now.get("gap_s", 0.0), what)
+        zone = self.names.encoding.clock or "UTC"
+        gap = moment_of(now[TIME], zone) - moment_of(before[TIME], zone)
+        if gap < datetime.timedelta(0):
+            raise SchemaError(
+                "times that go back",
+                got=f"{before[TIME]!r}, then {now[TIME]!r}"[:80],
+                expected="a history with the oldest event first, before the request's own time",
+            )
+        return gap.total_seconds()
+
+    def _event(self, event: Mapping[str, Any], before: Mapping[str, Any], row: int) -> Event:
         feedback = _object(event.get("feedback", {}), "feedback", self.tasks)
         for task, answer in feedback.items():
             if not isinstance(answer, bool):
@@ -208,7 +229,7 @@ class RequestSchema:
             item_id=row,
             feedback=[feedback.get(task, False) for task in self.tasks],
             dwell_s=_seconds(event.get("dwell_s", 0.0), "dwell_s"),
-            gap_s=_seconds(event.get("gap_s", 0.0), "an event's gap_s"),
+            gap_s=self._gap(event, before, "an event's gap_s"),
         )
 
     def _item_ids(self, value: object) -> list[int] | None:

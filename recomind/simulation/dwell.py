@@ -5,6 +5,8 @@ Symbols: `B` sessions, `F` dense item features, `C` feedback combinations, `Q` q
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,8 @@ from recomind.data import SessionDataset
 from recomind.fitting import Fit, fit_network
 from recomind.simulation.config import SimulatorConfig
 from recomind.simulation.response import SummaryNet
+
+LEAST_STEPS = 400  # of the optimiser, for a location that few events are fitted to
 
 
 class DwellModel(nn.Module):
@@ -54,9 +58,24 @@ class DwellModel(nn.Module):
 
 
 def fit_dwell(
-    dataset: SessionDataset, rows: Tensor, later: Tensor, config: SimulatorConfig, seed: int
+    dataset: SessionDataset,
+    rows: Tensor,
+    later: Tensor,
+    config: SimulatorConfig,
+    seed: int,
+    least_steps: int = 0,
 ) -> DwellModel:
-    """Least squares for the location of log(1 + seconds), then the residual's quantiles."""
+    """Least squares for the location of log(1 + seconds), then the residual's quantiles.
+
+    Args:
+        dataset: the log.
+        rows: [R] events that it is fitted to.
+        later: events that decide which epoch is best.
+        config: epochs, batch size, learning rate and sizes.
+        seed: of the network and of the order of the rows.
+        least_steps: batches are made smaller until the optimiser takes so many steps.
+    """
+    config = dataclasses.replace(config, batch_size=_batch_size(config, len(rows), least_steps))
     num_tasks = min(len(dataset.tasks), 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -79,6 +98,13 @@ def fit_dwell(
         chosen = (chosen if len(chosen) >= 20 else residual)[:1_000_000]
         model.quantiles_CQ[code] = torch.quantile(chosen, levels)
     return model
+
+
+def _batch_size(config: SimulatorConfig, num_rows: int, least_steps: int) -> int:
+    """Rows of a batch, with which `num_rows` give at least so many steps, or one row a step."""
+    if not least_steps:
+        return config.batch_size
+    return max(1, min(config.batch_size, num_rows * config.num_epochs // least_steps))
 
 
 def _dwell_rows(dataset: SessionDataset, rows: Tensor, num_tasks: int) -> Fit:

@@ -2,7 +2,7 @@
 
 `LearnedSimulator` is what a policy trains in: a ranker ensemble with fatigue, sampled
 pessimistically. `TreeSimulator` is what it is judged in: gradient-boosted trees over counted
-features, fitted on other users and later days. In both, sessions begin from logged states.
+features, fitted to other users. In both, sessions begin from logged states.
 """
 
 from __future__ import annotations
@@ -360,7 +360,7 @@ class TreeSimulator(FittedSessions):
     """The hold-out simulator: LightGBM response and hazard models, no pessimism.
 
     Args:
-        models: fitted on hold-out users and later days (`fit_trees`).
+        models: fitted to hold-out users (`fit_trees`).
     """
 
     def __init__(self, models: TreeModels, **shared: object) -> None:

@@ -22,9 +22,10 @@ from recomind.data import SessionDataset, load_catalogue
 from recomind.errors import SchemaError
 from recomind.ranker import Calibration, load_rankers, load_weights, quality, trunk_of
 from recomind.simulation.config import Moving, Pessimism, SimulatorConfig
-from recomind.simulation.dwell import DwellModel, fit_dwell
+from recomind.simulation.dwell import LEAST_STEPS, DwellModel, fit_dwell
 from recomind.simulation.effects import EffectsCatalogue, with_saved_effects
 from recomind.simulation.moving import fit_moving, load_moving, save_moving
+from recomind.simulation.recency import recency_weights
 from recomind.simulation.response import (
     SummaryNet,
     fit_exploring,
@@ -42,6 +43,7 @@ from recomind.streams import make_generator
 from recomind.types import Catalogue, Ranker, SessionState
 
 KIND, HOLDOUT_KIND = "simulator", "holdout_simulator"
+_MAX_EARLIER = 200_000  # events of the hold-out users' earlier days
 _STARTS, _DWELL = "starts.safetensors", "dwell.safetensors"
 _FATIGUE = "gate"  # the fatigue networks' name in files and manifests, kept for older artifacts
 
@@ -168,27 +170,19 @@ def fit_holdout(
     *,
     seed: int,
 ) -> dict[str, float]:
-    """Fit the tree simulator on hold-out users' later days and write it; returns its quality.
+    """Fit the tree simulator to hold-out users, who trained no ranker; returns its quality.
 
-    It uses the calibration and test splits, which trained no ranker; the last quarter of the rows
-    decides when the boosting stops.
+    Sessions begin as on later days, and a quarter of the later days' events decides when the
+    boosting stops.
     """
-    rows = dataset.rows("calibration", "test", holdout=True)
-    if len(rows) < 200:
-        raise SchemaError(
-            "too few hold-out events for a hold-out simulator",
-            got=len(rows),
-            expected=">= 200 on later days",
-            mend="raise data.holdout_share, or provide more days",
-        )
-    cut = int(len(rows) * 0.75)
+    rows, weights, later = holdout_rows(dataset)
     if config.item_effects:
-        dataset, of_items = with_tree_effects(dataset, rows[:cut], rows[cut:], seed)
+        dataset, of_items = with_tree_effects(dataset, rows, later, seed)
         manifest.metrics |= of_items
-    models = fit_trees(dataset, rows[:cut], rows[cut:], seed, config.item_categories)
-    moving = fit_moving(dataset, rows[:cut], rows[cut:], config.moving_features)
+    models = fit_trees(dataset, rows, later, seed, config.item_categories, weights)
+    moving = fit_moving(dataset, rows, later, config.moving_features)
     starts = dataset.session_starts("calibration", "test", holdout=True)
-    metrics = _tree_quality(models, dataset, rows[cut:])
+    metrics = _tree_quality(models, dataset, later)
     manifest.kind = HOLDOUT_KIND
     manifest.metrics |= metrics
     manifest.extra |= _extra(dataset, config) | {
@@ -198,11 +192,31 @@ def fit_holdout(
     with write_artifact(folder, manifest) as staging:
         _save_states(staging / _STARTS, _starts(dataset, starts, config, seed))
         save_moving(staging, moving, manifest)
-        dwell = fit_dwell(dataset, rows[:cut], rows[cut:], config, seed)
+        dwell = fit_dwell(dataset, rows, later, config, seed, LEAST_STEPS)
         save_tensors(staging / _DWELL, dwell.state_dict())
         models.save(staging)
         dataset.catalogue.save(staging)
     return metrics
+
+
+def holdout_rows(dataset: SessionDataset) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [R] that the hold-out simulator is fitted to, their weights, and rows that stop it.
+
+    Earlier days weigh less the older they are, later ones 1; without days all weigh 1.
+    """
+    later = dataset.rows("calibration", "test", holdout=True)
+    if len(later) < 200:
+        raise SchemaError(
+            "too few hold-out events for a hold-out simulator",
+            got=len(later),
+            expected=">= 200 on later days",
+            mend="raise data.holdout_share, or provide more days",
+        )
+    earlier = dataset.rows("train", holdout=True)
+    earlier = earlier[:: max(1, -(-len(earlier) // _MAX_EARLIER))]
+    fitted, stopping = later.split([int(len(later) * 0.75), len(later) - int(len(later) * 0.75)])
+    weights = torch.cat([recency_weights(dataset, earlier), torch.ones(len(fitted))])
+    return torch.cat([earlier, fitted]), weights, stopping
 
 
 @loads("hold-out simulator", mend="run `recomind fit-simulator` again")

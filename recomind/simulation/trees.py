@@ -147,12 +147,17 @@ class TreeModels:
 
 
 def fit_trees(
-    dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int, categories: bool = False
+    dataset: SessionDataset,
+    rows: Tensor,
+    later: Tensor,
+    seed: int,
+    categories: bool = False,
+    weights: Tensor | None = None,
 ) -> TreeModels:
-    """Fit on `rows`, stopping early by log-loss on `later`."""
+    """Fit on `rows` [R], by their `weights` [R], stopping early by log-loss on `later`."""
     models = TreeModels(dataset.tasks, {}, {}, categories)
-    _fit_responses(models, dataset, rows, later, seed)
-    _fit_leaving(models, dataset, rows, later, seed)
+    _fit_responses(models, dataset, rows, later, seed, weights)
+    _fit_leaving(models, dataset, rows, later, seed, weights)
     return models
 
 
@@ -174,27 +179,37 @@ def with_tree_effects(
 
 
 def _fit_responses(
-    models: TreeModels, dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
+    models: TreeModels,
+    dataset: SessionDataset,
+    rows: Tensor,
+    later: Tensor,
+    seed: int,
+    weights: Tensor | None = None,
 ) -> None:
     fit_x, stop_x = (_response_features(dataset, r, models.categories) for r in (rows, later))
     for h, task in enumerate(dataset.tasks):
         fit_y, stop_y = (dataset.labels(r)[:, h].contiguous().numpy() for r in (rows, later))
-        _fit_one(models, task, fit_x, fit_y, stop_x, stop_y, seed)
+        _fit_one(models, task, (fit_x, fit_y, weights), (stop_x, stop_y), seed)
 
 
 def _fit_leaving(
-    models: TreeModels, dataset: SessionDataset, rows: Tensor, later: Tensor, seed: int
+    models: TreeModels,
+    dataset: SessionDataset,
+    rows: Tensor,
+    later: Tensor,
+    seed: int,
+    weights: Tensor | None = None,
 ) -> None:
-    known, known_later = rows[dataset.left_known(rows)], later[dataset.left_known(later)]
-    _fit_one(
-        models,
-        "leave",
-        _summary_rows(dataset, known, models.categories),
-        dataset.left(known).float().numpy(),
-        _summary_rows(dataset, known_later, models.categories),
-        dataset.left(known_later).float().numpy(),
-        seed,
+    known, known_later = dataset.left_known(rows), later[dataset.left_known(later)]
+    fitted, stopping = (
+        (
+            _summary_rows(dataset, chosen, models.categories),
+            dataset.left(chosen).float().numpy(),
+        )
+        for chosen in (rows[known], known_later)
     )
+    weights = None if weights is None else weights[known]
+    _fit_one(models, "leave", (*fitted, weights), stopping, seed)
 
 
 def _response_features(dataset: SessionDataset, rows: Tensor, categories: bool) -> np.ndarray:
@@ -221,24 +236,26 @@ def _summary_rows(dataset: SessionDataset, rows: Tensor, categories: bool) -> np
 def _fit_one(
     models: TreeModels,
     name: str,
-    fit_x: np.ndarray,
-    fit_y: np.ndarray,
-    stop_x: np.ndarray,
-    stop_y: np.ndarray,
+    fitted: tuple[np.ndarray, np.ndarray, Tensor | None],
+    stopping: tuple[np.ndarray, np.ndarray],
     seed: int,
 ) -> None:
-    """One booster, or a constant rate where there are fewer than 20 labels of either kind."""
+    """One booster, or a constant rate where there are fewer than 20 labels of either kind.
+
+    It is fitted to features, labels and weights, and stopped by further features and labels.
+    """
+    fit_x, fit_y, weights = fitted
     few = min(fit_y.sum(), len(fit_y) - fit_y.sum()) if len(fit_y) else 0
-    if few < 20 or len(stop_y) == 0:
+    if few < 20 or len(stopping[1]) == 0:
         models.constants[name] = float((fit_y.sum() + 0.5) / (len(fit_y) + 10.0))
         return
     import lightgbm as lgb
 
-    train = lgb.Dataset(fit_x, fit_y)
+    train = lgb.Dataset(fit_x, fit_y, weight=None if weights is None else weights.numpy())
     models.boosters[name] = lgb.train(
         _PARAMETERS | {"seed": seed},
         train,
         num_boost_round=_NUM_ROUNDS,
-        valid_sets=[lgb.Dataset(stop_x, stop_y, reference=train)],
+        valid_sets=[lgb.Dataset(*stopping, reference=train)],
         callbacks=[lgb.early_stopping(_PATIENCE, verbose=False)],
     )

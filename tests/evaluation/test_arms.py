@@ -126,3 +126,13 @@ def test_a_target_without_any_lift_is_no_verdict():
 def test_coverage_can_be_no_target():
     with pytest.raises(ConfigError, match="coverage cannot be the target"):
         GateConfig(target_metric="coverage")
+
+
+def test_the_support_of_a_policy_is_compared_with_its_ranker_and_not_with_what_is_served(play):
+    played = {"served_policy": play("best"), "ranker": play("worst"), "policy": play("best")}
+    played["ranker_in_support"] = play("best")
+    config = EvaluationConfig(baseline_arm="served_policy")
+    entry = environment_entry("tiny", "world", played, config, ["ranker"])
+    assert entry["lift"]["session_depth"]["value"] == 0.0
+    assert entry["support_lift"] == entry["lift_over"]["ranker"]
+    assert entry["support_lift"]["session_depth"]["value"] > 0.1

@@ -106,6 +106,14 @@ def environment(kind, target=UP, depth=UNSURE, hide=UNSURE, means=(1.0, 1.0), na
             False,
             "is not known in the simulator, where the policy trained",
         ),
+        (
+            [
+                environment("simulator", over={"served_policy": UNSURE}),
+                environment("holdout_simulator", over={"served_policy": UP}),
+            ],
+            False,
+            "over served_policy is +1.0 % [-2.0, +4.0] in the simulator, where the policy trained",
+        ),
         ([environment("simulator"), environment("holdout_simulator")], True, "the holdout_sim"),
         ([environment("simulator"), environment("holdout_simulator", DOWN)], False, "holdout_sim"),
         (

@@ -310,3 +310,15 @@ def test_the_page_says_what_was_not_tested_and_where_the_lift_comes_from(report)
     assert "would take 12,345" in top
     assert 'class="box untested"' in top
     assert "policy over ranker; decided by tiny world." in top
+
+
+def test_where_the_lift_comes_from_over_what_is_served(report):
+    report["baseline_arm"] = "served_policy"
+    world = report["environments"][0]
+    lift = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 9, "method": "paired"}
+    world["rl_lift"] = {"watch_10s_per_session": lift}
+    world["lift_over"] = {"ranker": {"watch_10s_per_session": lift | {"value": 0.456}}}
+    top = render_html(report).split("<h2>tiny world")[0]
+    assert "over served_policy</th><th>over ranker</th><th>by the support" in top
+    assert "+45.6 % [+20.0, +30.0]" in top
+    assert "ranker_in_support ranks as ranker does" in top

@@ -152,7 +152,7 @@ def test_a_ranker_starts_from_anothers_weights(tmp_path):
         start_from(fresh, tmp_path / "ranker", member)
         assert torch.equal(fresh.head.weight, own.head.weight)
     other = network().frozen
-    with pytest.raises(ConfigError, match=r"ranker of other tasks.*watch_10s"):
+    with pytest.raises(ConfigError, match=r"has other tasks.*watch_10s"):
         start_from(other, tmp_path / "ranker", 0)  # type: ignore[arg-type]
     wider = type(own)(
         own.catalogue,

@@ -163,3 +163,46 @@ def test_a_body_holds_one_request_or_some(engine):
     for wrong in ([], [GOOD] * 4):
         with pytest.raises(SchemaError, match=f"got: {len(wrong)}; expected: 1 to 3"):
             engine.schema.parse_body(json.dumps(wrong).encode())
+
+
+MS = 1_769_880_000_000  # 2026-01-31T17:20:00Z
+
+
+def test_gaps_may_be_left_to_the_times_of_events(engine):
+    history = [
+        {"item_id": 3, "time": MS},
+        {"item_id": 4, "time": "2026-01-31T18:20:30.500+01:00"},
+        {"item_id": 5, "time": MS + 99_000, "gap_s": 2},  # what is given as a gap is taken
+    ]
+    request = without("gap_s") | {"history": history, "time": "2026-01-31T17:21:46"}
+    state = states_of([engine.schema.parse(request)], engine.schema)
+    assert state.history_gap_s.tolist() == [[0, 0, 0, 0, 30.5, 2]]
+    assert state.gap_s.tolist() == [7]
+    untimed = [{"item_id": 3}, *history[1:]]
+    state = states_of([engine.schema.parse(request | {"history": untimed})], engine.schema)
+    assert state.history_gap_s.tolist() == [[0, 0, 0, 0, 0, 2]]
+
+
+def test_the_first_event_that_is_kept_has_the_gap_to_the_one_before_it(engine):
+    long = [{"item_id": n, "time": MS + 1000 * n} for n in range(LENGTH + 3)]
+    state = states_of([engine.schema.parse(GOOD | {"history": long})], engine.schema)
+    assert state.history_item_id[0, 0] == 3
+    assert state.history_gap_s.tolist() == [[1.0] * LENGTH]
+    exact = states_of([engine.schema.parse(GOOD | {"history": long[:LENGTH]})], engine.schema)
+    assert exact.history_gap_s.tolist() == [[0.0] + [1.0] * (LENGTH - 1)]
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        (MS - 1, f"times that go back; got: {MS}, then {MS - 1}"),
+        ("yesterday", "time; got: 'yesterday'; expected: milliseconds since 1970"),
+        (MS // 1000, "seconds are times 1000"),
+    ],
+)
+def test_times_that_cannot_be_are_refused(engine, later, message):
+    history = [{"item_id": 3, "time": MS}, {"item_id": 4, "time": later}]
+    with pytest.raises(SchemaError, match=message):
+        engine.schema.parse(without("gap_s") | {"history": history})
+    with pytest.raises(SchemaError, match=message):
+        engine.schema.parse(without("gap_s") | {"history": history[:1], "time": later})

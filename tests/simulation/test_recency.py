@@ -10,6 +10,8 @@ from recomind.data import SessionDataset, TableCatalogue
 from recomind.simulation import SimulatorConfig
 from recomind.simulation.recency import recency_weights
 from recomind.simulation.response import fit_leave, summaries
+from recomind.simulation.store import holdout_rows
+from recomind.simulation.trees import fit_trees
 from recomind.streams import make_generator
 from tests.simulation import tiny
 
@@ -17,7 +19,7 @@ TURN, CALIBRATION, TEST = 6, 7, 8  # days; until the turn users leave less from 
 A_DAY = 1_500
 
 
-def logs(folders=1):
+def logs(holdout=False):
     """Sessions of one event; the feature `age` grows with the log, `kind` tells who leaves."""
     generator = make_generator(0)
     day = torch.arange(TEST + 1).repeat_interleave(A_DAY)
@@ -41,7 +43,7 @@ def logs(folders=1):
             "left_known": [True] * num,
             "split": [split[d] for d in day.tolist()],
             "propensity": [None] * num,
-            "holdout": [False] * num,
+            "holdout": [holdout] * num,
             "snapshot": day.tolist(),
             "u_age": age.tolist(),
             "u_kind": kind.tolist(),
@@ -87,3 +89,24 @@ def test_an_event_counts_half_a_day_later_in_its_round():
 def test_all_events_count_alike_in_the_logs_of_a_world():
     dataset = tiny.tiny_dataset()
     assert (recency_weights(dataset, dataset.rows()) == 1.0).all()
+
+
+def test_the_holdout_is_fitted_to_all_days_of_its_users_the_older_the_less():
+    dataset, _ = logs(holdout=True)
+    rows, weights, later = holdout_rows(dataset)
+    assert sorted([*rows.tolist(), *later.tolist()]) == dataset.rows(holdout=True).tolist()
+    assert bool((dataset.snapshot(later) >= CALIBRATION).all())
+    age = (CALIBRATION - 1 - dataset.snapshot(rows)).clamp(min=0)
+    assert torch.allclose(weights, 0.5**age)
+
+
+@pytest.mark.parametrize("day", [0, TURN])
+def test_trees_follow_the_events_that_weigh(day):
+    dataset, _ = logs()
+    dataset._user_EU[:, 0] = 0.0  # without the age nothing tells the days apart
+    rows = dataset.rows()[dataset.snapshot(dataset.rows()) <= TURN]
+    mine = dataset.snapshot(rows) == day
+    models = fit_trees(dataset, rows, rows[mine], 0, weights=mine.float() + 1e-6)
+    states = summaries(dataset, rows[mine], after=True).numpy()
+    left = dataset.left(rows[mine]).float()
+    assert models.predict("leave", states).mean() == pytest.approx(float(left.mean()), abs=0.02)

@@ -403,6 +403,18 @@ def test_the_holdout_knows_good_from_bad(holdout, holdout_folder):
     assert "hide" in read_manifest(holdout_folder).extra["constants"]  # too rare for a tree
 
 
+@torch.no_grad()
+def test_the_holdout_knows_from_few_events_how_long_an_item_takes(holdout, dataset):
+    rows = dataset.rows("train", holdout=False)
+    rows = rows[dataset.labels(rows)[:, :2].bool().all(1)]
+    content, truth = dataset.catalogue.features(dataset.item_id(rows)).dense, dataset.dwell_s(rows)
+    feedback = dataset.labels(rows).bool()
+    seconds = holdout.dwell.sample(content, feedback, torch.full((len(rows),), 0.5))
+    both = torch.stack([seconds, truth]).log1p()
+    assert float((both[0] - both[1]).mean()) == pytest.approx(0.0, abs=0.15)
+    assert float(torch.corrcoef(both)[0, 1]) > 0.6
+
+
 def test_a_simulator_is_not_a_holdout(simulator_folder, holdout_folder, ranker_folder):
     with pytest.raises(ArtifactError, match=r"another kind; got: simulator .*holdout_simulator"):
         load_holdout(simulator_folder, WEIGHTS)

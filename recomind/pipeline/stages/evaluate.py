@@ -23,7 +23,7 @@ from recomind.evaluation.metrics import LONG_WATCH_TASK
 from recomind.evaluation.parity import step0_parity
 from recomind.evaluation.preflight import Named, check_request, require_target
 from recomind.evaluation.report import build_report, write_report
-from recomind.pipeline.arms import report_arms
+from recomind.pipeline.arms import report_arms, served_inputs
 from recomind.pipeline.curve import CURVE
 from recomind.pipeline.judging import entries, power
 from recomind.pipeline.loading import (
@@ -66,6 +66,7 @@ class Evaluate(Stage):
         paths += kept.paths(*seed_policies(kept))
         paths += round.paths("ranker", "holdout_simulator", "index")
         paths += [] if round.is_first else round.first.paths("ranker", "index")
+        paths += served_inputs(round)
         return paths + [round.run.round(each["round"]).path("selection") for each in judged]
 
     def manifest(self, round: Round) -> Manifest:
@@ -94,7 +95,7 @@ def _report(last: Round, kept: Round, judged: Judged, line: StageLine) -> dict[s
     watches = f"{LONG_WATCH_TASK}_per_session"  # no metric of a log that has no such task
     if reads_logs(config.data) and LONG_WATCH_TASK not in environments[0][2].tasks:
         found = _without(found, watches if watches != config.gate.target_metric else "")
-    curves = [read_json(each.path("policy") / CURVE, "learning curve") for each in last.so_far]
+    curves = [read_json(each.path("policy") / CURVE, "learning curve") for each in last.own_so_far]
     bins = config.evaluation.calibration_bins
     return build_report(
         seed=config.seed,

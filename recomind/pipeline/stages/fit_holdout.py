@@ -12,7 +12,7 @@ from recomind.simulation import fit_holdout
 
 
 class FitHoldout(Stage):
-    """Fitted to other users and later days than the training simulator."""
+    """Fitted to other users than the training simulator, and begun as on later days."""
 
     name, kind, artifact = "fit-holdout", "holdout_simulator", "holdout_simulator"
     groups = ("simulation", "ranker")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recomind.artifacts import Manifest, source_identity
-from recomind.data import LogSource, WindowedLogs, make_source, write_sessions
+from recomind.data import WindowedLogs, make_source, write_sessions
+from recomind.pipeline.continuing import source_of
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
@@ -27,7 +29,7 @@ class PrepareData(Stage):
 
     def manifest(self, round: Round) -> Manifest:
         """It names the raw files as they are now, or what the round's window of them holds."""
-        manifest, source = super().manifest(_reader(round)), _source(round)
+        manifest, source = super().manifest(_reader(round)), source_of(round)
         if isinstance(source, WindowedLogs):
             manifest.inputs |= source.identity()
         else:
@@ -40,8 +42,18 @@ class PrepareData(Stage):
         return []
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
-        """Read, cut into sessions, write."""
-        logs = _source(round).read()
+        """Read, cut into sessions, write.
+
+        What a killed process spilled goes first: nobody else writes into the run's folder.
+        """
+        shutil.rmtree(round.run.spill, ignore_errors=True)
+        try:
+            return self._build(round, manifest, line)
+        finally:
+            shutil.rmtree(round.run.spill, ignore_errors=True)
+
+    def _build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
+        logs = source_of(round).read()
         write_sessions(
             self.path(round),
             logs.frame,
@@ -66,19 +78,10 @@ def _on_sample(round: Round, num_events: int) -> list[str]:
     ]
 
 
-def _source(round: Round) -> LogSource:
-    """The source, at the round's window; what memory cannot hold lies in the run's folder."""
-    settings = dict(round.config.data)
-    if settings.get("spill") == "":
-        settings["spill"] = str(round.run.folder / "spill")
-    source = make_source(settings, round.config.allowed_targets)
-    return source.at_window(round.index) if isinstance(source, WindowedLogs) else source
-
-
 def _reader(round: Round) -> Round:
     """The round whose sessions the logs are."""
     source = make_source(round.config.data, round.config.allowed_targets)
-    return round if isinstance(source, WindowedLogs) else round.first
+    return round if isinstance(source, WindowedLogs) else round.run.round(0)
 
 
 def _counts(facts: Mapping[str, Any]) -> str:

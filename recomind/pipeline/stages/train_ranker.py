@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recomind.artifacts import Manifest
 from recomind.data import SessionDataset, SessionSource, SessionStream
@@ -144,7 +144,7 @@ def _fit_member(
     if _begins_with(round):
         start_from(start, Path(config.start_from), member)
     elif way.warm:
-        start.load_state_dict(cast(nn.Module, load_ensemble(round.previous)[member]).state_dict())
+        start_from(start, round.previous.path("ranker"), member)
     alone = len(ways_to_refit(round)) == 1
     name = f"ranker_member_{member}_{seed:x}{'' if alone else f'_{way.name}'}.safetensors"
     return fit_ranker(

@@ -44,7 +44,7 @@ class ServedLogs:
 
     decisions: str = MISSING  # folder of the decision log: serving.decision_log
     outcomes: OutcomeTable = field(default_factory=OutcomeTable)
-    scorer: str = MISSING  # the folder that was served, or another export over its catalogue
+    scorer: str = ""  # the folder that was served; empty: the export of continue_from
     window: str = BY_SCORER  # what a round takes: one scorer's decisions, or a time such as 7d
     limit: str = "1d"  # outcomes that come later are left out
     skew: str = "60s"  # by so much an outcome's clock may be behind the service's
@@ -59,6 +59,12 @@ class ServedLogs:
     index: int = 0  # the window that is read; a run's rounds take one after another
 
     def __post_init__(self) -> None:
+        if not self.scorer:
+            raise ConfigError(
+                "data.scorer is not set",
+                expected="the exported folder that was served",
+                mend="data.scorer=runs/<name>/export, or continue_from=runs/<name>",
+            )
         check_holdout(self.holdout_share)
         shares = self.calibration_share, self.test_share
         require_setting(

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import polars as pl
 
+from recomind.artifacts import room_for
+
 _ROW_GROUP = 16_384  # rows that are read for one row of them
 
 
@@ -67,11 +69,18 @@ class Spill:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def keep(self, name: str, frame: pl.DataFrame) -> Part:
-        """The frame as a part; a name that is kept again replaces what it stood for."""
+        """The frame as a part; a name that is kept again replaces what it stood for.
+
+        Raises:
+            DiskFullError: there is no room for it.
+        """
         if self.folder is None:
             return Part(frame)
         path, writing = self.folder / f"{name}.parquet", self.folder / f"{name}.writing"
-        frame.write_parquet(writing, compression="lz4", row_group_size=_ROW_GROUP, statistics=True)
+        with room_for(self.folder):
+            frame.write_parquet(
+                writing, compression="lz4", row_group_size=_ROW_GROUP, statistics=True
+            )
         writing.replace(path)
         return Part(path)
 
