@@ -211,7 +211,9 @@ class RequestSchema:
         if "gap_s" in now or TIME not in now or TIME not in before:
             return _seconds(now.get("gap_s", 0.0), what)
         zone = self.names.encoding.clock or "UTC"
-        gap = moment_of(now[TIME], zone) - moment_of(before[TIME], zone)
+        began, ended = (moment_of(each[TIME], zone) for each in (before, now))
+        # In UTC: Python subtracts moments of one zone by its clocks, which are set back and forth.
+        gap = ended.astimezone(datetime.UTC) - began.astimezone(datetime.UTC)
         if gap < datetime.timedelta(0):
             raise SchemaError(
                 "times that go back",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
+from recomind.data.encoding import FeatureEncoding
 from recomind.errors import SchemaError
+from recomind.serving.company import CompanyNames
 from recomind.serving.request import states_of
 from tests.export.tiny import LENGTH
 
@@ -206,3 +209,12 @@ def test_times_that_cannot_be_are_refused(engine, later, message):
         engine.schema.parse(without("gap_s") | {"history": history})
     with pytest.raises(SchemaError, match=message):
         engine.schema.parse(without("gap_s") | {"history": history[:1], "time": later})
+
+
+def test_a_gap_is_as_long_as_it_was_when_the_clocks_are_set(engine):
+    names = CompanyNames(encoding=FeatureEncoding(clock="Europe/Berlin"))
+    schema = dataclasses.replace(engine.schema, names=names)
+    history = [{"item_id": 3, "time": "2026-03-29T01:59:00"}]  # at 2 o'clock it is 3
+    request = without("gap_s") | {"history": history, "time": "2026-03-29T03:01:00"}
+    listed = request | {"user_features": [-1.0, 0.5, 2]}
+    assert schema.parse(listed).gap_s == 120.0
