@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from recomind.artifacts import Manifest, source_identity
-from recomind.data import WindowedLogs, make_source, write_sessions
-from recomind.pipeline.continuing import source_of
+from recomind.data import WindowedLogs, write_sessions
+from recomind.pipeline.continuing import is_windowed, source_of
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
@@ -80,8 +80,7 @@ def _on_sample(round: Round, num_events: int) -> list[str]:
 
 def _reader(round: Round) -> Round:
     """The round whose sessions the logs are."""
-    source = make_source(round.config.data, round.config.allowed_targets)
-    return round if isinstance(source, WindowedLogs) else round.run.round(0)
+    return round if is_windowed(round) else round.run.round(0)
 
 
 def _counts(facts: Mapping[str, Any]) -> str:
