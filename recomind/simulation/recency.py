@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from recomind.data import SessionDataset
+from recomind.errors import SchemaError
 
+_MAX_EARLIER = 200_000  # events of the hold-out users' earlier days
 _HALF_LIFE = 1.0  # snapshots in which the weight of an event halves
 
 
@@ -22,3 +24,23 @@ def recency_weights(dataset: SessionDataset, rows: Tensor) -> Tensor:
         mine = round_index == number
         age[mine] = (snapshot[mine].max() - snapshot[mine]).float()
     return 0.5 ** (age / _HALF_LIFE)
+
+
+def holdout_rows(dataset: SessionDataset) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [R] that the hold-out simulator is fitted to, their weights, and rows that stop it.
+
+    Earlier days weigh less the older they are, later ones 1; without days all weigh 1.
+    """
+    later = dataset.rows("calibration", "test", holdout=True)
+    if len(later) < 200:
+        raise SchemaError(
+            "too few hold-out events for a hold-out simulator",
+            got=len(later),
+            expected=">= 200 on later days",
+            mend="raise data.holdout_share, or provide more days",
+        )
+    earlier = dataset.rows("train", holdout=True)
+    earlier = earlier[:: max(1, -(-len(earlier) // _MAX_EARLIER))]
+    fitted, stopping = later.split([int(len(later) * 0.75), len(later) - int(len(later) * 0.75)])
+    weights = torch.cat([recency_weights(dataset, earlier), torch.ones(len(fitted))])
+    return torch.cat([earlier, fitted]), weights, stopping

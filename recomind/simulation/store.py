@@ -25,7 +25,7 @@ from recomind.simulation.config import Moving, Pessimism, SimulatorConfig
 from recomind.simulation.dwell import LEAST_STEPS, DwellModel, fit_dwell
 from recomind.simulation.effects import EffectsCatalogue, with_saved_effects
 from recomind.simulation.moving import fit_moving, load_moving, save_moving
-from recomind.simulation.recency import recency_weights
+from recomind.simulation.recency import holdout_rows
 from recomind.simulation.response import (
     SummaryNet,
     fit_exploring,
@@ -43,7 +43,6 @@ from recomind.streams import make_generator
 from recomind.types import Catalogue, Ranker, SessionState
 
 KIND, HOLDOUT_KIND = "simulator", "holdout_simulator"
-_MAX_EARLIER = 200_000  # events of the hold-out users' earlier days
 _STARTS, _DWELL = "starts.safetensors", "dwell.safetensors"
 _FATIGUE = "gate"  # the fatigue networks' name in files and manifests, kept for older artifacts
 
@@ -197,26 +196,6 @@ def fit_holdout(
         models.save(staging)
         dataset.catalogue.save(staging)
     return metrics
-
-
-def holdout_rows(dataset: SessionDataset) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows [R] that the hold-out simulator is fitted to, their weights, and rows that stop it.
-
-    Earlier days weigh less the older they are, later ones 1; without days all weigh 1.
-    """
-    later = dataset.rows("calibration", "test", holdout=True)
-    if len(later) < 200:
-        raise SchemaError(
-            "too few hold-out events for a hold-out simulator",
-            got=len(later),
-            expected=">= 200 on later days",
-            mend="raise data.holdout_share, or provide more days",
-        )
-    earlier = dataset.rows("train", holdout=True)
-    earlier = earlier[:: max(1, -(-len(earlier) // _MAX_EARLIER))]
-    fitted, stopping = later.split([int(len(later) * 0.75), len(later) - int(len(later) * 0.75)])
-    weights = torch.cat([recency_weights(dataset, earlier), torch.ones(len(fitted))])
-    return torch.cat([earlier, fitted]), weights, stopping
 
 
 @loads("hold-out simulator", mend="run `recomind fit-simulator` again")

@@ -146,6 +146,16 @@ class TreeModels:
         return cls(tasks, boosters, constants, categories)
 
 
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """What boosters are fitted to."""
+
+    rows: Tensor  # [R] int64
+    later: Tensor  # [S] int64 rows, by whose log-loss the boosting stops
+    seed: int
+    weights: Tensor | None = None  # [R]; all alike where None
+
+
 def fit_trees(
     dataset: SessionDataset,
     rows: Tensor,
@@ -156,8 +166,9 @@ def fit_trees(
 ) -> TreeModels:
     """Fit on `rows` [R], by their `weights` [R], stopping early by log-loss on `later`."""
     models = TreeModels(dataset.tasks, {}, {}, categories)
-    _fit_responses(models, dataset, rows, later, seed, weights)
-    _fit_leaving(models, dataset, rows, later, seed, weights)
+    events = _Events(rows, later, seed, weights)
+    _fit_responses(models, dataset, events)
+    _fit_leaving(models, dataset, events)
     return models
 
 
@@ -170,46 +181,35 @@ def with_tree_effects(
     session goes and nothing of what was shown.
     """
     models, plain = TreeModels(dataset.tasks, {}, {}), without_content(dataset)
-    _fit_responses(models, dataset, rows, later, seed)
-    _fit_leaving(models, plain, rows, later, seed)
+    events = _Events(rows, later, seed)
+    _fit_responses(models, dataset, events)
+    _fit_leaving(models, plain, events)
     features = _response_features(dataset, rows, False)
     columns = [torch.from_numpy(models.predict(task, features)) for task in dataset.tasks]
     leave = models.predict("leave", _summary_rows(plain, rows, False))
     return with_effects(dataset, rows, torch.stack(columns, dim=1), torch.from_numpy(leave))
 
 
-def _fit_responses(
-    models: TreeModels,
-    dataset: SessionDataset,
-    rows: Tensor,
-    later: Tensor,
-    seed: int,
-    weights: Tensor | None = None,
-) -> None:
-    fit_x, stop_x = (_response_features(dataset, r, models.categories) for r in (rows, later))
+def _fit_responses(models: TreeModels, dataset: SessionDataset, events: _Events) -> None:
+    both = events.rows, events.later
+    fit_x, stop_x = (_response_features(dataset, rows, models.categories) for rows in both)
     for h, task in enumerate(dataset.tasks):
-        fit_y, stop_y = (dataset.labels(r)[:, h].contiguous().numpy() for r in (rows, later))
-        _fit_one(models, task, (fit_x, fit_y, weights), (stop_x, stop_y), seed)
+        fit_y, stop_y = (dataset.labels(rows)[:, h].contiguous().numpy() for rows in both)
+        _fit_one(models, task, (fit_x, fit_y, events.weights), (stop_x, stop_y), events.seed)
 
 
-def _fit_leaving(
-    models: TreeModels,
-    dataset: SessionDataset,
-    rows: Tensor,
-    later: Tensor,
-    seed: int,
-    weights: Tensor | None = None,
-) -> None:
-    known, known_later = dataset.left_known(rows), later[dataset.left_known(later)]
+def _fit_leaving(models: TreeModels, dataset: SessionDataset, events: _Events) -> None:
+    known = dataset.left_known(events.rows)
+    known_later = events.later[dataset.left_known(events.later)]
     fitted, stopping = (
         (
             _summary_rows(dataset, chosen, models.categories),
             dataset.left(chosen).float().numpy(),
         )
-        for chosen in (rows[known], known_later)
+        for chosen in (events.rows[known], known_later)
     )
-    weights = None if weights is None else weights[known]
-    _fit_one(models, "leave", (*fitted, weights), stopping, seed)
+    weights = None if events.weights is None else events.weights[known]
+    _fit_one(models, "leave", (*fitted, weights), stopping, events.seed)
 
 
 def _response_features(dataset: SessionDataset, rows: Tensor, categories: bool) -> np.ndarray:

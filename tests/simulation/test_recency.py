@@ -8,9 +8,8 @@ import torch
 
 from recomind.data import SessionDataset, TableCatalogue
 from recomind.simulation import SimulatorConfig
-from recomind.simulation.recency import recency_weights
+from recomind.simulation.recency import holdout_rows, recency_weights
 from recomind.simulation.response import fit_leave, summaries
-from recomind.simulation.store import holdout_rows
 from recomind.simulation.trees import fit_trees
 from recomind.streams import make_generator
 from tests.simulation import tiny
