@@ -42,6 +42,12 @@ def warnings_of(
         )
     lift, learned = environment["lift"].get(metric), environment.get("rl_lift", {}).get(metric)
     won = lift is not None and (lift["low"] or 0.0) > 0.0
+    untaught = learned is not None and learned["low"] == learned["high"] == 0.0
+    if untaught:
+        found.append(
+            f"In {name} {policy_arm} does what {RANKER_IN_SUPPORT} does: training won nothing in "
+            "its own simulator, and the policy was left at step 0 (training.compare_sessions)."
+        )
     simulated = environment.get("kind") == "holdout_simulator"
     if simulated and won and lift is not None and (lift["value"] or 0.0) < _SMALL:
         found.append(
@@ -49,7 +55,7 @@ def warnings_of(
             "nothing of the simulator's own error, which has turned such small lifts more often "
             "than not (experiments/suite). Show it to few users first."
         )
-    if won and learned is not None and (learned["low"] or 0.0) <= 0.0:
+    if won and learned is not None and not untaught and (learned["low"] or 0.0) <= 0.0:
         lost = learned["high"] is not None and learned["high"] < 0.0
         found.append(
             f"In {name} the lift over {RANKER_IN_SUPPORT} is {interval(learned)}: "

@@ -23,6 +23,7 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     *("num_env_steps", "learning_starts", "target_subset_size", "num_runners", "num_learners"),
+    "compare_sessions",
 )
 
 
@@ -52,6 +53,9 @@ class TrainingConfig:
     rollout_length: int = 8  # steps of each session between updates
     replay_capacity: int = 100_000  # session-steps kept, over all runners
     learning_starts: int = 4_096  # events simulated before the first update
+    # Simulated sessions in which the policy must beat step 0, where it is left otherwise; 0 keeps
+    # what was learned.
+    compare_sessions: int = 1_000
     prioritised: float = 0.0  # exponent of the TD error in sampling; 0 samples uniformly
     prioritised_beta: float = 0.4  # exponent of importance weights, rising linearly to 1
 

@@ -31,6 +31,7 @@ from recomind.types import TrainableQFunction
 _MAY_CHANGE = (
     *("num_env_steps", "steps_per_iteration", "num_threads", "device"),
     *("checkpoint_every", "keep_checkpoints", "restart_runners", "ray_address"),
+    "compare_sessions",
 )
 _MAX_FAULTS = 3  # in a row, without an iteration between them
 _NEW_NODE_S = 120.0  # how long a cluster may take to replace a node

@@ -259,6 +259,9 @@ def test_a_lift_that_is_the_supports_is_a_warning():
     assert verdict["released"]
     assert "may be the support's, not what was learned" in verdict["warnings"][0]
     assert decide([environment("world")], GateConfig())["warnings"] == []
+    untaught = environment("world") | {"rl_lift": {"watch_10s_per_session": lift(0.0, 0.0, 0.0)}}
+    (said,) = decide([untaught], GateConfig())["warnings"]
+    assert "the policy was left at step 0 (training.compare_sessions)" in said
     behind = with_arm(environment("world"), "logging_policy", 1.7)
     assert "what collected the logs" in decide([behind], GateConfig())["warnings"][0]
 

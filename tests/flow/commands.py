@@ -33,6 +33,7 @@ MICRO = (
     "training.steps_per_iteration=400",
     "training.num_sessions=16",
     "training.learning_starts=128",
+    "training.compare_sessions=0",
     "training.replay_capacity=1024",
     "training.batch_size=64",
     "training.subset_size=6",

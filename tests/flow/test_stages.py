@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from recomind.artifacts import load_tensors, read_manifest
 from tests.flow.commands import MICRO, NOT_RELEASED, read_report
 from tests.flow.in_process import Command
 
@@ -90,6 +92,23 @@ def test_a_refit_policy_makes_the_report_stale(command: Command, folder: Path) -
     assert outcome.err.startswith("error: the report judges another policy")
     assert command("evaluate", *MICRO, at(folder), *other).status == NOT_RELEASED
     assert read_report(folder)["environments"][0]["lift"]["reward_per_session"]["value"] == 0.0
+
+
+@pytest.mark.parametrize("learning_rate", [0.3, 1e-3])
+def test_a_policy_that_is_worse_in_its_own_simulator_is_left_at_step_0(
+    command: Command, folder: Path, learning_rate: float
+) -> None:
+    shutil.rmtree(folder / "checkpoints")
+    rate, compared = f"training.learning_rate={learning_rate}", "training.compare_sessions=100"
+    outcome = command("train-policy", *MICRO, at(folder), rate, compared)
+    assert outcome.status == 0, outcome.err
+    extra = read_manifest(folder / "round_0/policy").extra
+    residual = load_tensors(folder / "round_0/policy/policy.safetensors")["residual.weight"]
+    assert extra["left_at_step_0"] is (extra["simulated_gain"] <= 0.0)
+    assert extra["left_at_step_0"] is not bool(residual.any())
+    assert ("left at step 0" in outcome.err) is extra["left_at_step_0"]
+    if learning_rate > 0.1:
+        assert extra["left_at_step_0"]
 
 
 def test_a_verdict_on_another_arm_releases_nothing(command: Command, folder: Path) -> None:

@@ -1,19 +1,31 @@
-"""`recomind train-policy`: from the ranker's weights, in the simulator or from the logs."""
+"""`recomind train-policy`: from the ranker's weights, in the simulator or from the logs.
+
+Training may make a policy worse than the one that it began with, even in the simulator that it
+trained in; of 28 such runs with a known truth, all five whose policy lost there lost in truth as
+well (docs/adr/0020). So a policy that does not beat step 0 in its own simulator is left at step 0:
+it then is the ranker in its support.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from recomind.artifacts import Manifest, save_tensors, write_artifact, write_json
+from recomind.evaluation.rollout import rollout
 from recomind.pipeline.curve import CURVE, LearningCurve
 from recomind.pipeline.loading import policy_config, problem
 from recomind.pipeline.progress import StageLine
 from recomind.pipeline.run import Round
 from recomind.pipeline.stage import Stage
-from recomind.policy import PolicyConfig, QNetwork
+from recomind.policy import PolicyConfig, QNetwork, QPolicy
+from recomind.streams import draw_seeds
+from recomind.training.config import TrainingConfig
 from recomind.training.session_config import find_algorithm
 from recomind.training.trainer import train_policy
+from recomind.types import CandidateSource, SessionEnvironment
 
 
 class TrainPolicy(Stage):
@@ -55,11 +67,40 @@ class TrainPolicy(Stage):
             tensorboard_dir=round.run.folder / "tensorboard" / name,
             inputs=manifest.inputs | _support(policy_config(round)),
         )
+        kept = cast(QNetwork, trained)
+        note = curve.note
+        if simulator is not None and _compares(round.config.training):
+            at_start = cast(QNetwork, trained_on.network())
+            gain = _gain(round, simulator, pool, kept, at_start)
+            manifest.extra |= {"simulated_gain": gain, "left_at_step_0": gain <= 0.0}
+            if gain <= 0.0:
+                kept = at_start
+                note += f"; {gain:+.2f} in the simulator by training: left at step 0"
         with write_artifact(self.path(round), manifest) as staging:
-            tensors = cast(QNetwork, trained).trainable_state()
-            save_tensors(staging / "policy.safetensors", tensors)
+            save_tensors(staging / "policy.safetensors", kept.trainable_state())
             write_json(staging / CURVE, curve.points)
-        return curve.note
+        return note
+
+
+def _compares(config: TrainingConfig) -> bool:
+    return config.num_env_steps > 0 and config.compare_sessions > 0
+
+
+def _gain(
+    round: Round,
+    simulator: SessionEnvironment,
+    pool: CandidateSource,
+    trained: QNetwork,
+    at_start: QNetwork,
+) -> float:
+    """Reward a session that training won in the simulator, over the same sessions."""
+    seeds = draw_seeds(round.config.training.compare_sessions, round.generator("compare"))
+    with torch.no_grad():
+        after, before = (
+            rollout(simulator, QPolicy(network), pool, seeds).reward.double().mean()
+            for network in (trained, at_start)
+        )
+    return float(after - before)
 
 
 def _support(config: PolicyConfig) -> dict[str, str]:
