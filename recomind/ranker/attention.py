@@ -54,11 +54,15 @@ def gated_sum_of_nearest(
     sharpness: Tensor,
     num_nearest: int,
 ) -> Tensor:
-    """Sums [B, K, D] over the events that are nearest to each candidate; else as `gated_sum`."""
+    """Sums [B, K, D] over the events that are nearest to each candidate; else as `gated_sum`.
+
+    The gates of all others are zero, so that the sum is a product: gathering the values of the
+    nearest, [B, K, n, D], takes three to thirteen times as long for up to some hundred old events.
+    """
+    if keys_BOD.shape[1] <= num_nearest:
+        return gated_sum(unit_BKD, keys_BOD, values_BOD, bias_BO, sharpness)
     bias_BKO = bias_BO[:, None].expand(-1, unit_BKD.shape[1], -1)
     logits_BKO = torch.baddbmm(bias_BKO, unit_BKD, (keys_BOD * sharpness).mT)
-    nearest = logits_BKO.topk(min(num_nearest, keys_BOD.shape[1]), dim=2)
-    values_BKOD = values_BOD[:, None].expand(-1, unit_BKD.shape[1], -1, -1)
-    index = nearest.indices[..., None].expand(-1, -1, -1, values_BKOD.shape[3])
-    gate_BKn1 = nearest.values.sigmoid()[..., None]
-    return (values_BKOD.gather(2, index) * gate_BKn1).sum(dim=2)
+    nearest = logits_BKO.topk(num_nearest, dim=2, sorted=False)
+    closed_BKO = torch.zeros_like(logits_BKO)
+    return closed_BKO.scatter(2, nearest.indices, nearest.values.sigmoid()) @ values_BOD

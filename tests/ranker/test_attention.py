@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recomind.ranker import attention
-from recomind.ranker.attention import gated_sum
+from recomind.ranker.attention import gated_sum, gated_sum_of_nearest
 
 SHARPNESS = torch.tensor(2.5)
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -65,3 +65,23 @@ def test_blocks_are_of_a_size_that_a_cache_holds(monkeypatch: pytest.MonkeyPatch
     sizes.clear()
     assert torch.equal(gated_sum(*parts, SHARPNESS), in_blocks)
     assert sizes == [64 * 100 * 200]
+
+
+@pytest.mark.parametrize("num_nearest", [0, 1, 5, 9, 30])
+def test_of_the_nearest_alone_by_a_slow_loop(num_nearest: int) -> None:
+    parts = parts_of(4, 3, 9)
+    unit_BKD, keys_BLD, values_BLD, bias_BL = parts
+    logits_BKL = SHARPNESS * unit_BKD @ keys_BLD.mT + bias_BL[:, None]
+    far_BKL = torch.ones_like(logits_BKL, dtype=torch.bool)
+    far_BKL.scatter_(2, logits_BKL.argsort(2, descending=True)[..., :num_nearest], False)
+    expected = torch.zeros_like(unit_BKD)
+    for k in range(unit_BKD.shape[1]):  # to each candidate the far events are none
+        near_BL = bias_BL.masked_fill(far_BKL[:, k], -torch.inf)
+        expected[:, k] = by_loop(unit_BKD[:, k, None], keys_BLD, values_BLD, near_BL)[:, 0]
+    values_BLD.requires_grad_(True)
+    seen = gated_sum_of_nearest(*parts, SHARPNESS, num_nearest)
+    assert torch.allclose(seen, expected, atol=1e-5)
+    seen.sum().backward()
+    reached_BL = (values_BLD.grad.abs().sum(2) > 0) if values_BLD.grad is not None else None
+    assert reached_BL is not None
+    assert torch.equal(reached_BL, ((~far_BKL).any(1)) & bias_BL.isfinite())
