@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
+import torch
+from torch.overrides import TorchFunctionMode
 
 _SLACK = 2**20  # numbers beside the weights, such as those that an initialisation works with
 
+_MAKERS = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
 
-class NoLargerThan(TorchDispatchMode):
+
+class NoLargerThan(TorchFunctionMode):
     """Refuse fresh tensors of more numbers, together, than the weights of an artifact have bytes.
 
     A module is built before its weights are read, and one whose manifest says 2^31 features takes
@@ -24,7 +27,6 @@ class NoLargerThan(TorchDispatchMode):
     Raises:
         ValueError: the module would be larger.
 
-    >>> import torch
     >>> with NoLargerThan(Path("no-such-folder")):
     ...     torch.zeros(10_000, 10_000)
     Traceback (most recent call last):
@@ -36,7 +38,7 @@ class NoLargerThan(TorchDispatchMode):
         self._bytes = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
         self._made = 0
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self,
         func: Any,
         types: Any,
@@ -45,12 +47,16 @@ class NoLargerThan(TorchDispatchMode):
     ) -> Any:
         """Count what is made from nothing, before it is made."""
         del types
-        size = args[0] if args else None
-        if isinstance(size, (list, tuple)) and all(isinstance(n, int) for n in size):
-            self._made += math.prod(size)  # what is made of other tensors has no size here
+        if func in _MAKERS:
+            self._made += math.prod(_size(args))
             if self._made > self._bytes + _SLACK:
                 raise ValueError(
                     f"the manifest names sizes of {self._made} numbers, "
                     f"its weights have {self._bytes} bytes"
                 )
         return func(*args, **(kwargs or {}))
+
+
+def _size(args: Sequence[Any]) -> Sequence[int]:
+    """The shape that a maker was asked for: `(2, 3)`, or `2, 3`."""
+    return args[0] if args and isinstance(args[0], (list, tuple)) else args
