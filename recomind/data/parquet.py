@@ -26,6 +26,10 @@ _IS_DATA, _IS_DICTIONARY, _IS_DATA_2 = 0, 2, 3  # PageType
 _VALUES, _LEVELS = 1, (5, 6)  # of the headers of all pages; of version 2 alone
 
 
+# What polars raises on a bad file; a panic of its threads is no `Exception`.
+UNREADABLE = (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+
+
 def scan_checked(path: Path, what: str) -> pl.LazyFrame:
     """Scan a Parquet file whose footer is sound; reading it may still fail, see `reading`.
 
@@ -41,11 +45,29 @@ def scan_checked(path: Path, what: str) -> pl.LazyFrame:
         return pl.scan_parquet(path, glob=False)
 
 
+def read_checked(path: Path, what: str, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read a Parquet file, or `columns` of it.
+
+    Raises:
+        ArtifactError: as `scan_checked`, or its pages do not hold what the footer says.
+    """
+    with reading(what, path):
+        check_parquet(Path(path))
+        return pl.read_parquet(path, columns=columns)
+
+
 def check_parquet(path: Path) -> None:
     """Raise ValueError unless `path` is Parquet whose pieces and pages lie inside it.
 
     polars believes the sizes that a page names, and ends the process where one is 2^61 bytes.
     """
+    try:
+        _check(Path(path))
+    except (AttributeError, KeyError, TypeError) as error:  # a struct of other fields
+        raise ValueError(f"no footer of Parquet: {error!r}") from error
+
+
+def _check(path: Path) -> None:
     size = path.stat().st_size
     if size < 12:
         raise ValueError("no Parquet, or cut short")
@@ -57,12 +79,12 @@ def check_parquet(path: Path) -> None:
             raise ValueError(f"a footer of {length} bytes in a file of {size}")
         end = size - 8
         footer, _ = read_struct(content, end - length, end)
-        _check_schema(footer[_SCHEMA])
+        check_schema(footer[_SCHEMA])
         _check_groups(footer, content, end - length)
 
 
-def _check_schema(elements: Sequence[Struct]) -> None:
-    """The tree of columns is whole, and not so deep that a reader's recursion ends it."""
+def check_schema(elements: Sequence[Struct]) -> None:
+    """Raise ValueError unless the columns make a tree, not too deep for a reader's recursion."""
     left = [1]  # children to come, at each depth
     for element in elements:
         while left and left[-1] == 0:

@@ -9,20 +9,20 @@ The format: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compac
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from mmap import mmap
 from typing import Any
 
 _DEEPEST = 32  # structs in each other; Parquet's own have six
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _WHOLE = (4, 5, 6)  # int16, int32 and int64: zigzag varints
 Struct = dict[int, Any]  # by the number of the field
 
 
-def read_struct(content: Sequence[int], begin: int, end: int) -> tuple[Struct, int]:
+def read_struct(content: bytes | mmap, begin: int, end: int) -> tuple[Struct, int]:
     """The struct that begins at byte `begin` of `content`, and where it ends.
 
     Args:
-        content: bytes, or what is indexed like them, such as a file's map.
+        content: of the file.
         begin: of the struct.
         end: what it may not reach beyond.
 
@@ -37,7 +37,7 @@ def read_struct(content: Sequence[int], begin: int, end: int) -> tuple[Struct, i
 
 
 class _Reader:
-    def __init__(self, content: Any, at: int, end: int) -> None:
+    def __init__(self, content: bytes | mmap, at: int, end: int) -> None:
         self.content, self.at, self.end = content, at, end
 
     def struct(self, depth: int) -> Struct:
