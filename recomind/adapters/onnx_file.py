@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from recomind.adapters.config import ExternalConfig
+from recomind.adapters.flat_rows import call
 from recomind.errors import ArtifactError, SchemaError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def load_onnx(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndarray]
 
     Raises:
         ArtifactError: not an ONNX file, one that reads other files, or outputs that are no
-            tensors of the tasks.
+            tensors of the tasks. The function raises SchemaError where ONNX Runtime refuses what
+            it is asked.
     """
     import onnxruntime
 
@@ -43,14 +45,14 @@ def load_onnx(config: ExternalConfig, path: Path) -> Callable[[Any], np.ndarray]
     chosen = _outputs(session, config.tasks, path)
     known = [node.name for node in session.get_inputs()]
 
-    def run(inputs: Any) -> np.ndarray:
+    def ask(inputs: Any) -> np.ndarray:
         outputs = session.run(chosen, _feeds(inputs, known, path))
         arrays = [np.asarray(output) for output in outputs]
         if len(arrays) == 1:
             return arrays[0]
         return np.stack([a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in arrays], -1)
 
-    return run
+    return lambda inputs: call(ask, inputs, f"onnx ranker {path.name}")
 
 
 def _content(path: Path) -> bytes:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from recomind.lazy import lazy
 
 if TYPE_CHECKING:
+    from recomind.artifacts.building import NoLargerThan
     from recomind.artifacts.checked_reading import brief, loads, reading
     from recomind.artifacts.disk import disk_full_error, is_disk_full, room_for
     from recomind.artifacts.folder import (
@@ -34,6 +35,7 @@ __all__ = [
     "MANIFEST",
     "READABLE_VERSIONS",
     "Manifest",
+    "NoLargerThan",
     "brief",
     "disk_full_error",
     "file_sha256",

@@ -17,6 +17,7 @@ number of leaves, whose children make a tree, and "end of trees".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,12 @@ _HEADER = {"version", "num_class", "num_tree_per_iteration", "max_feature_idx", 
 _OF_NODES = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 _MORE_OF_NODES = ("split_gain", "internal_value", "internal_weight", "internal_count")
 _OF_LEAVES = ("leaf_value",)
+_OF_INTEGERS = {
+    *("split_feature", "decision_type", "left_child", "right_child"),
+    *("cat_boundaries", "cat_threshold", "num_features", "leaf_features"),
+}
+_INTEGERS, _NUMBERS = re.compile("[-0-9 ]*"), re.compile("[-+.0-9a-zA-Z ]*")
+_TREE_LINES = 22  # that LightGBM reads of a tree
 _MORE_OF_LEAVES = ("leaf_weight", "leaf_count", "leaf_const", "num_features")
 
 
@@ -80,7 +87,7 @@ def check_booster(text: str) -> None:
     num_features = _number(header, "max_feature_idx", low=0) + 1
     if len(header["feature_names"].split(" ")) != num_features:
         raise ValueError("other than one name a feature")
-    sizes = [int(size) for size in header["tree_sizes"].split()]
+    sizes = [_whole(size) for size in header["tree_sizes"].split()]
     per_iteration = _number(header, "num_tree_per_iteration", low=1)
     if _number(header, "num_class", low=1) > per_iteration or len(sizes) % per_iteration:
         raise ValueError(f"{len(sizes)} trees, {per_iteration} in an iteration")
@@ -94,7 +101,7 @@ def _check_trees(content: bytes, sizes: list[int], num_features: int) -> None:
         first, _, lines = block.decode().partition("\n")
         if size < 1 or first != f"Tree={index}" or not block.endswith(b"\n"):
             raise ValueError(f"tree {index} of {len(sizes)} is not where tree_sizes says")
-        _check_tree(_pairs(lines.split("\n")), num_features)
+        _check_tree(_tree_pairs(lines), num_features)
         begin += size
     if content[begin : begin + len(_END) + 1] != f"{_END}\n".encode():
         raise ValueError(f"no {_END!r} after {len(sizes)} trees")
@@ -107,8 +114,10 @@ def _check_tree(tree: Mapping[str, str], num_features: int) -> None:
     arrays |= {name: _floats(tree, name, num_leaves) for name in _OF_LEAVES}
     for names, count in ((_MORE_OF_NODES, num_nodes), (_MORE_OF_LEAVES, num_leaves)):
         for name in names:
-            if num_nodes and tree.get(name):
+            if num_nodes and name in tree:
                 _floats(tree, name, count)
+    if "shrinkage" in tree:
+        _floats(tree, "shrinkage", 1)
     if not np.isfinite(arrays["leaf_value"]).all():
         raise ValueError("a leaf_value that is not finite")
     if num_nodes:
@@ -157,6 +166,14 @@ def _check_linear(tree: Mapping[str, str], num_leaves: int, num_features: int) -
     _floats(tree, "leaf_coeff", int(counts.sum()))
 
 
+def _tree_pairs(lines: str) -> dict[str, str]:
+    """What LightGBM takes from a tree: it looks for the next "=", and stops at an empty line."""
+    found = lines.rstrip("\n").split("\n")
+    if len(found) > _TREE_LINES or not all("=" in line for line in found):
+        raise ValueError("lines of a tree that are no key=value, or too many of them")
+    return _pairs(found)
+
+
 def _pairs(lines: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in lines:
@@ -169,14 +186,23 @@ def _pairs(lines: list[str]) -> dict[str, str]:
 
 def _number(values: Mapping[str, str], name: str, *, low: int, absent: int | None = None) -> int:
     text = values.get(name)
-    number = absent if text is None else int(text)
+    number = absent if text is None else _whole(text)
     if number is None or not low <= number <= _MOST:
         raise ValueError(f"{name} is {text}")
     return number
 
 
+def _whole(text: str) -> int:
+    """An integer, of digits alone: Python would take 1_0 for ten, where LightGBM reads 1."""
+    if not _INTEGERS.fullmatch(text) or " " in text:
+        raise ValueError(f"{text[:30]!r} is no integer")
+    return int(text)
+
+
 def _floats(values: Mapping[str, str], name: str, count: int) -> np.ndarray:
-    """[count] float64: the numbers of an array, none of them NaN."""
+    """[count] float64: the numbers of an array, none of them NaN, as LightGBM would read them."""
+    if not (_INTEGERS if name in _OF_INTEGERS else _NUMBERS).fullmatch(values[name]):
+        raise ValueError(f"{name} holds what is no number to LightGBM")
     found = np.array(values[name].split(), dtype=np.float64)
     if len(found) != count or np.isnan(found).any():
         raise ValueError(f"{name} has {len(found)} numbers, not {count}, or one that is none")

@@ -161,7 +161,19 @@ def read_format(folder: Path) -> StoreFormat:
         raise ArtifactError(
             "catalogue of another format version", got=f"{got} in {folder}", expected=FORMAT_VERSION
         )
+    for name in ("dense_names", "categorical_names"):
+        _require_all(name, found[name], str)
+        if len(set(found[name])) < len(found[name]):
+            raise ValueError(f"{name} says something twice")
+    _require_all("vocab_sizes", found["vocab_sizes"], int)
+    _require_all("embedding_dim", [found["embedding_dim"]], int)
     return StoreFormat(**found)
+
+
+def _require_all(name: str, values: Any, kind: type) -> None:
+    """JSON can hold anything where a list of names or sizes should stand."""
+    if not isinstance(values, list) or any(type(value) is not kind for value in values):
+        raise ValueError(f"{name} is {str(values)[:60]}, no list of {kind.__name__}")
 
 
 def format_json(form: StoreFormat) -> dict[str, object]:

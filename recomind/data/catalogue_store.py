@@ -73,7 +73,7 @@ class CatalogueStore:
         num_snapshots: 1; a store keeps no dated content.
 
     Raises:
-        ArtifactError: absent, of another format version, or cut short.
+        ArtifactError: absent, damaged, of another format version, or cut short.
     """
 
     num_snapshots = 1
@@ -83,8 +83,7 @@ class CatalogueStore:
         self.dense_names = tuple(self.format.dense_names)
         self.categorical_names = tuple(self.format.categorical_names)
         self.vocab_sizes = tuple(self.format.vocab_sizes)
-        with reading("catalogue", self.folder):
-            self._open(read_version(self.folder, version))
+        self._open(read_version(self.folder, version))
 
     @property
     def version(self) -> int:
@@ -212,6 +211,10 @@ class CatalogueStore:
             )
 
     def _open(self, at: StoreVersion) -> None:
+        with reading("catalogue", self.folder):
+            self._map_all(at)
+
+    def _map_all(self, at: StoreVersion) -> None:
         self._at, self.num_items = at, at.items
         self._maps = {
             part: {name: self._map(part, name) for name in self.format.columns(part)}

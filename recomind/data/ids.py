@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recomind.errors import ArtifactError, SchemaError
+from recomind.artifacts import reading
+from recomind.data.parquet import read_checked
+from recomind.errors import SchemaError
 
 _LOOKED_AT = 1000  # ids of text that are looked at for signs of rounding
 _NUMBERED = r"^(\D*)(\d{1,18})$"  # 18 digits always fit an int64
@@ -151,8 +153,6 @@ class IdMap:
         Raises:
             ArtifactError: absent, damaged, or no map of ids.
         """
-        try:
-            table = pl.read_parquet(path, columns=["id", "row"])
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ArtifactError("unreadable map of ids", got=f"{path}: {error}") from error
-        return cls(table["id"].cast(pl.String), table["row"])
+        with reading("map of ids", path):
+            table = read_checked(path, "map of ids", ["id", "row"])
+            return cls(table["id"].cast(pl.String), table["row"])

@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 
 from recomind.aliases import as_today
-from recomind.artifacts import Manifest, loads, read_manifest, save_tensors, write_artifact
+from recomind.artifacts import (
+    Manifest,
+    NoLargerThan,
+    loads,
+    read_manifest,
+    save_tensors,
+    write_artifact,
+)
 from recomind.data import StoredCatalogue, load_catalogue, storable
 from recomind.errors import ArtifactError, SchemaError
 from recomind.export.raw import RawInputs
@@ -276,5 +283,6 @@ def _untrained_network(
         own = own_part(ranker)
         density = LoggedDensity.of(own) if config.support_density > 0 and own else None
         trunk, shape = cast(SessionRanker, trunk), extra.get("effects_shape")
-        effects = None if shape is None else torch.zeros(shape[0] - 1, shape[1])
-        return QNetwork(ranker, extra["reward_weights"], config, trunk, density, effects)
+        with NoLargerThan(folder):
+            effects = None if shape is None else torch.zeros(shape[0] - 1, shape[1])
+            return QNetwork(ranker, extra["reward_weights"], config, trunk, density, effects)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from recomind.artifacts import (
     Manifest,
+    NoLargerThan,
     load_tensors,
     loads,
     read_manifest,
@@ -134,7 +135,8 @@ def load_density(folder: Path) -> LoggedDensity:
     """
     extra: Mapping[str, Any] = read_manifest(folder, KIND).extra
     try:
-        density = LoggedDensity(int(extra["state_width"]), int(extra["item_width"]))
+        with NoLargerThan(folder):
+            density = LoggedDensity(int(extra["state_width"]), int(extra["item_width"]))
         density.load_state_dict(load_tensors(Path(folder) / WEIGHTS))
     except (KeyError, RuntimeError) as error:
         raise ArtifactError("unreadable density of the logs", got=f"{folder}: {error}") from error

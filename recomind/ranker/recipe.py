@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from recomind.adapters import ExternalConfig
-from recomind.artifacts import first_mismatch, load_tensors
+from recomind.artifacts import NoLargerThan, first_mismatch, load_tensors
 from recomind.errors import ArtifactError, ConfigError
 from recomind.ranker.capabilities import HasRecipe
 from recomind.ranker.config import RankerConfig
@@ -64,12 +64,12 @@ def build_ranker(
     """
     match recipe.get("kind"):
         case "session":
-            return _session(recipe, catalogue)
+            return _session(recipe, catalogue, folder)
         case "external":
             return _external(recipe, catalogue, folder)
     _require(recipe, "completed")
     external = _external(recipe["external"], catalogue, folder)
-    return CompletedRanker(external, own or _session(recipe["own"], catalogue))
+    return CompletedRanker(external, own or _session(recipe["own"], catalogue, folder))
 
 
 def _require(recipe: Mapping[str, Any], kind: str) -> None:
@@ -82,11 +82,12 @@ def _require(recipe: Mapping[str, Any], kind: str) -> None:
         )
 
 
-def _session(recipe: Mapping[str, Any], catalogue: Catalogue) -> SessionRanker:
+def _session(recipe: Mapping[str, Any], catalogue: Catalogue, folder: Path) -> SessionRanker:
     _require(recipe, "session")
     config = config_from_json(RankerConfig, recipe["config"])
     tasks, num_user_features = tuple(recipe["tasks"]), int(recipe["num_user_features"])
-    return SessionRanker(catalogue, tasks, num_user_features, config)
+    with NoLargerThan(folder):
+        return SessionRanker(catalogue, tasks, num_user_features, config)
 
 
 def _external(recipe: Mapping[str, Any], catalogue: Catalogue, folder: Path) -> ExternalRanker:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from recomind.artifacts import (
     Manifest,
+    NoLargerThan,
     load_tensors,
     loads,
     read_manifest,
@@ -227,7 +228,8 @@ def load_retrieval(folder: Path, catalogue: Catalogue) -> Retrieval:
     extra = read_manifest(folder, KIND).extra
     try:
         shape = TowerShape(**extra["towers"])
-        model = TwoTower(shape, make_generator(0))
+        with NoLargerThan(folder):
+            model = TwoTower(shape, make_generator(0))
         model.load_state_dict(load_tensors(folder / TOWERS))
         head = _load_head(folder, shape, extra.get("query_hidden"))
         nprobe, version = int(extra["nprobe"]), int(extra.get("catalogue_version", 0))
@@ -241,6 +243,7 @@ def load_retrieval(folder: Path, catalogue: Catalogue) -> Retrieval:
 def _load_head(folder: Path, shape: TowerShape, hidden: int | None) -> QueryHead | None:
     if hidden is None:
         return None
-    head = QueryHead(shape, int(hidden), make_generator(0))
+    with NoLargerThan(folder):
+        head = QueryHead(shape, int(hidden), make_generator(0))
     head.load_state_dict(load_tensors(folder / QUERY_HEAD))
     return head

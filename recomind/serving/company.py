@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recomind.artifacts import reading
 from recomind.data.encoding import FeatureEncoding
+from recomind.data.parquet import read_checked
 from recomind.data.scaling import Scaling
 from recomind.errors import ArtifactError
 from recomind.export.raw import SERVED_ENCODING, SERVED_SCALING
@@ -82,11 +84,9 @@ class CompanyNames:
 def _ids(path: Path) -> IdTable | None:
     if not path.is_file():
         return None
-    try:
-        table = pl.read_parquet(path, columns=["id", "row"])
+    with reading("map of ids", path):
+        table = read_checked(path, "map of ids", ["id", "row"])
         ids, rows = table["id"].cast(pl.String), table["row"].cast(pl.Int64)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError("unreadable map of ids", got=f"{path}: {error}") from error
     if any(each.has_nulls() or each.n_unique() < len(each) for each in (ids, rows)):
         raise ArtifactError("a map of ids names an id or a row twice, or none", got=path)
     return IdTable(ids, rows.to_numpy())

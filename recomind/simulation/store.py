@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recomind.artifacts import (
     Manifest,
+    NoLargerThan,
     load_tensors,
     loads,
     read_manifest,
@@ -132,16 +133,17 @@ def load_simulator(
     summary = SessionSummary(catalogue, config.item_categories)
     shape = len(extra["tasks"]), extra["num_user_features"]
     fatigue_nets, hazards, calibrations = [], [], []
-    for index in range(extra["num_members"]):
-        hazards.append(SummaryNet(summary.size(*shape), 1, config.hidden))
-        if config.fatigue:
-            width = summary.size(*shape, shown=True)
-            fatigue_nets.append(SummaryNet(width, len(extra["tasks"]), config.hidden))
-            load_weights(fatigue_nets[-1], folder / f"{_FATIGUE}_{index}.safetensors")
-        load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
-        if extra["calibrated"]:
-            calibrations.append(Calibration(len(extra["tasks"])))
-            load_weights(calibrations[-1], folder / f"response_{index}.safetensors")
+    with NoLargerThan(folder):
+        for index in range(extra["num_members"]):
+            hazards.append(SummaryNet(summary.size(*shape), 1, config.hidden))
+            if config.fatigue:
+                width = summary.size(*shape, shown=True)
+                fatigue_nets.append(SummaryNet(width, len(extra["tasks"]), config.hidden))
+                load_weights(fatigue_nets[-1], folder / f"{_FATIGUE}_{index}.safetensors")
+            load_weights(hazards[-1], folder / f"hazard_{index}.safetensors")
+            if extra["calibrated"]:
+                calibrations.append(Calibration(len(extra["tasks"])))
+                load_weights(calibrations[-1], folder / f"response_{index}.safetensors")
     return LearnedSimulator(
         rankers,
         [net.eval() for net in fatigue_nets] if config.fatigue else None,
@@ -277,8 +279,9 @@ def _load_states(path: Path) -> SessionState:
 
 def _load_dwell(path: Path, catalogue: Catalogue, config: SimulatorConfig) -> DwellModel:
     num_codes, num_quantiles = load_tensors(path)["quantiles_CQ"].shape
-    model = DwellModel(
-        len(catalogue.dense_names), num_codes.bit_length() - 1, num_quantiles, config.hidden
-    )
+    with NoLargerThan(path.parent):
+        model = DwellModel(
+            len(catalogue.dense_names), num_codes.bit_length() - 1, num_quantiles, config.hidden
+        )
     load_weights(model, path)
     return model.eval()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from recomind.adapters.onnx_file import load_onnx
 from recomind.errors import ArtifactError, SchemaError
 from recomind.ranker import load_external
 from recomind.ranker.config import ExternalConfig, ExternalKind, OutputKind
@@ -252,3 +253,22 @@ def test_a_truncated_file(path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ArtifactError, match=r"ranker\.onnx"):
         make(path)
+
+
+def test_a_file_that_contradicts_its_own_inputs_is_one_typed_error(tmp_path):
+    """ONNX Runtime has an error class for each thing it refuses; none of them is documented."""
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None])]
+    nodes = [helper.make_node("Sigmoid", ["x"], ["p"])]
+    graph = helper.make_graph(nodes, "flat", given, [floats("p", None)])
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "x.onnx")
+    config = ExternalConfig(
+        kind=ExternalKind.onnx,
+        path=str(tmp_path / "x.onnx"),
+        inputs="a.b",
+        tasks=["like"],
+        output=OutputKind.probabilities,
+    )
+    ask_file = load_onnx(config, tmp_path / "x.onnx")
+    with pytest.raises(SchemaError, match=r"onnx ranker x\.onnx failed on .*Invalid rank"):
+        ask_file(np.zeros((2, 3), dtype=np.float32))

@@ -106,6 +106,49 @@ def test_a_structure_that_does_not_hold_is_refused(path: Path, text: str, change
         read_booster(path)
 
 
+def _in_tree(pattern: str, by: str) -> Callable[[str], str]:
+    """A change in the first tree that `tree_sizes` knows of: it is refused for itself alone."""
+
+    def change(text: str) -> str:
+        changed = _swap(pattern, by)(text)
+        longer = len(changed) - len(text)
+        size = re.search(r"^tree_sizes=(\d+)", text, re.MULTILINE)
+        assert size
+        return _swap(r"^tree_sizes=\d+", f"tree_sizes={int(size[1]) + longer}")(changed)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _in_tree(r"^split_gain=", "split_gain-"),  # takes the next line for its value
+        _in_tree(r"^shrinkage=", "shrinkage "),
+        _in_tree(r"^shrinkage=\S+", "shrinkage=much"),
+        _in_tree(r"^split_gain=.*", "split_gain="),
+        _in_tree(r"^leaf_weight=.*", "leaf_weight="),
+        _in_tree(r"^threshold=", "\nthreshold="),  # LightGBM ends a tree at an empty line
+        _in_tree(
+            r"^shrinkage=", "".join(f"{c}=1\n" for c in "abcdefghi") + "shrinkage="
+        ),  # it reads 22 lines
+        _in_tree(r"^split_feature=(\d+) ", "split_feature=\\1\t"),
+        _in_tree(r"^left_child=(-?\d+) ", "left_child=\\1.0 "),
+        _in_tree(r"^right_child=(-?\d+) ", "right_child=\\1e0 "),
+        _in_tree(r"^split_feature=(\d+) ", "split_feature=0_\\1 "),
+        _in_tree(r"^num_leaves=(\d+)", "num_leaves=0_\\1"),
+        _in_tree(r"^num_leaves=(\d+)", "num_leaves= \\1"),
+        _in_tree(r"^leaf_value=(\S+)", "leaf_value=0_1"),
+    ],
+)
+def test_a_tree_that_lightgbm_would_read_otherwise_is_refused(
+    path: Path, text: str, change: Callable[[str], str]
+) -> None:
+    """LightGBM meets it in a thread of its own, where an error ends the process."""
+    path.write_text(change(text))
+    with pytest.raises(ArtifactError, match="not a LightGBM model"):
+        read_booster(path)
+
+
 def test_parameters_that_are_none_are_not_looked_at(path: Path, text: str) -> None:
     changed = text.replace("[gpu_device_id: -1]", "[gpu_device_id -1]")
     assert changed != text

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 
+from recomind.artifacts import read_json, write_json
 from recomind.data import (
     CatalogueStore,
     EmbeddingKind,
@@ -25,6 +26,7 @@ from recomind.data import (
     withdraw_items,
 )
 from recomind.data import catalogue_writer as writer_module
+from recomind.data.catalogue_format import FORMAT
 from recomind.errors import ArtifactError, ConfigError, SchemaError
 from recomind.types import Catalogue
 from tests.data.storing import DIM, NUM, change_pairs, grow, read_pairs, table, withdraw_many
@@ -212,6 +214,41 @@ def test_damage_is_an_artifact_error(folder: Path, tmp_path: Path) -> None:
     path.write_bytes(content[:-1])
     with pytest.raises(ArtifactError, match="shorter than its version says"):
         CatalogueStore(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dense_names", 3),
+        ("dense_names", None),
+        ("dense_names", "age"),
+        ("dense_names", ["age", 1]),
+        ("dense_names", ["age", "age"]),
+        ("categorical_names", True),
+        ("vocab_sizes", {"tag": 5}),
+        ("vocab_sizes", [True]),
+        ("vocab_sizes", ["5"]),
+        ("embedding_dim", 0.5),
+        ("embedding_dim", "4"),
+        ("embedding", []),
+    ],
+)
+def test_a_format_of_other_types_is_refused(name: str, value: object, folder: Path) -> None:
+    write_json(folder / FORMAT, read_json(folder / FORMAT) | {name: value})
+    with pytest.raises(ArtifactError, match=r"unreadable catalogue; got: .*"):
+        CatalogueStore(folder)
+    with pytest.raises(ArtifactError, match="unreadable catalogue"):
+        add_items(folder, written(folder.parent, table(np.arange(NUM, NUM + 2))))
+
+
+def test_a_version_that_shrinks_while_it_is_open_is_refused(folder: Path, tmp_path: Path) -> None:
+    store = CatalogueStore(folder)
+    change_items(folder, written(tmp_path, table(np.arange(3))))
+    path = folder / "changed" / "item_id.bin"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ArtifactError, match=r"catalogue"):
+        store.refresh()
 
 
 def test_store_without_embeddings(tmp_path: Path) -> None:

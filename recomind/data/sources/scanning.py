@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from recomind.data.parquet import UNREADABLE, check_parquet
 from recomind.data.sources.expressions import expression
 from recomind.data.sources.finding import Files, find_paths, kind_of
 from recomind.data.sources.text import check_encoding, check_lines, first_line, unreadable
@@ -35,7 +37,7 @@ class Table:
         self.lazy = self._scan(self.paths).with_row_index(ROW)
         try:
             self.columns = [n for n in self.lazy.collect_schema().names() if n not in (FILE, ROW)]
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise self.fault(error) from error
         self._refuse_twins()
         self._refuse_one_column()
@@ -74,7 +76,7 @@ class Table:
         """
         try:
             frame = self._selected(columns).collect(engine="streaming")
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise self.fault(error) from error
         self._require_rows(frame.height)
         self._check_lines()
@@ -92,7 +94,7 @@ class Table:
         while True:
             try:
                 batch = next(batches, None)
-            except (pl.exceptions.PolarsError, OSError) as error:
+            except UNREADABLE as error:
                 raise self.fault(error) from error
             if batch is None:
                 break
@@ -109,7 +111,7 @@ class Table:
         """
         try:
             found = self.lazy.select(expression).head(num_rows).collect().to_series()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise self.fault(error) from error
         self._require_rows(len(found))
         return found
@@ -153,7 +155,7 @@ class Table:
             mend=mend,
         )
 
-    def fault(self, error: Exception) -> SchemaError:
+    def fault(self, error: BaseException) -> SchemaError:
         """What is wrong, with the first file that cannot be read by itself."""
         if isinstance(error, SchemaError):
             return error
@@ -161,7 +163,7 @@ class Table:
         for path in self.paths:
             try:
                 self._scan([path]).collect(engine="streaming")
-            except (pl.exceptions.PolarsError, OSError) as own:
+            except UNREADABLE as own:
                 return unreadable(path, own)
         mend = "columns must have one type in all files; cast them in the files, or name fewer"
         if len(self.paths) == 1:
@@ -219,6 +221,8 @@ class Table:
 
     def _scan(self, paths: list[str]) -> pl.LazyFrame:
         if self.kind == "parquet":
+            for path in paths:
+                _check_file(path)
             return pl.scan_parquet(
                 paths,
                 include_file_paths=FILE,
@@ -243,7 +247,7 @@ class Table:
                 got=f"{dict(self.files.csv)}: {first_line(error)}",
                 expected="arguments of polars.scan_csv, such as separator or quote_char",
             ) from error
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise unreadable(paths[0], error) from error
 
     def _refuse_one_column(self) -> None:
@@ -265,3 +269,12 @@ class Table:
                 raise SchemaError(
                     f"{self.setting} has a column twice", got=f"{before!r} in {self.paths[0]}"
                 )
+
+
+def _check_file(path: str) -> None:
+    if "://" in path:
+        return  # polars alone reads what lies elsewhere
+    try:
+        check_parquet(Path(path))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error

@@ -10,7 +10,7 @@ import polars as pl
 from recomind.errors import SchemaError
 
 
-def unreadable(path: str | Path, error: Exception) -> SchemaError:
+def unreadable(path: str | Path, error: BaseException) -> SchemaError:
     """A file that polars cannot read, with the line where text is at fault."""
     line = _line_not_utf8(Path(path))
     if line is not None:
@@ -75,7 +75,7 @@ def check_encoding(path: str) -> None:
             raise SchemaError("a file is UTF-16", got=path, mend="convert it to UTF-8, as by iconv")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 

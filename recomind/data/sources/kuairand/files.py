@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recomind.data.parquet import UNREADABLE, check_parquet
 from recomind.data.sources.kuairand.columns import CODES
 from recomind.data.sources.text import unreadable
 from recomind.data.times import check_span
@@ -215,10 +216,11 @@ def _check_history(path: Path, log: pl.DataFrame, videos: pl.DataFrame) -> None:
         )
     columns = ["user_id", "pos", "video_id", "long_view"]
     try:
+        check_parquet(path)
         lazy = pl.scan_parquet(path)
         require_columns(lazy.collect_schema().names(), columns, path.name)
         history = lazy.select(columns).collect()
-    except pl.exceptions.PolarsError as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
     flags = pl.col("long_view").is_in([0, 1])
     require_all(history, "long_view", flags, expected="0 or 1", where=path.name)

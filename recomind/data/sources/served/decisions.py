@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
+from recomind.data.parquet import UNREADABLE, check_parquet
 from recomind.errors import ArtifactError
 
 JOURNAL, PART = ".jsonl", ".parquet"
@@ -63,15 +64,19 @@ def read_decisions(folder: Path) -> pl.DataFrame:
     frames = [pl.DataFrame(schema=SCHEMA)]
     for path in decision_files(folder):
         try:
-            is_journal = path.suffix == JOURNAL
-            frames.append(read_journal(path) if is_journal else pl.read_parquet(path))
+            frames.append(read_journal(path) if path.suffix == JOURNAL else _read_part(path))
             everything = pl.concat(frames)
         except FileNotFoundError:  # it became a part between the two lists
             continue
-        except (pl.exceptions.PolarsError, ValueError) as error:
+        except UNREADABLE as error:
             raise ArtifactError("a damaged part of the log", got=f"{path}: {error}") from error
         frames = [everything]
     return frames[0].unique("decision_id", keep="first").sort("time_ms", "decision_id")
+
+
+def _read_part(path: Path) -> pl.DataFrame:
+    check_parquet(path)
+    return pl.read_parquet(path)
 
 
 def decision_files(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from omegaconf import MISSING
 from recomind.artifacts import Manifest, read_manifest
 from recomind.data.catalogue_kinds import load_catalogue
 from recomind.data.config import check_holdout, require_setting
+from recomind.data.parquet import read_checked
 from recomind.data.sources.finding import find_paths
 from recomind.data.sources.interface import Logs
 from recomind.data.sources.served.decisions import (
@@ -139,7 +140,7 @@ class ServedLogs:
             tasks=tuple(self.tasks),
             facts=facts,
             notes=_notes(counts, num_other),
-            tables={_ITEM_IDS: pl.read_parquet(scorer / _ITEM_IDS)} if has_ids else {},
+            tables={_ITEM_IDS: read_checked(scorer / _ITEM_IDS, "map of ids")} if has_ids else {},
         )
 
     def _events(self) -> tuple[pl.DataFrame, JoinCounts, int]:
