@@ -111,3 +111,14 @@ def test_columns_make_a_tree(counts: list[int], holds: bool) -> None:
 def test_what_is_no_struct_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"struct|bytes|bits|type"):
         read_struct(content, 0, len(content))
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_day_without_rows_is_read(tmp_path: Path, version: str, dictionary: bool) -> None:
+    path = tmp_path / "empty.parquet"
+    table = FRAME[:0].to_arrow()
+    pq.write_table(table, path, data_page_version=version, use_dictionary=dictionary)
+    assert read_checked(path, "sessions").shape == (0, 2)
+    FRAME.write_parquet(tmp_path / "full.parquet")
+    assert log(tmp_path / "*.parquet").height == 100

@@ -70,9 +70,10 @@ def rate(port: int, num_clients: int, seconds: float) -> tuple[float, list[float
 
 
 def test_twenty_five_times_the_clients_do_not_stop_it(running):
-    few, _, _ = rate(running[1], 8, 4.0)
+    before, _, _ = rate(running[1], 8, 3.0)
     many, latencies, _ = rate(running[1], 200, 6.0)
-    assert many > 0.5 * few  # benchmarks/serving_load measures it without a rival for the cores
+    after, _, _ = rate(running[1], 8, 3.0)  # rivals for the cores come and go
+    assert many > 0.5 * min(before, after)  # benchmarks/serving_load measures it without rivals
     assert max(latencies) < 6.0
 
 
