@@ -23,7 +23,7 @@ _COLUMNS, _GROUP_ROWS, _PIECE = 1, 3, 3  # RowGroup, ColumnChunk
 _PATH, _PIECE_VALUES, _GROWN, _STORED, _DATA_BEGIN, _DICTIONARY_BEGIN = 3, 5, 6, 7, 9, 11
 _PAGE_KIND, _PAGE_GROWN, _PAGE_STORED, _DATA, _DICTIONARY, _DATA_2 = 1, 2, 3, 5, 7, 8  # PageHeader
 _IS_DATA, _IS_DICTIONARY, _IS_DATA_2 = 0, 2, 3  # PageType
-_VALUES, _LEVELS = 1, (5, 6)  # of the headers of all pages; of version 2 alone
+_VALUES, _LEVELS = 1, (5, 6)  # in the headers of all pages; in those of version 2 alone
 
 
 # What polars raises on a bad file; a panic of its threads is no `Exception`.

@@ -40,6 +40,12 @@ def warnings_of(
             "or set policy.support_density=0 or a lower policy.support_ratio, where the simulators "
             "know less."
         )
+    return found + _of_lift(environment, metric, policy_arm)
+
+
+def _of_lift(environment: Mapping[str, Any], metric: str, policy_arm: str) -> list[str]:
+    """How small the policy's lift is, and whether it is the support's or was learned."""
+    name, found = environment["name"], list[str]()
     lift, learned = environment["lift"].get(metric), environment.get("rl_lift", {}).get(metric)
     won = lift is not None and (lift["low"] or 0.0) > 0.0
     untaught = learned is not None and learned["low"] == learned["high"] == 0.0

@@ -15,7 +15,7 @@ from recomind.fitting import Fit, fit_network
 from recomind.simulation.config import SimulatorConfig
 from recomind.simulation.response import SummaryNet
 
-LEAST_STEPS = 400  # of the optimiser, for a location that few events are fitted to
+LEAST_STEPS = 400  # the optimiser's, where few events fit a location
 
 
 class DwellModel(nn.Module):
