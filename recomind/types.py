@@ -106,6 +106,9 @@ class Transition(TensorClass["nocast"]):
     discount: Tensor  # [B] float32, gamma^n times the chance of staying through the n steps
     next_state: SessionState  # [B]
     next_candidates: Candidates  # [B, K]
+    # The frozen ranker's utilities, as the acting network computed them; None where nobody did.
+    utility: Tensor | None = None  # [B] float32, of the item shown
+    next_utility: Tensor | None = None  # [B, K] float32, of `next_candidates`
 
 
 @dataclass(kw_only=True, slots=True)
@@ -173,6 +176,15 @@ class QFunction(Protocol):
 
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the frozen ranker's utility [B, K] of `item_id` [B, K], units of reward."""
+        ...
+
+
+@runtime_checkable
+class ReusesUtility(QFunction, Protocol):
+    """A Q function that leaves its frozen ranker alone where the utility is known: `QNetwork`."""
+
+    def q_given_utility(self, state: SessionState, item_id: Tensor, utility_BK: Tensor) -> Tensor:
+        """Q [B, K] of `item_id` [B, K], whose utility [B, K] was computed when it was acted on."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.utils.metrics import (
@@ -17,7 +18,9 @@ from benchmarks.training.setting import BATCH_SIZE, SEED, STEPS_PER_ITERATION, s
 from benchmarks.training.stock import stock
 from recomind.training.dqn.algorithm import SessionDQNConfig
 from recomind.training.dqn.reference import ReferenceTrainer
+from recomind.training.dqn.replay import SessionReplay
 from recomind.training.problem import SessionProblem
+from recomind.types import Transition
 
 _TRAINED = (LEARNER_RESULTS, DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED_LIFETIME)
 
@@ -60,6 +63,24 @@ class Plain:
         before = self.trainer.num_env_steps
         self.trainer.run(before + STEPS_PER_ITERATION)
         return self.trainer.num_env_steps - before
+
+
+class AsksAgain(Plain):
+    """The reference, with the frozen ranker asked at every update instead of once at each step."""
+
+    def __init__(self, problem: SessionProblem) -> None:
+        super().__init__(problem)
+        replay = self.trainer.replay
+        self.trainer.replay = _WithoutUtilities(
+            num_rows=replay.num_rows, n_step=replay.n_step, gamma=replay.gamma
+        )
+
+
+class _WithoutUtilities(SessionReplay):
+    def sample(self, batch_size: int, generator: torch.Generator) -> Transition:
+        transition = super().sample(batch_size, generator)
+        transition.utility = transition.next_utility = None
+        return transition
 
 
 class Ours:

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 import torch
 
-from benchmarks.training.arms import Arm, Ours, Plain, Stock
+from benchmarks.training.arms import Arm, AsksAgain, Ours, Plain, Stock
 from benchmarks.training.histories import cache_figures
 from benchmarks.training.setting import (
     CHEAP,
@@ -32,6 +32,7 @@ NUM_RUNS, TASKS = 5, ("sample", "learn", "train")
 ARMS: dict[str, Callable[[SessionProblem], Arm]] = {
     "ours": Ours,
     "plain": Plain,
+    "asks_again": AsksAgain,
     "stock_vec64": lambda problem: Stock(problem, 64),
     "stock_single": lambda problem: Stock(problem, 1),
 }

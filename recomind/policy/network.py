@@ -154,8 +154,7 @@ class QNetwork(nn.Module):
         with torch.no_grad():
             logits_BKH = self.frozen.score(encoding.frozen, item_id, snapshot)
             utility_BK = utility(logits_BKH, self.weights_H)
-        features = self.trunk.features(encoding.trunk, self.trunk.item_vectors(item_id, snapshot))
-        return self.q_of(features, utility_BK, encoding.trunk, item_id), utility_BK
+        return self.q_of_items(encoding.trunk, item_id, utility_BK, snapshot), utility_BK
 
     def q_of(
         self, features_BKM: Tensor, utility_BK: Tensor, trunk: StateEncoding, item_id: Tensor
@@ -173,6 +172,21 @@ class QNetwork(nn.Module):
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] and the ranker's utility [B, K] of `item_id` [B, K]."""
         return self.score_encoded(self.encode_state(state), item_id)
+
+    def q_given_utility(self, state: SessionState, item_id: Tensor, utility_BK: Tensor) -> Tensor:
+        """Q [B, K] of `item_id` [B, K], whose utility [B, K] is known: only the trunk is asked."""
+        return self.q_of_items(self.trunk.encode_state(state), item_id, utility_BK)
+
+    def q_of_items(
+        self,
+        trunk: StateEncoding,
+        item_id: Tensor,
+        utility_BK: Tensor,
+        snapshot: Tensor | None = None,
+    ) -> Tensor:
+        """Q [B, K] of `item_id` [B, K], given the trunk's encoding and the utility [B, K]."""
+        features = self.trunk.features(trunk, self.trunk.item_vectors(item_id, snapshot))
+        return self.q_of(features, utility_BK, trunk, item_id)
 
     def share_items(self, catalogue: Catalogue) -> QNetwork:
         """Share `catalogue` between the parts and recompute the tables of item vectors.

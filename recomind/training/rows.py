@@ -66,21 +66,40 @@ def unpack_state(columns: dict[str, Tensor], num_tasks: int) -> SessionState:
     )
 
 
+@dataclass(kw_only=True, slots=True)
+class KeptPool:
+    """Candidates for the maximum at a state."""
+
+    item_id: Tensor  # [B, K] int64
+    mask: Tensor  # [B, K] bool
+    utility: Tensor  # [B, K] float32, by the frozen ranker
+
+    def taken(self, slots_BS: Tensor) -> KeptPool:
+        """The candidates in `slots_BS` [B, S]."""
+        item_BS, mask_BS, utility_BS = (
+            column.gather(1, slots_BS) for column in (self.item_id, self.mask, self.utility)
+        )
+        return KeptPool(item_id=item_BS, mask=mask_BS, utility=utility_BS)
+
+
 def pack_step(
-    state: SessionState, pool: tuple[Tensor, Tensor], decision: Decision, step: Step
+    state: SessionState, pool: KeptPool, utility_B: Tensor, decision: Decision, step: Step
 ) -> dict[str, Tensor]:
     """Compact columns of one step: its state, the choice, and the outcome.
 
     Args:
         state: [B] before the event.
-        pool: item ids [B, K] and mask [B, K] of the candidates for the maximum at `state`.
+        pool: [B, K], the candidates for the maximum at `state`.
+        utility_B: [B], the frozen ranker's, of the choice.
         decision: [B], the choice.
         step: [B], as the environment returned it.
     """
     return {f"state.{name}": column for name, column in pack_state(state).items()} | {
-        "pool_item_id": pool[0].to(torch.int32),
-        "pool_mask": pool[1],
+        "pool_item_id": pool.item_id.to(torch.int32),
+        "pool_mask": pool.mask,
+        "pool_utility": pool.utility,
         "item_id": decision.item_id.to(torch.int32),
+        "utility": utility_B,
         "log_propensity": decision.log_propensity,
         "reward": step.expected_reward,
         "leave_rate": step.leave_rate,

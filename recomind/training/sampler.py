@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar
 
 import torch
@@ -28,10 +29,10 @@ from recomind.policy import (
 from recomind.streams import LANE_ACT
 from recomind.training.config import TrainingConfig
 from recomind.training.problem import SessionProblem
-from recomind.training.rows import SessionRows, pack_step
+from recomind.training.rows import KeptPool, SessionRows, pack_step
 from recomind.training.seeding import LANE_SESSIONS, run_generator
 from recomind.training.target import load_trainable
-from recomind.types import Candidates, QFunction, SessionState, TrainableQFunction
+from recomind.types import QFunction, SessionState, TrainableQFunction
 
 
 class SessionSampler:
@@ -129,8 +130,10 @@ class SessionSampler:
         step = self.environment.step(decision.item_id)
         self._state = step.state
         self._count_returns(step.reward, step.terminated | step.truncated, returns)
-        kept = self._kept(pool, allowed_BK, uniforms_BU[:, 4:])
-        return pack_step(state, kept, decision, step)
+        chosen_B = utility_BK.gather(1, decision.slot[:, None])[:, 0]
+        whole = KeptPool(item_id=pool.item_id, mask=pool.mask, utility=utility_BK)
+        kept = self._kept(whole, allowed_BK, uniforms_BU[:, 4:])
+        return pack_step(state, kept, chosen_B, decision, step)
 
     def _acting(self) -> QFunction:
         """The network, with cached encodings of the sessions where it is a `QNetwork`."""
@@ -148,23 +151,20 @@ class SessionSampler:
         if self._members is not None:
             self._members.clear_cache()
 
-    def _kept(
-        self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Items and mask [B, S] for the maximum at this state: allowed ones first, then others.
+    def _kept(self, pool: KeptPool, allowed_BK: Tensor, uniforms_BK: Tensor) -> KeptPool:
+        """Candidates [B, S] for the maximum at this state: allowed ones first, then others.
 
         If at most S candidates are allowed, the maximum over them equals that over the pool. Where
         the density of the logs decides who is allowed, the others are masked: utility and density
         are frozen, so the learner need not compute them again.
         """
-        num, mask_BK = self._settings.target_subset_size, pool.mask
+        num, kept = self._settings.target_subset_size, pool
         if has_density(self.network):
-            mask_BK = allowed_BK
+            kept = dataclasses.replace(pool, mask=allowed_BK)
         if num == 0 or num >= pool.item_id.shape[1]:
-            return pool.item_id, mask_BK
+            return kept
         order_BK = uniforms_BK + pool.mask.float() + 2.0 * allowed_BK.float()
-        slots_BS = order_BK.topk(num, dim=1).indices
-        return pool.item_id.gather(1, slots_BS), mask_BK.gather(1, slots_BS)
+        return kept.taken(order_BK.topk(num, dim=1).indices)
 
     def _count_returns(self, reward_B: Tensor, ended_B: Tensor, returns: list[float]) -> None:
         self._returns_B = self._returns_B + reward_B

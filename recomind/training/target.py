@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recomind.errors import ConfigError
-from recomind.types import QFunction, SessionState, TrainableQFunction
+from recomind.types import QFunction, ReusesUtility, SessionState, TrainableQFunction
 
 
 class TargetCopy:
@@ -34,12 +34,33 @@ class TargetCopy:
 
     def q_values(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
         """Q [B, K] of the earlier network, and the utility [B, K]."""
+        return self._called(state, item_id, None)
+
+    def q_given_utility(self, state: SessionState, item_id: Tensor, utility_BK: Tensor) -> Tensor:
+        """Q [B, K] of the earlier network; its frozen ranker is not asked where it need not be."""
+        return self._called(state, item_id, utility_BK)[0]
+
+    def _called(
+        self, state: SessionState, item_id: Tensor, utility_BK: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         tensors = {f"network.{name}": value for name, value in self.tensors.items()}
-        return torch.func.functional_call(self._call, tensors, (state, item_id))
+        return torch.func.functional_call(self._call, tensors, (state, item_id, utility_BK))
+
+
+def values(
+    network: QFunction, state: SessionState, item_id: Tensor, utility_BK: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Q [B, K] and the utility [B, K] of `item_id` [B, K].
+
+    Where the utility is given and the network can go by it, its frozen ranker is not asked again.
+    """
+    if utility_BK is None or not isinstance(network, ReusesUtility):
+        return network.q_values(state, item_id)
+    return network.q_given_utility(state, item_id, utility_BK), utility_BK
 
 
 class _QValuesCall(nn.Module):
-    """`q_values` as a forward pass, which `functional_call` needs."""
+    """`values` as a forward pass, which `functional_call` needs."""
 
     network: QFunction
 
@@ -47,8 +68,10 @@ class _QValuesCall(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, state: SessionState, item_id: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.q_values(state, item_id)
+    def forward(
+        self, state: SessionState, item_id: Tensor, utility_BK: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return values(self.network, state, item_id, utility_BK)
 
 
 def trainable(network: TrainableQFunction) -> dict[str, Tensor]:

@@ -14,9 +14,12 @@ from recomind.errors import ArtifactError
 from recomind.policy import LoggedDensity, PolicyConfig, QNetwork, support_mask
 from recomind.streams import SessionStreams
 from recomind.training.actor_critic.algorithm import SessionActorCriticConfig
+from recomind.training.actor_critic.critic import encoded, scored
+from recomind.training.actor_critic.rollout import OnPolicyRows
 from recomind.training.dqn.algorithm import SessionDQNConfig
-from recomind.training.dqn.loss import td_target
+from recomind.training.dqn.loss import td_loss, td_target
 from recomind.training.problem import SessionProblem
+from recomind.training.target import TargetCopy
 from recomind.training.trainer import _check_inputs
 from recomind.types import Candidates, SessionState, Transition
 from tests.simulation.tiny import WEIGHTS, tiny_pool, tiny_ranker, tiny_world
@@ -100,6 +103,67 @@ def test_rollouts_stay_inside(algorithm: str) -> None:
         assert bound > 0  # the density does exclude what the utility allows
         running.train()
         assert running.num_updates > 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("algorithm", list(CONFIGS))
+def test_rows_hold_the_utilities_that_the_network_acted_on(algorithm: str) -> None:
+    with build(algorithm) as running:
+        SEEN.clear()
+        columns, made = running.runner.simulate().columns, running.runner.network
+        for step, (state, _) in enumerate(SEEN):
+            for items, held in (("pool_item_id", "pool_utility"), ("item_id", "utility")):
+                item_id = columns[items][step].long().reshape(len(state.step), -1)
+                with torch.no_grad():
+                    utility = made.q_values(state, item_id)[1]
+                torch.testing.assert_close(columns[held][step].reshape(item_id.shape), utility)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_update_does_not_ask_the_frozen_ranker_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with build("dqn") as running:
+        running.train()
+        made = running.runner.network
+        with torch.no_grad():  # away from step 0, where the trunk is worth nothing
+            made.residual.weight.normal_(std=0.1)
+        (replay,) = running._replays
+        batch = replay.sample(64, torch.Generator().manual_seed(0))
+        target = TargetCopy(made)
+        plain = batch.clone()
+        plain.utility = plain.next_utility = None
+        asked_again, _ = td_loss(made, target, plain, support_ratio=RHO)
+        monkeypatch.setattr(made.frozen, "score", _refuses)
+        monkeypatch.setattr(made.frozen, "encode_state", _refuses)
+        loss, _ = td_loss(made, target, batch, support_ratio=RHO)
+        torch.testing.assert_close(loss, asked_again)
+        loss.backward()
+        assert float(made.residual.weight.grad.abs().sum()) > 0.0
+        with pytest.raises(AssertionError, match="asked again"):
+            td_loss(made, target, plain, support_ratio=RHO)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_actor_critic_does_not_ask_the_frozen_ranker_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with build("actor_critic") as running:
+        running.train()
+        made = running.runner.network
+        with torch.no_grad():
+            made.residual.weight.normal_(std=0.1)
+        rows = OnPolicyRows()
+        rows.add(running.runner.simulate())
+        batch = rows.batch(torch.zeros(rows.shape()), 0.9, 0.9)
+        encoding, q, _ = scored(made, batch.state, batch.item_id)
+        monkeypatch.setattr(made.frozen, "score", _refuses)
+        monkeypatch.setattr(made.frozen, "encode_state", _refuses)
+        found = scored(made, batch.state, batch.item_id, batch.utility)
+        torch.testing.assert_close(found, (encoding, q, batch.utility))
+        torch.testing.assert_close(encoded(made, batch.state), encoding)
+
+
+def _refuses(*_: Any) -> None:
+    raise AssertionError("asked again")
 
 
 @pytest.mark.usefixtures("ray_cluster")

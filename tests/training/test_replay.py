@@ -43,7 +43,9 @@ def simulate(
         "state.step": name.int(),
         "pool_item_id": pool,
         "pool_mask": pool % 2 == 0,
+        "pool_utility": pool / 16,
         "item_id": (name + 7).int(),
+        "utility": name / 8,
         "log_propensity": -name.float(),
         "reward": torch.randn(num_rows, num_sessions, generator=generator) * valid,
         "leave_rate": rate if known else terminated.float(),
@@ -113,6 +115,10 @@ def test_equals_the_slow_loop(num_rows, kept, n_step, chunk, seed, known):
         assert float(got.log_propensity[i]) == -name
         assert got.next_candidates.item_id[i].tolist() == [last * 10 + k for k in range(3)]
         assert got.next_candidates.mask[i].tolist() == [(last * 10 + k) % 2 == 0 for k in range(3)]
+        assert got.utility is not None
+        assert got.next_utility is not None
+        assert float(got.utility[i]) == name / 8
+        assert got.next_utility[i].tolist() == [(last * 10 + k) / 16 for k in range(3)]
 
 
 def filled(num_rows=20, kept=20, n_step=2) -> SessionReplay:
@@ -164,6 +170,12 @@ def test_goes_on_exactly_after_a_stop():
 def test_refuses_a_state_of_another_length():
     with pytest.raises(ConfigError, match=r"another length.*got: 20.*expected: 9"):
         SessionReplay(num_rows=9, n_step=2, gamma=GAMMA).load_state_dict(filled().state_dict())
+
+
+def test_refuses_a_state_of_an_earlier_version():
+    theirs = {k: v for k, v in filled().state_dict().items() if k != "pool_utility"}
+    with pytest.raises(ConfigError, match=r"earlier version.*without pool_utility.*delete"):
+        SessionReplay(num_rows=20, n_step=2, gamma=GAMMA).load_state_dict(theirs)
 
 
 def test_refuses_to_sample_nothing():

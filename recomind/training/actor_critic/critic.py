@@ -80,18 +80,24 @@ def _encoder(network: QFunction) -> EncodesStates:
 def encoded(network: QFunction, state: SessionState) -> Tensor:
     """[B, M], the input of the head."""
     if isinstance(network, QNetwork):
-        return network.encode_state(state).trunk.hidden_BM
+        return network.trunk.encode_state(state).hidden_BM
     return _encoder(network).state_vector(state)
 
 
 def scored(
-    network: QFunction, state: SessionState, item_id: Tensor
+    network: QFunction, state: SessionState, item_id: Tensor, utility_BK: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Encoding [B, M], q [B, K] and utility [B, K]; each state is encoded once."""
-    if isinstance(network, QNetwork):
-        encoding = network.encode_state(state)
-        return encoding.trunk.hidden_BM, *network.score_encoded(encoding, item_id)
-    return _encoder(network).state_vector(state), *network.q_values(state, item_id)
+    """Encoding [B, M], q [B, K] and utility [B, K]; each state is encoded once.
+
+    Where the utility is given, a `QNetwork` does not ask its frozen ranker.
+    """
+    if not isinstance(network, QNetwork):
+        return _encoder(network).state_vector(state), *network.q_values(state, item_id)
+    if utility_BK is not None:
+        trunk = network.trunk.encode_state(state)
+        return trunk.hidden_BM, network.q_of_items(trunk, item_id, utility_BK), utility_BK
+    encoding = network.encode_state(state)
+    return encoding.trunk.hidden_BM, *network.score_encoded(encoding, item_id)
 
 
 @torch.no_grad()

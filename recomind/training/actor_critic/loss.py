@@ -71,7 +71,7 @@ def actor_critic_loss(
         batch: [B].
         config: weights and bounds.
     """
-    state_BM, q_BK, utility_BK = scored(network, batch.state, batch.item_id)
+    state_BM, q_BK, utility_BK = scored(network, batch.state, batch.item_id, batch.utility)
     log_pi_BK = log_policy(q_BK, batch.allowed, config.temperature)
     log_initial_BK = log_policy(utility_BK, batch.allowed, config.temperature)
     kl_B, entropy_B = kl_and_entropy(log_pi_BK, log_initial_BK)

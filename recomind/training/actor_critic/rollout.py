@@ -34,6 +34,7 @@ class PolicyBatch:
 
     state: SessionState  # [N]
     item_id: Tensor  # [N, K] int64, the pool
+    utility: Tensor  # [N, K] float32, by the frozen ranker when the policy acted
     allowed: Tensor  # [N, K] bool, candidates that the policy could draw
     slot: Tensor  # [N] int64, which candidate was drawn
     log_propensity: Tensor  # [N] float32, log-probability with which it was drawn
@@ -137,6 +138,7 @@ class OnPolicyRows:
         return PolicyBatch(
             state=self._unpacked(flat),
             item_id=item_NK,
+            utility=flat["pool_utility"],
             allowed=flat["pool_mask"],
             slot=shown_NK.int().argmax(1),
             log_propensity=flat["log_propensity"],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from torch import Tensor
 
 from recomind.candidates import Exploration, SoftmaxExploration
+from recomind.training.rows import KeptPool
 from recomind.training.runner import SessionRunner
-from recomind.types import Candidates
 
 
 class SessionActorCriticRunner(SessionRunner):
@@ -24,9 +25,7 @@ class SessionActorCriticRunner(SessionRunner):
         del exploration
         return super()._step(self._softmax, returns)
 
-    def _kept(
-        self, pool: Candidates, allowed_BK: Tensor, uniforms_BK: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _kept(self, pool: KeptPool, allowed_BK: Tensor, uniforms_BK: Tensor) -> KeptPool:
         """The pool [B, K], and which candidates could be drawn."""
         del uniforms_BK
-        return pool.item_id, allowed_BK
+        return dataclasses.replace(pool, mask=allowed_BK)

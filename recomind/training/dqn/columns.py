@@ -13,6 +13,7 @@ from recomind.types import Candidates, SessionState, Transition
 _NESTED = {"state": SessionState, "next_state": SessionState, "next_candidates": Candidates}
 WEIGHT = "weight"
 _PLAIN = ("item_id", "log_propensity", "reward", "discount")
+_KNOWN = ("utility", "next_utility")  # absent where nobody computed them
 
 
 def to_batch(
@@ -23,6 +24,8 @@ def to_batch(
     `weight` [B] is the weight of each transition in the loss; equal where None.
     """
     columns = {name: getattr(transition, name) for name in _PLAIN}
+    known = {name: getattr(transition, name) for name in _KNOWN}
+    columns |= {name: value for name, value in known.items() if value is not None}
     if weight is not None:
         columns[WEIGHT] = weight
     for prefix in _NESTED:
@@ -42,5 +45,5 @@ def to_transition(columns: Mapping[str, Tensor]) -> Transition:
         start = len(prefix) + 1
         fields = {k[start:]: columns[k] for k in columns if k.startswith(f"{prefix}.")}
         nested[prefix] = kind(**fields, batch_size=size)
-    plain = {name: columns[name] for name in _PLAIN}
+    plain = {name: columns.get(name) for name in (*_PLAIN, *_KNOWN)}
     return Transition(**plain, **nested, batch_size=size)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recomind.policy import support_mask
+from recomind.training.target import values
 from recomind.types import QFunction, Transition
 
 METRICS = ("loss", "q_mean", "target_mean", "td_error_abs")
@@ -36,7 +37,8 @@ def td_loss(
             rho times the best one's.
         weight_B: weight of each transition; equal where None.
     """
-    q_B = network.q_values(transition.state, transition.item_id[:, None])[0][:, 0]
+    shown_B1 = transition.item_id[:, None]
+    q_B = values(network, transition.state, shown_B1, _column(transition.utility))[0][:, 0]
     target_B = td_target(network, target_network, transition, support_ratio=support_ratio)
     if weight_B is None:
         loss = torch.nn.functional.smooth_l1_loss(q_B, target_B)
@@ -61,11 +63,16 @@ def td_target(
 
     An empty pool is worth 0.
     """
-    pool = transition.next_candidates
-    q_BK, utility_BK = network.q_values(transition.next_state, pool.item_id)
+    pool, state = transition.next_candidates, transition.next_state
+    q_BK, utility_BK = values(network, state, pool.item_id, transition.next_utility)
     allowed_BK = support_mask(utility_BK, pool.mask, support_ratio) & pool.mask
     best_B1 = q_BK.masked_fill(~allowed_BK, -torch.inf).argmax(1, keepdim=True)
     item_B1 = pool.item_id.gather(1, best_B1)
     # Only the chosen item is valued again: the target pass costs one candidate, not K.
-    value_B = target_network.q_values(transition.next_state, item_B1)[0][:, 0]
+    best_utility_B1 = utility_BK.gather(1, best_B1)
+    value_B = values(target_network, state, item_B1, best_utility_B1)[0][:, 0]
     return transition.reward + transition.discount * value_B * pool.mask.any(1)
+
+
+def _column(value_B: Tensor | None) -> Tensor | None:
+    return None if value_B is None else value_B[:, None]

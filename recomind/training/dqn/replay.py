@@ -30,6 +30,8 @@ from recomind.errors import ConfigError
 from recomind.training.rows import SessionRows, unpack_state
 from recomind.types import Candidates, SessionState, Transition
 
+_UTILITIES = {"utility", "pool_utility"}  # of the frozen ranker: it is not asked twice
+
 
 class SessionReplay:
     """Steps of one runner.
@@ -114,7 +116,9 @@ class SessionReplay:
             log_propensity=self._take("log_propensity", start_N),
             reward=reward_N,
             discount=discount_N,
+            utility=self._take("utility", start_N),
             next_state=self._state(last_N),
+            next_utility=self._take("pool_utility", last_N),
             next_candidates=Candidates(
                 item_id=item_id,
                 mask=self._take("pool_mask", last_N),
@@ -162,7 +166,7 @@ class SessionReplay:
         """Continue where `state_dict` was taken.
 
         Raises:
-            ConfigError: the replay had another length.
+            ConfigError: the replay had another length, or was written by an earlier version.
         """
         columns = {name: value.clone() for name, value in tensors.items() if name != "counters"}
         if columns and len(columns["valid"]) != self.num_rows:
@@ -171,6 +175,12 @@ class SessionReplay:
                 got=len(columns["valid"]),
                 expected=self.num_rows,
                 mend="keep replay_capacity, num_sessions and num_runners, or start over",
+            )
+        if columns and _UTILITIES - columns.keys():
+            raise ConfigError(
+                "the checkpoint's replay is of an earlier version",
+                got=f"without {', '.join(sorted(_UTILITIES - columns.keys()))}",
+                mend="delete the round's checkpoints folder: its training starts over",
             )
         self._written, self._num_tasks = (int(v) for v in tensors["counters"])
         self._columns, self._starts = columns, None

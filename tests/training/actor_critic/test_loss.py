@@ -32,9 +32,11 @@ def batch(num: int = 5, advantage: float | None = None) -> PolicyBatch:
     allowed = torch.rand(num, NUM_ITEMS, generator=generator) < 0.7
     allowed[:, 0] = True
     given = torch.randn(num, generator=generator)
+    item_id = torch.arange(NUM_ITEMS).expand(num, NUM_ITEMS).contiguous()
     return PolicyBatch(
         state=state,
-        item_id=torch.arange(NUM_ITEMS).expand(num, NUM_ITEMS).contiguous(),
+        item_id=item_id,
+        utility=TrapNetwork().q_values(state, item_id)[1],
         allowed=allowed,
         slot=allowed.int().cumsum(1).argmax(1),
         log_propensity=-torch.rand(num, generator=generator) - 0.5,
