@@ -12,6 +12,7 @@ from recomind.evaluation.config import ARMS
 from recomind.evaluation.table import print_report
 from recomind.pipeline import Round
 from recomind.pipeline.rounds import evaluate
+from recomind.pipeline.selection import another_may_pay
 
 
 def run(round: Round) -> bool:
@@ -47,5 +48,11 @@ def say(report: Mapping[str, Any], round: Round) -> bool:
             f"round {report['rounds']['kept'] + 1} of {len(judged)} is kept: "
             f"{judged[0]['metric']} {values}, on sessions that are in no figure above"
         )
+    released = bool(report["gate"]["released"])
+    if not released and another_may_pay(judged or [], round):
+        print(
+            f"rounds={round.index + 2} goes on in this folder: what the first logs could not show, "
+            "the policy's own can"
+        )
     print(f"report: {round.run.folder / 'report' / 'report.html'}")
-    return bool(report["gate"]["released"])
+    return released

@@ -36,6 +36,21 @@ def kept_round(judged: Judged, last: Round) -> Round:
     return last.run.round(best["round"])
 
 
+def another_may_pay(judged: Judged, last: Round) -> bool:
+    """Whether a further round of fresh logs is expected to be worth its time. Ours.
+
+    Only in a world, which gives fresh logs for nothing. The first round learned from another
+    policy's logs; a later one has to have been better than the round before it by more than the
+    standard error of its own value.
+    """
+    if not last.config.world:
+        return False
+    if last.is_first:
+        return True
+    values = [(each["value"], each["standard_error"]) for each in judged[-2:]]
+    return len(values) == 2 and values[1][0] - values[0][0] > values[1][1]
+
+
 def seed_policies(kept: Round) -> list[str]:
     """Folders of the kept round's policies from further seeds, which are their arms' names too."""
     if kept.config.evaluation.policy_arm != POLICY:
