@@ -54,4 +54,4 @@ class City(gym.Env[np.ndarray, int]):
         return self._seen.copy(), float(clicked), left, False, {"seconds": float(seconds)}
 
 
-gym.register(id="City-v0", entry_point=City, max_episode_steps=100)
+gym.register(id="City-v0", entry_point="experiments.rounds.city:City", max_episode_steps=100)
