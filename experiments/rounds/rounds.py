@@ -21,7 +21,7 @@ RECORDS = Records(Path(__file__).parent, ("seed",))
 SETTINGS = (
     *("world=gym", "world.env_id=experiments.rounds.city:City-v0", "world.horizon=100"),
     *("world.reading=experiments.rounds.reading.CityReading", "allowed_targets=[experiments]"),
-    *("+reward.clicked=1.0", f"gate.target_metric={METRIC}", "gate.must_not_rise=[]"),
+    *("+reward.clicked=1.0", f"gate.target_metric={METRIC}"),
     *("evaluation.num_sessions=1000", "evaluation.fidelity_sessions=0", f"rounds={ROUNDS}"),
 )
 # Kind of an environment -> what its figures begin with; without a prefix they are true.
