@@ -83,7 +83,7 @@ def test_a_figure_over_seeds_is_null_for_one_and_says_why():
 
 
 @pytest.mark.parametrize(
-    "name", ["sim_to_real", "bootstrap", "exploration", "offline", "suite", "ope"]
+    "name", ["sim_to_real", "bootstrap", "exploration", "offline", "suite", "ope", "rounds"]
 )
 def test_published_figures_are_those_of_the_records(name: str):
     experiment = importlib.import_module(f"experiments.{name}.{name}")
