@@ -87,6 +87,8 @@ def check_booster(text: str) -> None:
     num_features = _number(header, "max_feature_idx", low=0) + 1
     if len(header["feature_names"].split(" ")) != num_features:
         raise ValueError("other than one name a feature")
+    if not header.get("objective", "none").strip():
+        raise ValueError("an objective without a name")  # of which LightGBM reads the first word
     sizes = [_whole(size) for size in header["tree_sizes"].split()]
     per_iteration = _number(header, "num_tree_per_iteration", low=1)
     if _number(header, "num_class", low=1) > per_iteration or len(sizes) % per_iteration:

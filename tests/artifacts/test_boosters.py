@@ -91,6 +91,8 @@ def _swap(pattern: str, by: str) -> Callable[[str], str]:
         _swap(r"^max_feature_idx=\d+", "max_feature_idx=1"),
         _swap(r"^max_feature_idx=\d+", "max_feature_idx=2000000000"),
         _swap(r"^feature_names=.*\n", ""),
+        _swap(r"^objective=.*", "objective="),
+        _swap(r"^objective=.*", "objective= "),
         _swap(r"^Tree=1$", "Tree=7"),
         _swap(r"^tree\n", "bush\n"),
         lambda text: text.replace("\n", "\r"),
