@@ -40,15 +40,16 @@ def another_may_pay(judged: Judged, last: Round) -> bool:
     """Whether a further round of fresh logs is expected to be worth its time. Ours.
 
     Only in a world, which gives fresh logs for nothing. The first round learned from another
-    policy's logs; a later one has to have been better than the round before it by more than the
-    standard error of its own value.
+    policy's logs. A later one has to differ from the round before it by more than the standard
+    error of its own value: better, and there is more to win; worse, and its simulator misled it,
+    which the logs of its policy show to the next one.
     """
     if not last.config.world:
         return False
     if last.is_first:
         return True
     values = [(each["value"], each["standard_error"]) for each in judged[-2:]]
-    return len(values) == 2 and values[1][0] - values[0][0] > values[1][1]
+    return len(values) == 2 and abs(values[1][0] - values[0][0]) > values[1][1]
 
 
 def seed_policies(kept: Round) -> list[str]:

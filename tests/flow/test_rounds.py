@@ -98,7 +98,7 @@ def test_the_kept_policy_is_the_one_reported_and_exported(
     let_win(folder, winner)
     outcome = command("evaluate", *TWO, LAST, at(folder))
     assert f"round {winner + 1} of 2 is kept: watch_10s_per_session " in outcome.out
-    goes_on = outcome.status == NOT_RELEASED and winner == 1  # it was better than the one before
+    goes_on = outcome.status == NOT_RELEASED  # the rounds differ, whichever won
     assert ("rounds=3 goes on in this folder" in outcome.out) == goes_on
     report = read_report(folder)
     assert report["rounds"]["kept"] == winner
