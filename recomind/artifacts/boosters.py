@@ -91,7 +91,10 @@ def check_booster(text: str) -> None:
         raise ValueError("an objective without a name")  # of which LightGBM reads the first word
     sizes = [_whole(size) for size in header["tree_sizes"].split()]
     per_iteration = _number(header, "num_tree_per_iteration", low=1)
-    if _number(header, "num_class", low=1) > per_iteration or len(sizes) % per_iteration:
+    # LightGBM makes room for one answer a class and writes one for each tree of an iteration.
+    if (classes := _number(header, "num_class", low=1)) != per_iteration:
+        raise ValueError(f"{per_iteration} trees in an iteration for {classes} classes")
+    if len(sizes) % per_iteration:
         raise ValueError(f"{len(sizes)} trees, {per_iteration} in an iteration")
     _check_trees(rest.encode(), sizes, num_features)
 

@@ -88,6 +88,9 @@ def _swap(pattern: str, by: str) -> Callable[[str], str]:
         _swap(r"^num_cat=0", "num_cat=5"),
         _swap(r"^num_class=\d+", "num_class=-1"),
         _swap(r"^num_tree_per_iteration=\d+", "num_tree_per_iteration=1000000000"),
+        lambda text: text.replace(  # so that each tree is of another class than there are
+            "num_tree_per_iteration=1", f"num_tree_per_iteration={text.count('Tree=')}"
+        ),
         _swap(r"^max_feature_idx=\d+", "max_feature_idx=1"),
         _swap(r"^max_feature_idx=\d+", "max_feature_idx=2000000000"),
         _swap(r"^feature_names=.*\n", ""),
