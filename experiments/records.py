@@ -89,7 +89,8 @@ def pooled_or_only(runs: Mapping[int, Mapping[str, Any]], name: str, what: str) 
     if len(runs) > 1:
         return pooled(runs, name, what, list(runs))
     (only,) = runs.values()
-    bounds = {"low": only[f"{name}.low"], "high": only[f"{name}.high"]}
+    # A mean may have none.
+    bounds: dict[str, Any] = {end: only.get(f"{name}.{end}") for end in ("low", "high")}
     return figure(only[name], n=only["num_sessions"], over="sessions of one run", **bounds)
 
 

@@ -38,7 +38,7 @@ def run_one(seed: int) -> dict[str, Any]:
 
 
 def figures_of(folder: Path) -> dict[str, Any]:
-    """Of the kept round's policy in world and simulators, and of every round by the world."""
+    """The kept round's policy in world and simulators, and every round as the world judged it."""
     report = read_report(folder / "report")
     found: dict[str, Any] = {"released": int(report["gate"]["released"])}
     for entry in report["environments"]:
@@ -71,14 +71,10 @@ def aggregate() -> dict[str, Any]:
     """Every figure of every seed: over seeds where there are several, else of the one run."""
     by_seed = {record["seed"]: record["figures"] for record in RECORDS.all()}
     names = {name for figures in by_seed.values() for name in figures}
-    bounds = {name for name in names if name.endswith((".low", ".high"))}
-    lone = {
-        f"{name}{end}": None for name in names - bounds for end in (".low", ".high")
-    }  # means have no interval of one run
-    full = {seed: lone | figures for seed, figures in by_seed.items()}
     return {
-        name: pooled_or_only(full, name, "City")
-        for name in sorted(names - bounds - {"num_sessions"})
+        name: pooled_or_only(by_seed, name, "City")
+        for name in sorted(names - {"num_sessions"})
+        if not name.endswith((".low", ".high"))
     }
 
 

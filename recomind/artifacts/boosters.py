@@ -88,7 +88,7 @@ def check_booster(text: str) -> None:
     if len(header["feature_names"].split(" ")) != num_features:
         raise ValueError("other than one name a feature")
     if not header.get("objective", "none").strip():
-        raise ValueError("an objective without a name")  # of which LightGBM reads the first word
+        raise ValueError("an objective without a name")  # LightGBM reads its first word unasked
     sizes = [_whole(size) for size in header["tree_sizes"].split()]
     per_iteration = _number(header, "num_tree_per_iteration", low=1)
     # LightGBM makes room for one answer a class and writes one for each tree of an iteration.

@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recomind.errors import ConfigError
 from recomind.types import Decision, SessionState, Step
+
+_UTILITIES = {"utility", "pool_utility"}  # by the frozen ranker, which is not asked twice
 
 
 def pack_bits(flags: Tensor) -> Tensor:
@@ -107,6 +110,17 @@ def pack_step(
         "truncated": step.truncated,
         "valid": step.valid,
     }
+
+
+def require_utilities(columns: Mapping[str, Tensor]) -> None:
+    """Raise a ConfigError if rows of a checkpoint lack the utilities that were acted on."""
+    absent = _UTILITIES - columns.keys()
+    if columns and absent:
+        raise ConfigError(
+            "the checkpoint's rows are of an earlier version",
+            got=f"without {', '.join(sorted(absent))}",
+            mend="delete the round's checkpoints folder: its training starts over",
+        )
 
 
 class RowMemory(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recomind.artifacts import Manifest
 from recomind.candidates import ExplorationKind
-from recomind.errors import ArtifactError
+from recomind.errors import ArtifactError, ConfigError
 from recomind.policy import LoggedDensity, PolicyConfig, QNetwork, support_mask
 from recomind.streams import SessionStreams
 from recomind.training.actor_critic.algorithm import SessionActorCriticConfig
@@ -160,6 +160,16 @@ def test_the_actor_critic_does_not_ask_the_frozen_ranker_again(
         found = scored(made, batch.state, batch.item_id, batch.utility)
         torch.testing.assert_close(found, (encoding, q, batch.utility))
         torch.testing.assert_close(encoded(made, batch.state), encoding)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_rows_of_an_earlier_version_are_refused() -> None:
+    with build("actor_critic") as running:
+        rows = OnPolicyRows()
+        rows.add(running.runner.simulate())
+    theirs = {k: v for k, v in rows.state_dict().items() if k != "pool_utility"}
+    with pytest.raises(ConfigError, match=r"earlier version.*without pool_utility.*delete"):
+        OnPolicyRows().load_state_dict(theirs)
 
 
 def _refuses(*_: Any) -> None:

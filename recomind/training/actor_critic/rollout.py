@@ -22,7 +22,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from torch import Tensor
 
 from recomind.simulation.states import state_from, state_tensors
-from recomind.training.rows import SessionRows, unpack_state
+from recomind.training.rows import SessionRows, require_utilities, unpack_state
 from recomind.types import SessionState
 
 _STATE = "state."
@@ -157,6 +157,11 @@ class OnPolicyRows:
         return {"counters": torch.tensor([self._num_tasks])} | last
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            ConfigError: an earlier version wrote it.
+        """
         self._columns = {k: v.clone() for k, v in tensors.items() if k != "counters"}
+        require_utilities(self._columns)
         self._num_tasks = int(tensors["counters"][0])

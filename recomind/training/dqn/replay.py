@@ -27,10 +27,8 @@ import torch
 from torch import Tensor
 
 from recomind.errors import ConfigError
-from recomind.training.rows import SessionRows, unpack_state
+from recomind.training.rows import SessionRows, require_utilities, unpack_state
 from recomind.types import Candidates, SessionState, Transition
-
-_UTILITIES = {"utility", "pool_utility"}  # of the frozen ranker: it is not asked twice
 
 
 class SessionReplay:
@@ -176,12 +174,7 @@ class SessionReplay:
                 expected=self.num_rows,
                 mend="keep replay_capacity, num_sessions and num_runners, or start over",
             )
-        if columns and _UTILITIES - columns.keys():
-            raise ConfigError(
-                "the checkpoint's replay is of an earlier version",
-                got=f"without {', '.join(sorted(_UTILITIES - columns.keys()))}",
-                mend="delete the round's checkpoints folder: its training starts over",
-            )
+        require_utilities(columns)
         self._written, self._num_tasks = (int(v) for v in tensors["counters"])
         self._columns, self._starts = columns, None
 
