@@ -48,6 +48,7 @@ class Records:
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "figures": dict(figures),
         }
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / FILE).open("a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 

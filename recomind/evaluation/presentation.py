@@ -17,7 +17,7 @@ KIND_TITLES = {
 KIND_NOTES = {
     "world": "The truth, or its closest stand-in. The policy never trained in it; it decides.",
     "holdout_simulator": (
-        "A simulator that the policy never trained in: another architecture, other users or later "
+        "A simulator that the policy never trained in: made of trees alone, for other users or later "
         "days. It decides where there is no world."
     ),
     "simulator": (

@@ -31,6 +31,9 @@ class SimulatorConfig:
 
     pessimism: Pessimism = Pessimism.minimum  # lowers reward and shortens sessions
     deviation_k: float = 1.0  # k of `deviation`
+    # A further member of another kind: trees, fitted to the same users. On what the logs hardly
+    # show, rankers of one kind err alike, and trees seldom err with them (ADR 21).
+    tree_member: bool = True
     fatigue: bool = True  # False: the response is the ranker's alone, and nobody tires
     # Calibrate responses on decisions of the calibration split that are known to be random, where
     # there are enough: what a logging policy chose by its knowledge looks better than it is.

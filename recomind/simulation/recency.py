@@ -8,7 +8,7 @@ from torch import Tensor
 from recomind.data import SessionDataset
 from recomind.errors import SchemaError
 
-_MAX_EARLIER = 200_000  # events of the hold-out users' earlier days
+_MOST = 200_000  # events of the training days that trees are fitted to
 _HALF_LIFE = 1.0  # snapshots in which the weight of an event halves
 
 
@@ -26,6 +26,15 @@ def recency_weights(dataset: SessionDataset, rows: Tensor) -> Tensor:
     return 0.5 ** (age / _HALF_LIFE)
 
 
+def member_rows(dataset: SessionDataset) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [R] that the training simulator's trees are fitted to, weights, and rows that stop it.
+
+    They are the training users'; the weights are smaller the older an event is.
+    """
+    fitted = _thinned(dataset.rows("train", holdout=False))
+    return fitted, recency_weights(dataset, fitted), dataset.rows("calibration", holdout=False)
+
+
 def holdout_rows(dataset: SessionDataset) -> tuple[Tensor, Tensor, Tensor]:
     """Rows [R] that the hold-out simulator is fitted to, their weights, and rows that stop it.
 
@@ -39,8 +48,12 @@ def holdout_rows(dataset: SessionDataset) -> tuple[Tensor, Tensor, Tensor]:
             expected=">= 200 on later days",
             mend="raise data.holdout_share, or provide more days",
         )
-    earlier = dataset.rows("train", holdout=True)
-    earlier = earlier[:: max(1, -(-len(earlier) // _MAX_EARLIER))]
+    earlier = _thinned(dataset.rows("train", holdout=True))
     fitted, stopping = later.split([int(len(later) * 0.75), len(later) - int(len(later) * 0.75)])
     weights = torch.cat([recency_weights(dataset, earlier), torch.ones(len(fitted))])
     return torch.cat([earlier, fitted]), weights, stopping
+
+
+def _thinned(rows: Tensor) -> Tensor:
+    """At most `_MOST` of `rows`, evenly."""
+    return rows[:: max(1, -(-len(rows) // _MOST))]

@@ -1,8 +1,8 @@
 """Learned simulators: whole sessions from fitted response, dwell and leave models.
 
-`LearnedSimulator` is what a policy trains in: a ranker ensemble with fatigue, sampled
-pessimistically. `TreeSimulator` is what it is judged in: gradient-boosted trees over counted
-features, fitted to other users. In both, sessions begin from logged states.
+`LearnedSimulator` is what a policy trains in: a ranker ensemble with fatigue and a member of
+trees, sampled pessimistically. `TreeSimulator` is what it is judged in: trees alone, fitted to
+other users. In both, sessions begin from logged states.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from recomind.simulation.response import SummaryNet, calibrated, joint_feedback,
 from recomind.simulation.running import RunningSessions
 from recomind.simulation.states import append_event, rows_of
 from recomind.simulation.summary import SessionSummary
+from recomind.simulation.tree_member import TreeMember
 from recomind.simulation.trees import TreeModels
 from recomind.streams import LANE_BEGIN, LANE_WORLD, SessionStreams
 from recomind.types import Catalogue, Ranker, Response, SessionState
@@ -162,6 +163,7 @@ class LearnedSimulator(FittedSessions):
         hazards: hazard networks, logits [B, 1] from the summary after an event.
         calibrations: one for each ranker, applied to its probabilities after fatigue; None for
             none.
+        trees: a further member, of responses and of leaving; None for none.
         pessimism: how the ensemble's disagreement lowers a probability.
         deviation_k: `k` of `Pessimism.deviation`.
         item_categories: whether the networks were fitted to summaries with categories
@@ -182,6 +184,7 @@ class LearnedSimulator(FittedSessions):
         hazards: Sequence[SummaryNet],
         *,
         calibrations: Sequence[Calibration] | None = None,
+        trees: TreeMember | None = None,
         pessimism: Pessimism = Pessimism.minimum,
         deviation_k: float = 1.0,
         uncertainty_stop: float = 0.0,
@@ -199,6 +202,7 @@ class LearnedSimulator(FittedSessions):
         self.rankers, self.hazards = list(rankers), list(hazards)
         self.fatigue_nets = None if fatigue_nets is None else list(fatigue_nets)
         self.calibrations = None if calibrations is None else list(calibrations)
+        self.trees = trees
         self.pessimism, self.deviation_k = pessimism, deviation_k
         self.uncertainty_stop, self.item_categories = uncertainty_stop, item_categories
         self._kept: RunningSessions | None = None
@@ -219,7 +223,7 @@ class LearnedSimulator(FittedSessions):
 
     def _sampled(self, seen: Seen, hidden: Hidden, item_id: Tensor) -> tuple[Tensor, Hidden]:
         encodings = self._running.encode(seen.token)
-        members_EBH = self._members(encodings, self._tiring(seen, item_id), item_id)
+        members_EBH = self._members(encodings, seen, item_id)
         require_finite_probabilities(members_EBH, self.tasks, seen.state.step)
         if self.cuts_early:
             hidden = hidden | {"disagreement": self.disagreement(members_EBH)}
@@ -231,27 +235,39 @@ class LearnedSimulator(FittedSessions):
         return reward_EB.amax(0) - reward_EB.amin(0)
 
     def member_probabilities(self, state: SessionState, item_id: Tensor) -> Tensor:
-        """[E, B, H]: each member's probabilities, with its fatigue factors where it has some."""
+        """[E, B, H]: each member's probabilities; rankers with fatigue first, then the trees."""
         encodings = [ranker.encode_state(state) for ranker in self.rankers]
-        return self._members(encodings, self._tiring(Seen(state), item_id), item_id)
+        return self._members(encodings, Seen(state), item_id)
 
-    def _tiring(self, seen: Seen, item_id: Tensor) -> Tensor | None:
-        """[B, M]: the input of the fatigue networks, where there are some."""
-        if self.fatigue_nets is None:
+    def _members(self, encodings: list[Any], seen: Seen, item_id: Tensor) -> Tensor:
+        summary_BM = self._before(seen, item_id)
+        members_EBH = self._by_rankers(encodings, summary_BM, item_id)
+        if self.trees is None or summary_BM is None:
+            return members_EBH
+        trees_BH = self.trees.responses(
+            members_EBH, seen.state, item_id, self.catalogue, summary_BM
+        )
+        return torch.cat([members_EBH, trees_BH[None]])
+
+    def _before(self, seen: Seen, item_id: Tensor) -> Tensor | None:
+        """[B, M]: the summary for the items shown next, where a model reads it."""
+        if self.fatigue_nets is None and self.trees is None:
             return None
         if seen.token is None:
             return self._summary(seen.state, shown=item_id)
         return self._running.summarise(seen.token, item_id)
 
-    def _members(self, encodings: list[Any], tiring: Tensor | None, item_id: Tensor) -> Tensor:
+    def _by_rankers(
+        self, encodings: list[Any], summary_BM: Tensor | None, item_id: Tensor
+    ) -> Tensor:
         members_EBH = torch.stack(
             [
                 ranker.score(encoding, item_id[:, None])[:, 0].sigmoid()
                 for ranker, encoding in zip(self.rankers, encodings, strict=True)
             ]
         )
-        if self.fatigue_nets is not None and tiring is not None:
-            factors = [net(tiring).sigmoid() for net in self.fatigue_nets]
+        if self.fatigue_nets is not None and summary_BM is not None:
+            factors = [net(summary_BM).sigmoid() for net in self.fatigue_nets]
             members_EBH = members_EBH * torch.stack(factors)
         if self.calibrations is None:
             return members_EBH
@@ -274,6 +290,8 @@ class LearnedSimulator(FittedSessions):
 
     def _hazard(self, state: SessionState, summary: Tensor) -> Tensor:
         members_EB1 = torch.stack([net(summary).sigmoid() for net in self.hazards])
+        if self.trees is not None:
+            members_EB1 = torch.cat([members_EB1, self.trees.hazard(summary)[None, :, None]])
         require_finite_probabilities(members_EB1, _LEAVING, state.step - 1)  # the last event
         return self._worse(members_EB1, -torch.ones(1)).clamp(0.0, 1.0)[:, 0]
 

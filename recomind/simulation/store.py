@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from recomind.simulation.response import (
 from recomind.simulation.simulator import LearnedSimulator, TreeSimulator, require_members
 from recomind.simulation.states import state_from, state_tensors
 from recomind.simulation.summary import SessionSummary
+from recomind.simulation.tree_member import fit_member, load_member, save_member
 from recomind.simulation.trees import TreeModels, fit_trees, with_tree_effects
 from recomind.streams import make_generator
 from recomind.types import Catalogue, Ranker, SessionState
@@ -56,8 +57,18 @@ def fit_simulator(
     manifest: Manifest,
     *,
     seed: int,
+    rewarded: Collection[str] | None = None,
 ) -> dict[str, float]:
-    """Fit fatigue, hazards and dwell on the training users and write them.
+    """Fit fatigue, hazards, trees and dwell on the training users and write them.
+
+    Args:
+        folder: of the artifact.
+        rankers: the ensemble.
+        dataset: the sessions.
+        config: settings.
+        manifest: what the artifact will say of itself.
+        seed: determines all randomness.
+        rewarded: tasks that the reward weighs; all where None.
 
     Returns:
         Quality of the hazards on the test split.
@@ -100,9 +111,11 @@ def fit_simulator(
         "num_members": len(rankers),
         "calibrated": bool(calibrations),
     }
+    trees = fit_member(dataset, config, rewarded, seed)
     with write_artifact(folder, manifest) as staging:
         _save_states(staging / _STARTS, starts)
         save_moving(staging, moving, manifest)
+        save_member(staging, trees, manifest)
         dwell = fit_dwell(dataset, rows, later, config, seed)
         save_tensors(staging / _DWELL, dwell.state_dict())
         if isinstance(dataset.catalogue, EffectsCatalogue):
@@ -149,6 +162,7 @@ def load_simulator(
         [net.eval() for net in fatigue_nets] if config.fatigue else None,
         [h.eval() for h in hazards],
         calibrations=calibrations or None,
+        trees=load_member(folder, extra, config.item_categories),
         pessimism=config.pessimism if pessimism is None else pessimism,
         deviation_k=config.deviation_k if deviation_k is None else deviation_k,
         uncertainty_stop=config.uncertainty_stop,
@@ -253,7 +267,7 @@ def _decoded(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = dict(config) | {"pessimism": Pessimism(config["pessimism"])}
     # A simulator of an earlier version keeps all features, which it has no file to move by.
     plain["moving_features"] = Moving(config.get("moving_features", Moving.freeze.value))
-    plain.setdefault("item_categories", False)
+    plain = {"item_categories": False, "tree_member": False} | plain
     plain["fatigue"] = plain.pop(_FATIGUE)
     return plain
 

@@ -1,7 +1,8 @@
-"""Gradient-boosted response and leave models over counted features: the hold-out architecture.
+"""Gradient-boosted response and leave models over counted features.
 
-It shares nothing with the rankers: no embeddings, no attention, no gradients. Its features of a
-user are counts over the history, in total and for the candidate's own categories.
+They share nothing with the rankers: no embeddings, no attention, no gradients. Their features of a
+user are counts over the history, in total and for the candidate's own categories. The hold-out
+simulator is made of them, and one member of the training simulator is.
 """
 
 from __future__ import annotations
@@ -50,16 +51,19 @@ def tree_features(
     snapshot: Tensor | None = None,
     *,
     categories: bool = False,
+    summary: Tensor | None = None,
 ) -> np.ndarray:
     """[B, F] float32: state summary, item content, and counts over similar items of the history.
 
-    With `categories` the summary has them, and what the item has in common with the session.
+    With `categories` the summary has them, and what the item has in common with the session. A
+    `summary` [B, M] of the state for the items that is known already is not made again.
     """
     item = catalogue.features(item_id, snapshot)
     seen_at = None if snapshot is None else snapshot[:, None].expand_as(state.history_item_id)
     seen = catalogue.features(state.history_item_id, seen_at)
-    summary = SessionSummary(catalogue, categories)
-    parts = [summary(state, snapshot, item_id), _lifetime(state)]
+    if summary is None:
+        summary = SessionSummary(catalogue, categories)(state, snapshot, item_id)
+    parts = [summary, _lifetime(state)]
     parts += [item.dense, item.categorical.float()]
     parts += [_like_counts(state, item, seen, c) for c in range(item.categorical.shape[-1])]
     return torch.cat(parts, dim=1).numpy()
@@ -103,9 +107,17 @@ class TreeModels:
     constants: dict[str, float]
     categories: bool = False  # whether their features were made with categories
 
-    def responses(self, state: SessionState, item_id: Tensor, catalogue: Catalogue) -> Tensor:
-        """[B, H] probabilities."""
-        features = tree_features(state, item_id, catalogue, categories=self.categories)
+    def responses(
+        self,
+        state: SessionState,
+        item_id: Tensor,
+        catalogue: Catalogue,
+        summary: Tensor | None = None,
+    ) -> Tensor:
+        """[B, H] probabilities of `tasks`; `summary` as in `tree_features`."""
+        features = tree_features(
+            state, item_id, catalogue, categories=self.categories, summary=summary
+        )
         columns = [torch.from_numpy(self.predict(task, features)) for task in self.tasks]
         return torch.stack(columns, dim=1)
 
@@ -142,7 +154,7 @@ class TreeModels:
             if path.is_file():
                 boosters[name] = read_booster(path)
             elif name not in constants:
-                raise ArtifactError("a model of the hold-out simulator is absent", got=path)
+                raise ArtifactError("a model of a simulator's trees is absent", got=path)
         return cls(tasks, boosters, constants, categories)
 
 
@@ -163,9 +175,13 @@ def fit_trees(
     seed: int,
     categories: bool = False,
     weights: Tensor | None = None,
+    tasks: tuple[str, ...] | None = None,
 ) -> TreeModels:
-    """Fit on `rows` [R], by their `weights` [R], stopping early by log-loss on `later`."""
-    models = TreeModels(dataset.tasks, {}, {}, categories)
+    """Fit on `rows` [R], by their `weights` [R], stopping early by log-loss on `later`.
+
+    Responses are those of `tasks`, of all in the dataset where None.
+    """
+    models = TreeModels(dataset.tasks if tasks is None else tasks, {}, {}, categories)
     events = _Events(rows, later, seed, weights)
     _fit_responses(models, dataset, events)
     _fit_leaving(models, dataset, events)
@@ -193,7 +209,8 @@ def with_tree_effects(
 def _fit_responses(models: TreeModels, dataset: SessionDataset, events: _Events) -> None:
     both = events.rows, events.later
     fit_x, stop_x = (_response_features(dataset, rows, models.categories) for rows in both)
-    for h, task in enumerate(dataset.tasks):
+    for task in models.tasks:
+        h = dataset.tasks.index(task)
         fit_y, stop_y = (dataset.labels(rows)[:, h].contiguous().numpy() for rows in both)
         _fit_one(models, task, (fit_x, fit_y, events.weights), (stop_x, stop_y), events.seed)
 

@@ -77,9 +77,10 @@ def with_pessimism(simulator, kind, k=1.0):
 @torch.no_grad()
 def test_the_members_disagree(simulator):
     members = simulator.member_probabilities(middle_state(simulator), items(60))
-    assert members.shape == (2, 60, 4)
+    assert members.shape == (3, 60, 4)  # two rankers and the trees
     assert bool(((members > 0) & (members < 1)).all())
-    assert float((members[0] - members[1]).abs().mean()) > 1e-3
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert float((members[one] - members[other]).abs().mean()) > 1e-3
 
 
 def test_the_minimum_is_the_worst_member_in_what_the_reward_weighs(simulator):
@@ -147,14 +148,15 @@ def test_the_calibration_on_chance_comes_after_fatigue_and_is_kept(
         before = plain.member_probabilities(state, items(60))
         after = mapped.member_probabilities(state, items(60))
     maps = mapped.calibrations or []
-    expected = [response.calibrated(c, p) for c, p in zip(maps, before, strict=True)]
-    torch.testing.assert_close(after, torch.stack(expected), rtol=0.0, atol=2e-6)
+    expected = [response.calibrated(c, p) for c, p in zip(maps, before[:-1], strict=True)]
+    torch.testing.assert_close(after[:-1], torch.stack(expected), rtol=0.0, atol=2e-6)
     assert float((after - before).abs().max()) > 0.01
 
 
 def test_one_member_has_nothing_to_disagree_with(simulator):
     for name in ("rankers", "fatigue_nets", "hazards"):
         setattr(simulator, name, getattr(simulator, name)[:1])
+    simulator.trees = None
     mean = with_pessimism(simulator, Pessimism.none)[0]
     assert torch.equal(with_pessimism(simulator, Pessimism.minimum)[0], mean)
     assert torch.equal(with_pessimism(simulator, Pessimism.deviation)[0], mean)
@@ -180,10 +182,12 @@ def test_without_fatigue_the_response_is_the_rankers_alone(dataset, rankers, tmp
     state = middle_state(simulator)
     with torch.no_grad():
         members = untiring.member_probabilities(state, items(60))
-        for member, ranker in zip(members, rankers, strict=True):
+        tiring = simulator.member_probabilities(state, items(60))
+        for member, ranker in zip(members[:-1], rankers, strict=True):
             logits = ranker.score(ranker.encode_state(state), items(60)[:, None])[:, 0]
             assert torch.allclose(member, logits.sigmoid(), atol=1e-5)
-        assert bool((members > simulator.member_probabilities(state, items(60))).all())
+        assert bool((members > tiring)[:-1].all())
+        assert torch.equal(members[-1], tiring[-1])  # trees have no fatigue of their own
     assert torch.allclose(untiring.hazard(state), simulator.hazard(state), atol=1e-5)
 
 
@@ -196,7 +200,7 @@ def test_sessions_are_truncated_exactly_where_the_members_disagree(simulator):
         simulator.reset(60, make_generator(0))
         members = simulator.member_probabilities(simulator._state, items(60, 0))
     rewards = members @ simulator.reward_weights_H
-    apart = (rewards[0] - rewards[1]).abs()
+    apart = rewards.amax(0) - rewards.amin(0)
     ordered = apart.sort().values  # a bound between two values: the step may round the last bit
     simulator.uncertainty_stop = float(ordered[29:31].mean())
     first = play(simulator, num_steps=2)
@@ -280,7 +284,7 @@ def test_a_ranker_that_diverges_in_a_session_is_named(simulator, pessimism):
     simulator.step(items(4))
     simulator.step(items(4))
     message = (
-        r"not finite; got: nan for like at step 2 from member 1 of 2; .*ranker's quality report"
+        r"not finite; got: nan for like at step 2 from member 1 of 3; .*ranker's quality report"
     )
     with pytest.raises(RecomindError, match=message):
         simulator.step(items(4))
@@ -290,7 +294,7 @@ def test_a_leave_model_that_diverged_is_named(simulator):
     with torch.no_grad():
         simulator.hazards[0].net[-1].bias.fill_(torch.nan)
     simulator.reset(4, make_generator(0))
-    message = r"not finite; got: nan for leaving at step 0 from member 0 of 2"
+    message = r"not finite; got: nan for leaving at step 0 from member 0 of 3"
     with pytest.raises(RecomindError, match=message):
         simulator.step(items(4))
 

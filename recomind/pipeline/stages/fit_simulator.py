@@ -26,10 +26,16 @@ class FitSimulator(Stage):
         return [round.path("ranker"), *round.session_folders]
 
     def build(self, round: Round, manifest: Manifest, line: StageLine) -> str:
-        """Fit gates, hazards, dwell."""
+        """Fit fatigue, hazards, trees and dwell."""
         dataset, config = round.dataset(), round.config.simulation
         metrics = fit_simulator(
-            self.path(round), load_ensemble(round), dataset, config, manifest, seed=manifest.seed
+            self.path(round),
+            load_ensemble(round),
+            dataset,
+            config,
+            manifest,
+            seed=manifest.seed,
+            rewarded=[task for task, weight in round.run.reward_weights.items() if weight],
         )
         auc = metrics.get("auc.leave")
         notes = [f"AUC {auc:.3f} for leaving on later days"] if auc else []
