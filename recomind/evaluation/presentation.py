@@ -17,8 +17,8 @@ KIND_TITLES = {
 KIND_NOTES = {
     "world": "The truth, or its closest stand-in. The policy never trained in it; it decides.",
     "holdout_simulator": (
-        "A simulator that the policy never trained in: made of trees alone, for other users or later "
-        "days. It decides where there is no world."
+        "A simulator that the policy never trained in: of trees alone, fitted to other users or "
+        "later days. It decides where there is no world."
     ),
     "simulator": (
         "The policy trained in here and has learned its mistakes too. "
