@@ -34,20 +34,24 @@ _PILOT_SESSIONS = 400  # by the logging policy: they tell how long its sessions 
 _HORIZON = "simulation.horizon=30"
 # The density of the logs always constrains, as it did before ADR 17.
 _ALWAYS = "policy.support_evidence=null"
+# No member of the simulator is made of trees, as before ADR 21.
+_RANKERS = "simulation.tree_member=false"
 _BRIEF = (
     *("size=full", _HORIZON, "evaluation.num_sessions=1000", "evaluation.max_sessions=1000"),
     "evaluation.fidelity_sessions=0",
 )
 # What a run changes in the defaults beside world and logs. `full` is what issue and gate ask for;
-# `brief` trains as long and judges on fewer sessions; `pilot` is a few minutes a run.
+# `brief_trees` trains as long and judges on fewer sessions, and `brief` did so before ADR 21; `pilot`
+# is a few minutes a run.
 SIZES: dict[str, tuple[str, ...]] = {
     "full": ("size=full", _HORIZON),
-    "brief": _BRIEF,
-    "brief_density": (*_BRIEF, _ALWAYS),
+    "brief_trees": _BRIEF,
+    "brief": (*_BRIEF, _RANKERS),
+    "brief_density": (*_BRIEF, _RANKERS, _ALWAYS),
     "pilot": (
         *("size=tiny", _HORIZON, "ranker.num_epochs=3", "training.num_env_steps=8000"),
         *("evaluation.num_sessions=400", "evaluation.max_sessions=400", "curve_sessions=20"),
-        *("evaluation.fidelity_sessions=0", _ALWAYS),
+        *("evaluation.fidelity_sessions=0", _RANKERS, _ALWAYS),
     ),
 }
 
