@@ -23,7 +23,7 @@ from simulators.suite.worlds import CHOSEN_ON, HELD_BACK
 _REFERENCE_SESSIONS = 400
 _NO_HEADROOM = 0.02  # share of the myopic reward: below it a share of it means nothing
 # How long a run trains and is judged, the briefest first.
-SIZES = ("pilot", "brief_density", "brief", "full")
+SIZES = ("pilot", "brief_density", "brief", "brief_trees", "full")
 _PREFIX = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
 _GATE = GateConfig()
 Figures = dict[str, Any]
