@@ -31,6 +31,8 @@ BESIDE_STAGES = (
     "recomind.pipeline.rounds",
     "recomind.export.onnx",
     "torchrec",
+    "torch._dynamo",  # by the first optimiser
+    "lightgbm",
 )
 
 
