@@ -17,21 +17,24 @@ from recomind.evaluation.report import read_report
 SEEDS, ROUNDS = (0, 1, 2), 3
 METRIC = "clicked_per_session"
 ROOT = Path("runs/rounds")
-RECORDS = Records(Path(__file__).parent, ("seed",))
+RECORDS = Records(Path(__file__).parent, ("recipe", "seed"))
 SETTINGS = (
     *("world=gym", "world.env_id=experiments.rounds.city:City-v0", "world.horizon=100"),
     *("world.reading=experiments.rounds.reading.CityReading", "allowed_targets=[experiments]"),
     *("+reward.clicked=1.0", f"gate.target_metric={METRIC}"),
     *("evaluation.num_sessions=1000", "evaluation.fidelity_sessions=0", f"rounds={ROUNDS}"),
 )
+# What the training simulator's members are made of: the default, and the default before ADR 21.
+RECIPES = {"trees": (), "rankers": ("simulation.tree_member=false",)}
 # Kind of an environment -> what its figures begin with; without a prefix they are true.
 PREFIXES = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
 
 
-def run_one(seed: int) -> dict[str, Any]:
+def run_one(recipe: str, seed: int) -> dict[str, Any]:
     """A run, and what it gave."""
-    folder = ROOT / f"seed_{seed}"
-    settings = [*SETTINGS, f"seed={seed}", "exit_unreleased=0", f"hydra.run.dir={folder}"]
+    folder = ROOT / recipe / f"seed_{seed}"
+    settings = [*SETTINGS, *RECIPES[recipe], f"seed={seed}"]
+    settings += ["exit_unreleased=0", f"hydra.run.dir={folder}"]
     call("recomind.cli", ["run", *settings], folder)
     print(f"{folder}: done", flush=True)
     return figures_of(folder)
@@ -68,23 +71,31 @@ def _bounds(name: str, lift: dict[str, Any]) -> dict[str, Any]:
 
 
 def aggregate() -> dict[str, Any]:
-    """Every figure of every seed: over seeds where there are several, else of the one run."""
-    by_seed = {record["seed"]: record["figures"] for record in RECORDS.all()}
-    names = {name for figures in by_seed.values() for name in figures}
-    return {
-        name: pooled_or_only(by_seed, name, "City")
-        for name in sorted(names - {"num_sessions"})
-        if not name.endswith((".low", ".high"))
-    }
+    """Every figure of every seed: over seeds where there are several, else of the one run.
+
+    Those of the recipe of before end with its name.
+    """
+    found: dict[str, Any] = {}
+    for recipe, suffix in (("trees", ""), ("rankers", ".rankers")):
+        by_seed = {r["seed"]: r["figures"] for r in RECORDS.all() if r["recipe"] == recipe}
+        names = {name for figures in by_seed.values() for name in figures}
+        found |= {
+            f"{name}{suffix}": pooled_or_only(by_seed, name, "City")
+            for name in sorted(names - {"num_sessions"})
+            if not name.endswith((".low", ".high"))
+        }
+    return found
 
 
 def main() -> None:
     """Make what is absent, pool, write."""
-    options = options_of(__doc__, SEEDS).parse_args()
+    parser = options_of(__doc__, SEEDS)
+    parser.add_argument("--recipe", choices=RECIPES, default="trees")
+    options = parser.parse_args()
     if options.jobs:
-        runs = RECORDS.absent((seed,) for seed in options.seeds)
+        runs = RECORDS.absent((options.recipe, seed) for seed in options.seeds)
         RECORDS.make(runs, lambda run: run_one(*run), options.jobs)
-    seeds = sorted(record["seed"] for record in RECORDS.all())
+    seeds = sorted({record["seed"] for record in RECORDS.all()})
     write_result(Path(__file__).parent, "experiments/rounds/run", aggregate(), seeds=seeds)
 
 

@@ -41,8 +41,8 @@ _BRIEF = (
     "evaluation.fidelity_sessions=0",
 )
 # What a run changes in the defaults beside world and logs. `full` is what issue and gate ask for;
-# `brief_trees` trains as long and judges on fewer sessions, and `brief` did so before ADR 21; `pilot`
-# is a few minutes a run.
+# `brief_trees` trains as long and judges on fewer sessions, `brief` did so before ADR 21, and a
+# `pilot` takes a few minutes.
 SIZES: dict[str, tuple[str, ...]] = {
     "full": ("size=full", _HORIZON),
     "brief_trees": _BRIEF,
