@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 
 import pytest
 import torch
@@ -54,6 +55,21 @@ def by_name(batch):
 
 def by_wrong_name(batch):
     return {"feature": crossed(batch)}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_an_entry_that_claims_more_than_its_bytes_can_hold_is_refused(path, tmp_path, method):
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        entry = next(each for each in archive.infolist() if each.compress_type == method)
+    header = content.index(b"PK\x01\x02")  # of the first entry in the central directory
+    while content[header + 46 :].startswith(entry.filename.encode()) is False:
+        header = content.index(b"PK\x01\x02", header + 4)
+    content[header + 24 : header + 28] = (2**31).to_bytes(4, "little")
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"holds no TorchScript.* claims 2147483648 bytes, in"):
+        make(damaged)
 
 
 @pytest.mark.parametrize("inputs", ["crossed", "by_position", "by_name"])
