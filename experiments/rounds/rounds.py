@@ -25,7 +25,8 @@ SETTINGS = (
     *("evaluation.num_sessions=1000", "evaluation.fidelity_sessions=0", f"rounds={ROUNDS}"),
 )
 # What the training simulator's members are made of: the default, and the default before ADR 21.
-RECIPES = {"trees": (), "rankers": ("simulation.tree_member=false",)}
+DEFAULT = "trees"
+RECIPES = {DEFAULT: (), "rankers": ("simulation.tree_member=false",)}
 # Kind of an environment -> what its figures begin with; without a prefix they are true.
 PREFIXES = {"world": "", "simulator": "sim_", "holdout_simulator": "holdout_"}
 
@@ -76,7 +77,8 @@ def aggregate() -> dict[str, Any]:
     Those of the recipe of before end with its name.
     """
     found: dict[str, Any] = {}
-    for recipe, suffix in (("trees", ""), ("rankers", ".rankers")):
+    for recipe in RECIPES:
+        suffix = "" if recipe == DEFAULT else f".{recipe}"
         by_seed = {r["seed"]: r["figures"] for r in RECORDS.all() if r["recipe"] == recipe}
         names = {name for figures in by_seed.values() for name in figures}
         found |= {
@@ -90,7 +92,7 @@ def aggregate() -> dict[str, Any]:
 def main() -> None:
     """Make what is absent, pool, write."""
     parser = options_of(__doc__, SEEDS)
-    parser.add_argument("--recipe", choices=RECIPES, default="trees")
+    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT)
     options = parser.parse_args()
     if options.jobs:
         runs = RECORDS.absent((options.recipe, seed) for seed in options.seeds)

@@ -197,7 +197,7 @@ def fit_holdout(
     models = fit_trees(dataset, rows, later, seed, config.item_categories, weights)
     moving = fit_moving(dataset, rows, later, config.moving_features)
     starts = dataset.session_starts("calibration", "test", holdout=True)
-    metrics = _tree_quality(models, dataset, later)
+    metrics = models.quality(dataset, later)
     manifest.kind = HOLDOUT_KIND
     manifest.metrics |= metrics
     manifest.extra |= _extra(dataset, config) | {
@@ -245,11 +245,6 @@ def hazard_quality(
     return quality(torch.logit(mean, 1e-6), dataset.left(rows).float()[:, None], ["leave"])
 
 
-def _tree_quality(models: TreeModels, dataset: SessionDataset, rows: Tensor) -> dict[str, float]:
-    p = models.responses(dataset.state(rows), dataset.item_id(rows), dataset.catalogue)
-    return quality(torch.logit(p, 1e-6), dataset.labels(rows), dataset.tasks)
-
-
 def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
     plain = dataclasses.asdict(config)
     plain["pessimism"] = config.pessimism.value
@@ -264,10 +259,11 @@ def _extra(dataset: SessionDataset, config: SimulatorConfig) -> dict[str, Any]:
 
 
 def _decoded(config: Mapping[str, Any]) -> dict[str, Any]:
-    plain = dict(config) | {"pessimism": Pessimism(config["pessimism"])}
-    # A simulator of an earlier version keeps all features, which it has no file to move by.
-    plain["moving_features"] = Moving(config.get("moving_features", Moving.freeze.value))
-    plain = {"item_categories": False, "tree_member": False} | plain
+    # What earlier versions lack; they keep user features, which they have no file to move by.
+    lacking = {"item_categories": False, "tree_member": False, "moving_features": "freeze"}
+    plain = lacking | dict(config)
+    plain["pessimism"] = Pessimism(plain["pessimism"])
+    plain["moving_features"] = Moving(plain["moving_features"])
     plain["fatigue"] = plain.pop(_FATIGUE)
     return plain
 

@@ -62,8 +62,8 @@ class TreeMember:
 
 def fit_member(
     dataset: SessionDataset, config: SimulatorConfig, rewarded: Collection[str] | None, seed: int
-) -> TreeMember | None:
-    """Fit it to the training users, where the settings ask for it.
+) -> TreeModels | None:
+    """Fit its trees to the training users, where the settings ask for them.
 
     Args:
         dataset: the sessions.
@@ -76,14 +76,12 @@ def fit_member(
         return None
     tasks = tuple(t for t in dataset.tasks if rewarded is None or t in rewarded)
     rows, weights, later = member_rows(dataset)
-    models = fit_trees(dataset, rows, later, seed, config.item_categories, weights, tasks)
-    return TreeMember(models, [dataset.tasks.index(task) for task in tasks])
+    return fit_trees(dataset, rows, later, seed, config.item_categories, weights, tasks)
 
 
-def save_member(staging: Path, member: TreeMember | None, manifest: Manifest) -> None:
+def save_member(staging: Path, models: TreeModels | None, manifest: Manifest) -> None:
     """Write the trees beside the other models; the manifest says which there are."""
-    if member is not None:
-        models = member.models
+    if models is not None:
         manifest.extra[_EXTRA] = {"tasks": list(models.tasks), "constants": models.constants}
         models.save(staging)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from recomind.artifacts.boosters import read_booster
 from recomind.data import SessionDataset
 from recomind.errors import ArtifactError
+from recomind.ranker import quality
 from recomind.simulation.effects import out_of_fold, with_effects, without_content
 from recomind.simulation.response import summaries
 from recomind.simulation.summary import SessionSummary
@@ -125,6 +126,12 @@ class TreeModels:
         """[B] probability of leaving, from the state after an event."""
         summary = SessionSummary(catalogue, self.categories)
         return torch.from_numpy(self.predict("leave", summary(state).numpy()))
+
+    def quality(self, dataset: SessionDataset, rows: Tensor) -> dict[str, float]:
+        """AUC, log-loss and ECE of the responses at `rows` [R], by task."""
+        p = self.responses(dataset.state(rows), dataset.item_id(rows), dataset.catalogue)
+        labels = dataset.labels(rows)[:, [dataset.tasks.index(task) for task in self.tasks]]
+        return quality(torch.logit(p, 1e-6), labels, self.tasks)
 
     def predict(self, name: str, features: np.ndarray) -> np.ndarray:
         """[B] float32: the output of the model of a task, or of "leave"."""

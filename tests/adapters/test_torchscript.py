@@ -63,7 +63,7 @@ def test_an_entry_that_claims_more_than_its_bytes_can_hold_is_refused(path, tmp_
     with zipfile.ZipFile(path) as archive:
         entry = next(each for each in archive.infolist() if each.compress_type == method)
     header = content.index(b"PK\x01\x02")  # of the first entry in the central directory
-    while content[header + 46 :].startswith(entry.filename.encode()) is False:
+    while not content.startswith(entry.filename.encode(), header + 46):
         header = content.index(b"PK\x01\x02", header + 4)
     content[header + 24 : header + 28] = (2**31).to_bytes(4, "little")
     damaged = tmp_path / "damaged.pt"
