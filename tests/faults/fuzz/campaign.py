@@ -3,8 +3,9 @@
     python -m tests.faults.fuzz.campaign --num 1000 --seed 0 [--kinds ranker,index] [--folder DIR]
 
 prints a JSON object: `num_inputs`, and how many ended `untyped` (another error than a
-RecomindError), as `aborts` (the process died), `hangs` (over 10 s) or `accepted_damaged` (changed
-content whose hashes were not recomputed), with the first faults of each kind.
+RecomindError), as `aborts` (the process died), `hangs` (over 10 s of processor time, or two minutes
+of the clock: a busy machine hangs nobody) or `accepted_damaged` (changed content whose hashes were
+not recomputed), with the first faults of each kind.
 
 Half of the inputs have their hashes recomputed: then a loader may take what it is given, or say in
 one typed error that it does not.
@@ -24,7 +25,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-HANG_S = 10.0
+HANG_S = 10.0  # of processor time
+_STUCK_S = 120.0  # of the clock: it waits for something that does not come
 _START_S = 240.0  # to import everything on a busy machine
 _SHOWN = 5  # faults of a kind that are told in words
 
@@ -78,12 +80,13 @@ class _Campaign:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
             )
-        seen, since = "", time.monotonic()
+        seen, since, busy = "", time.monotonic(), 0.0
         while process.poll() is None:
             time.sleep(0.2)
             if self._place() != seen:
-                seen, since = self._place(), time.monotonic()
-            if time.monotonic() - since > (HANG_S if seen else _START_S):
+                seen, since, busy = self._place(), time.monotonic(), _processor_s(process.pid)
+            spent = _processor_s(process.pid) - busy if seen else 0.0
+            if spent > HANG_S or time.monotonic() - since > (_STUCK_S if seen else _START_S):
                 process.kill()
                 process.wait()
                 return self._started("hangs")
@@ -100,6 +103,13 @@ class _Campaign:
 
     def _said(self) -> str:
         return (self.root / "stderr").read_text()[-500:]
+
+
+def _processor_s(pid: int) -> float:
+    """Seconds of processor time of a process that has not been waited for, all threads."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = after_name[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
